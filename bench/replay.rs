@@ -1,0 +1,77 @@
+//! From replay requests on the topic to restored sagas as a `read_committed` reader sees them: many at once, and one
+//! at a time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message};
+
+use crate::generate::{EVENTS_PER_SAGA, Orders};
+use crate::ingest::orders;
+use crate::report::Report;
+use crate::world::World;
+
+const REQUESTS: u64 = 1_500;
+const ONE_BY_ONE: u64 = 50;
+
+pub fn measure(world: &World, events: u64) -> Result<Report> {
+    ensure!(events / EVENTS_PER_SAGA >= REQUESTS + ONE_BY_ONE, "too few events for {REQUESTS} failed sagas");
+    let mut report = Report::new("replay", events);
+    let orders = orders(events, 1);
+    orders.send(world)?;
+    let serve = world.serve("replay", "materialize,replay,api", &[])?;
+    world.wait_folded(&serve, orders.sagas * EVENTS_PER_SAGA)?;
+    world.wait_durable()?;
+
+    let reader = world.read_from_end(&world.restored)?;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.brokers)
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "0")
+        .create()?;
+    // The first transactions of a process and of its coordinator are not like the others.
+    let mut singles = Vec::new();
+    for saga in 0..ONE_BY_ONE {
+        let began = Instant::now();
+        request(world, &producer, saga)?;
+        producer.flush(Duration::from_secs(10))?;
+        seen(&reader, 1)?;
+        singles.push(began.elapsed());
+    }
+    let cpu = serve.pid.cpu()?;
+    let began = Instant::now();
+    for saga in ONE_BY_ONE..ONE_BY_ONE + REQUESTS {
+        request(world, &producer, saga)?;
+    }
+    producer.flush(Duration::from_secs(30))?;
+    seen(&reader, REQUESTS)?;
+    let took = began.elapsed();
+    report.aim(format!("{REQUESTS} requests to restored sagas committed"), took.as_secs_f64(), "s", 5.0);
+    report.add("rate", REQUESTS as f64 / took.as_secs_f64(), "replays/s");
+    report.add("CPU", (serve.pid.cpu()? - cpu).as_secs_f64() * 1e6 / REQUESTS as f64, "us/replay");
+    report.latency("one request at a time", singles, None);
+    Ok(report)
+}
+
+fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> {
+    let id = Orders::id(saga);
+    let value = format!(
+        r#"{{"request_id":"bench-{saga}","command":"REPLAY","saga_id":"{id}","from":{{"step":"charge_payment"}},"override":{{"merge":{{"payment_token":"tok_backup"}}}},"requested_by":"bench","reason":"measure"}}"#
+    );
+    producer.send(BaseRecord::to(&world.requests).key(&id).payload(&value)).map_err(|(error, _)| error)?;
+    producer.poll(Duration::ZERO);
+    Ok(())
+}
+
+/// Waits for so many more restored sagas.
+fn seen(reader: &BaseConsumer, count: u64) -> Result<()> {
+    for got in 0..count {
+        match reader.poll(Duration::from_secs(60)) {
+            Some(message) => ensure!(message?.key().is_some(), "a restored saga without a key"),
+            None => bail!("{got} of {count} restored sagas, then none for a minute"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! HTTP (INTERFACE 4): routes, problems, the description. The only folder that names axum.
+//!
+//! Reads from `history`, asks the replay side for replays, and turns both into JSON. Decides nothing about sagas; must
+//! not know stores or Kafka.
+
+mod answers;
+mod operations;
+mod problem;
+mod query;
+pub mod replays;
+mod sagas;
+mod search;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, get, post};
+use tokio::net::TcpListener;
+
+use crate::error::{Error, Result};
+use crate::history::History;
+use crate::telemetry::Metrics;
+pub use operations::Readiness;
+use problem::Problem;
+use replays::Replays;
+
+/// What the routes answer from. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub history: Arc<History>,
+    pub replays: Arc<dyn Replays>,
+    pub readiness: Readiness,
+    pub metrics: Arc<Metrics>,
+    /// Bytes of a request's body.
+    pub max_body: usize,
+}
+
+/// Every path and what answers there.
+fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
+    vec![
+        ("/v1/sagas", get(search::sagas)),
+        ("/v1/sagas/{id}", get(sagas::state)),
+        ("/v1/sagas/{id}/context", get(sagas::context)),
+        ("/v1/sagas/{id}/history", get(sagas::history)),
+        ("/v1/sagas/{id}/diff", get(sagas::diff)),
+        ("/v1/sagas/{id}/checkpoints", get(sagas::checkpoints)),
+        ("/v1/sagas/{id}/lineage", get(sagas::lineage)),
+        ("/v1/sagas/{id}/replays", get(sagas::replays)),
+        ("/v1/replays", get(replays::list).post(replays::submit)),
+        ("/v1/replays/{id}", get(replays::get)),
+        ("/v1/replays/{id}/cancel", post(replays::cancel)),
+        ("/v1/replays/{id}/undo", post(later)),
+        ("/v1/batches", get(later).post(later)),
+        ("/v1/batches/{id}", get(later)),
+        ("/v1/batches/{id}/pause", post(later)),
+        ("/v1/batches/{id}/resume", post(later)),
+        ("/v1/batches/{id}/cancel", post(later)),
+        ("/v1/batches/{id}/retry-failed", post(later)),
+        ("/v1/schedules", get(later).post(later)),
+        ("/v1/schedules/{id}", get(later).delete(later)),
+        ("/livez", get(operations::livez)),
+        ("/readyz", get(operations::readyz)),
+        ("/metrics", get(operations::metrics)),
+        ("/openapi.json", get(operations::openapi)),
+    ]
+}
+
+/// The whole of HTTP.
+pub fn router(api: Api) -> Router {
+    let router =
+        routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)));
+    router
+        .fallback(no_route)
+        .layer(DefaultBodyLimit::max(api.max_body))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), operations::measure))
+        .with_state(api)
+}
+
+/// Serves until `shutdown` is done, then lets requests in flight end.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown).await;
+    served.map_err(|e| Error::unavailable(format!("serve HTTP: {e}")))
+}
+
+/// Routes of a later version.
+async fn later() -> Problem {
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "batches, schedules and undo are not in this version")
+}
+
+async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "route_not_found", "there is no such route; /openapi.json lists them")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the route has other methods; /openapi.json lists them")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_each_route_and_no_other() {
+        let description: Value = serde_json::from_str(operations::OPENAPI).expect("JSON");
+        let described: Vec<&String> = description["paths"].as_object().expect("paths").keys().collect();
+        let mut routes: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
+        let mut described: Vec<&str> = described.into_iter().map(String::as_str).collect();
+        routes.sort_unstable();
+        described.sort_unstable();
+        assert_eq!(routes, described);
+    }
+}

@@ -1,0 +1,145 @@
+//! `doctor`: looks at everything once and says what to fix.
+
+use super::partitioner::{self, newest_keys};
+use super::{Check, Verdict, stores, topics};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kafka::ends::Ends;
+use crate::kafka::registry::SchemaRegistry;
+use crate::kafka::topics::{TopicDifference, Topics, plan, wanted};
+use crate::wire::avro::Schemas;
+
+/// Looks at brokers, topics and stores.
+pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let counts = match topics::partition_counts(config).await {
+        Ok(counts) => {
+            checks.push(ok("broker", "answers"));
+            checks.push(ok("topics", "all there; requests and log have equal partition counts"));
+            Some(counts)
+        }
+        Err(error) => {
+            let check = if error.is_unavailable() { "broker" } else { "topics" };
+            checks.push(problem(check, &error));
+            None
+        }
+    };
+    if let Some(counts) = &counts {
+        topic_settings(config, &mut checks).await;
+        checks.push(producers_partitioner(config, counts).await.unwrap_or_else(|error| problem("partitioner", &error)));
+    }
+    hot(config, &mut checks).await;
+    cold(config, counts.as_deref(), &mut checks).await;
+    Ok(checks)
+}
+
+async fn topic_settings(config: &Config, checks: &mut Vec<Check>) {
+    let wanted = wanted(config);
+    let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
+    let found = match Topics::new(&config.kafka) {
+        Ok(topics) => topics.describe(&names).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Err(error) => checks.push(problem("topic settings", &error)),
+        Ok(found) => {
+            for topic in found.iter().filter(|topic| stamps_matter(config, &topic.name) && !topic.is_log_append_time()) {
+                checks.push(warning(
+                    "topic settings",
+                    format!("topic {} has CreateTime: recorded times are only as good as the producers' clocks", topic.name),
+                    "set message.timestamp.type=LogAppendTime",
+                ));
+            }
+            for difference in plan(&wanted, &found) {
+                if let TopicDifference::Setting { topic, setting, wanted, found } = difference
+                    && setting != "message.timestamp.type"
+                {
+                    checks.push(warning(
+                        "topic settings",
+                        format!("topic {topic} has {setting}={found}"),
+                        &format!("set {setting}={wanted}"),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+async fn producers_partitioner(config: &Config, counts: &[(String, i32)]) -> Result<Check> {
+    let url = Some(config.registry.url.as_str()).filter(|url| !url.is_empty());
+    let registry = url.map(SchemaRegistry::new).transpose()?;
+    let schemas = Schemas::new(registry.is_some());
+    let found = newest_keys(config, counts, &Ends::new(&config.kafka)?, registry.as_ref(), &schemas).await?;
+    Ok(partitioner::check(config.topics.partitioner, &found))
+}
+
+fn stamps_matter(config: &Config, topic: &str) -> bool {
+    topic == config.topics.requests || config.topics.events.iter().any(|events| events == topic)
+}
+
+async fn hot(config: &Config, checks: &mut Vec<Check>) {
+    let health = match crate::hot::open(&config.hot) {
+        Ok(hot) => hot.health().await,
+        Err(error) => Err(error),
+    };
+    match health {
+        Err(error) => checks.push(problem("hot store", &error)),
+        Ok(health) => {
+            checks.push(ok("hot store", "answers"));
+            for text in health.problems {
+                checks.push(problem("hot store", &Error::invalid("hot_store_unfit", text)));
+            }
+            for hint in health.hints {
+                checks.push(warning("hot store", hint, "see docs/operations.md, Redis"));
+            }
+        }
+    }
+}
+
+/// Every partition's chain against what the log still has.
+async fn cold(config: &Config, counts: Option<&[(String, i32)]>, checks: &mut Vec<Check>) {
+    let objects = match crate::cold::open(&config.cold).await {
+        Ok(objects) => objects,
+        Err(error) => return checks.push(problem("cold store", &error)),
+    };
+    if let Err(error) = objects.head("catalog/none").await {
+        return checks.push(problem("cold store", &error));
+    }
+    checks.push(ok("cold store", "answers"));
+    let Some(counts) = counts else { return };
+    match stores::disagreements(config, counts, objects).await {
+        Err(error) => checks.push(problem("chains", &error)),
+        Ok(found) if found.is_empty() => checks.push(ok("chains", "every chain ends inside its partition's log")),
+        Ok(found) => {
+            for (partition, code, reason) in found {
+                checks.push(Check {
+                    check: "chains".into(),
+                    verdict: Verdict::Problem,
+                    detail: format!("{partition} is stopped ({code}): {reason}"),
+                    remedy: Some(format!(
+                        "if the offsets cannot be brought back: resaga store accept-gap {} {} --reason ... --yes",
+                        partition.topic, partition.partition
+                    )),
+                    exit: None,
+                });
+            }
+        }
+    }
+}
+
+pub(super) fn ok(check: &str, detail: &str) -> Check {
+    Check { check: check.into(), verdict: Verdict::Ok, detail: detail.into(), remedy: None, exit: None }
+}
+
+pub(super) fn warning(check: &str, detail: String, remedy: &str) -> Check {
+    Check { check: check.into(), verdict: Verdict::Warning, detail, remedy: Some(remedy.into()), exit: None }
+}
+
+fn problem(check: &str, error: &Error) -> Check {
+    let (exit, remedy) = match error {
+        Error::Unavailable(_) => (Some(7), "see that it runs and can be reached from here"),
+        Error::Invalid { .. } => (Some(2), "change the configuration or what it names"),
+        _ => (None, "see the log"),
+    };
+    Check { check: check.into(), verdict: Verdict::Problem, detail: error.to_string(), remedy: Some(remedy.into()), exit }
+}

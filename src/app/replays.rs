@@ -1,0 +1,111 @@
+//! Joins the HTTP routes to the replay role: requests in, log records out.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
+use crate::error::{Error, Result};
+use crate::history::answer::Child;
+use crate::roles::replay::desk::Desk;
+use crate::roles::replay::submit::{self, Submit};
+use crate::roles::replay_log::{self, Place};
+use crate::saga::position::SagaId;
+use crate::saga::request::{LogRecord, ReplayStatus};
+use crate::saga::selector::ReplayStanding;
+use crate::saga::time::Micros;
+use crate::wire::request::decode_body;
+
+pub(super) struct ReplaySide {
+    pub submit: Submit,
+}
+
+impl ReplaySide {
+    /// `Unavailable` until the view of the log is whole: an answer from less would miss replays that there are.
+    fn desk(&self) -> Result<&Desk> {
+        let desk = &self.submit.desk;
+        if desk.log.is_whole() { Ok(desk) } else { Err(Error::unavailable("the replay log is not read to its end yet")) }
+    }
+}
+
+#[async_trait]
+impl Replays for ReplaySide {
+    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted> {
+        self.desk()?;
+        let made = Uuid::now_v7().to_string();
+        let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
+        Ok(match self.submit.replay(&request).await? {
+            submit::Submitted::Accepted { request_id, replay_id, new_saga_id } => {
+                Submitted::Accepted { request_id, replay_id, new_saga_id }
+            }
+            submit::Submitted::DryRun(plan) => {
+                Submitted::Planned { plan: Box::new(plan.restored), diff: plan.diff, runs: plan.runs }
+            }
+        })
+    }
+
+    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<Asked> {
+        self.desk()?;
+        let request_id = Uuid::now_v7().to_string();
+        let cancelling = self.submit.cancel(replay_id, &request_id, requested_by, reason).await?;
+        Ok(Asked { request_id: cancelling.request_id, replay_id: cancelling.replay_id })
+    }
+
+    async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>> {
+        self.desk()?;
+        Ok(self.submit.record(replay_id).await?.map(|record| (*record).clone()))
+    }
+
+    async fn list(&self, filter: &ReplayFilter, after: Option<&str>, limit: usize) -> Result<ReplayPage> {
+        let after = after.map(read_cursor).transpose()?;
+        let filter = replay_log::ReplayFilter {
+            status: filter.statuses.clone(),
+            saga_id: filter.saga_id.clone(),
+            request_id: filter.request_id.clone(),
+            batch_id: filter.batch_id.clone(),
+            requested_by: filter.requested_by.clone(),
+            since: filter.since,
+            until: filter.until,
+        };
+        let mut found = self.desk()?.log.find(&filter, after.as_ref(), limit + 1);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| write_cursor(&replay_log::place(last)));
+        Ok(ReplayPage { records: found.iter().map(|record| (**record).clone()).collect(), next })
+    }
+
+    async fn children(&self, saga: &SagaId) -> Result<Vec<Child>> {
+        let records = self.desk()?.log.of_saga(saga);
+        let made =
+            records.iter().filter(|record| record.original_saga_id.as_ref() == Some(saga) && record.published_at.is_some());
+        let child = |record: &std::sync::Arc<LogRecord>| {
+            Some(Child {
+                new_saga_id: record.new_saga_id.clone()?,
+                replay_id: record.replay_id.clone(),
+                executed_as: record.executed_as.clone(),
+                resume_step: record.resume_step.clone(),
+            })
+        };
+        Ok(made.filter_map(child).collect())
+    }
+
+    async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
+        let records = self.desk()?.log.of_saga(saga);
+        // The replay that made a restored saga is its parent's, not its own.
+        let own = records.iter().map(|record| &**record).filter(|record| record.original_saga_id.as_ref() == Some(saga));
+        Ok(ReplayStanding::of(own.filter(|record| record.status != ReplayStatus::DryRun)))
+    }
+}
+
+fn write_cursor(place: &Place) -> String {
+    format!("{}.{}", place.accepted_at.0, place.replay_id)
+}
+
+fn read_cursor(text: &str) -> Result<Place> {
+    let wrong = || Error::invalid("request_invalid", "after: not a cursor that an answer gave");
+    let (at, replay_id) = text.split_once('.').ok_or_else(wrong)?;
+    Ok(Place { accepted_at: Micros(at.parse().map_err(|_| wrong())?), replay_id: replay_id.to_owned() })
+}
+
+#[cfg(test)]
+#[path = "replays_tests.rs"]
+mod tests;

@@ -1,0 +1,433 @@
+//! `serve`: checks everything, starts the roles, and stops them in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::replays::ReplaySide;
+use super::stores::Stores;
+use super::{Role, log_restore, log_view, stores, topics};
+use crate::api::{self, Api, Readiness};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kafka::ends::Ends;
+use crate::kafka::intake::{Intake, IntakeLimits};
+use crate::kafka::publisher::Publisher;
+use crate::kafka::registry::SchemaRegistry;
+use crate::roles::materialize::{self, Materialize};
+use crate::roles::replay::desk::{Desk, Rules};
+use crate::roles::replay::fresh::Freshness;
+use crate::roles::replay::submit::Submit;
+use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
+use crate::roles::replay_log::ReplayLog;
+use crate::roles::retry::until_available;
+use crate::roles::stopped;
+use crate::saga::fold::FoldSettings;
+use crate::saga::position::Topic;
+use crate::saga::time::Micros;
+use crate::telemetry::Metrics;
+use crate::wire::avro;
+use crate::wire::event::OWN_RECORD_FACTOR;
+
+/// Pause before a role that lost its dependencies begins again.
+const ROLE_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait for brokers at the start.
+pub(super) const START_WITHIN: Duration = Duration::from_secs(30);
+/// How often dependencies are looked at for `/readyz`, and the partitioner for the chains.
+const WATCH: Duration = Duration::from_secs(1);
+/// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
+const LOOKS_PER_SEED: u32 = 30;
+
+/// Everything that roles are made of.
+#[derive(Clone)]
+pub(super) struct Process {
+    pub config: Arc<Config>,
+    pub stores: Arc<Stores>,
+    pub registry: Option<Arc<SchemaRegistry>>,
+    pub schemas: Arc<avro::Schemas>,
+    pub metrics: Arc<Metrics>,
+    pub log: Arc<ReplayLog>,
+    pub ends: Ends,
+    pub targets: ReplayTargets,
+    pub request_partitions: i32,
+    pub readiness: Readiness,
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// The only clock.
+pub(super) fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Runs the roles until a signal says to stop.
+pub async fn serve(config: Config, roles: Vec<Role>) -> anyhow::Result<ExitCode> {
+    let counts = topics::partition_counts(&config).await?;
+    let stores = stores::open(&config, &counts).await?;
+    let (stop, shutdown) = watch::channel(false);
+    let time_out = config.serve.shutdown_timeout;
+    let (process, log_task) = Process::prepare(config, stores, &counts, shutdown).await?;
+    let tasks = process.start(&roles, log_task).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), roles = ?roles.iter().map(|r| r.as_str()).collect::<Vec<_>>(), "resaga started");
+    let mut running = tasks;
+    let outcome = tokio::select! {
+        ended = running.join_next() => ended_role(ended),
+        () = signal() => Ok(()),
+    };
+    let _ = stop.send(true);
+    let drained = async { outcome.and(drain(running).await) };
+    tokio::select! {
+        outcome = tokio::time::timeout(time_out, drained) => match outcome {
+            Ok(outcome) => outcome?,
+            Err(_) => anyhow::bail!("not drained within serve.shutdown_timeout; what was not committed is read again at the next start"),
+        },
+        () = signal() => {
+            tracing::warn!("second signal: leaving at once");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    tracing::info!("resaga stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until every task has ended.
+pub(super) async fn drain(mut running: JoinSet<Result<()>>) -> Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = running.join_next().await {
+        outcome = outcome.and(ended_role(Some(ended)));
+    }
+    outcome
+}
+
+pub(super) fn ended_role(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match ended {
+        None => Ok(()),
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => Err(Error::bug(format!("a role ended: {panic}"))),
+    }
+}
+
+/// SIGTERM or SIGINT.
+pub(super) async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+type LogTask = tokio::task::JoinHandle<Result<()>>;
+
+impl Process {
+    /// Everything but the roles; begins to read the replay log.
+    pub async fn prepare(
+        config: Config,
+        stores: Stores,
+        counts: &[(String, i32)],
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(Self, LogTask)> {
+        let count = |topic: &str| counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
+        let topics = config.topics.clone();
+        let registry = match config.registry.url.as_str() {
+            "" => None,
+            url => Some(Arc::new(SchemaRegistry::new(url)?)),
+        };
+        let schemas = Arc::new(avro::Schemas::new(registry.is_some()));
+        let ids = match &registry {
+            None => Schemas::default(),
+            Some(registry) => Schemas {
+                event: Some(registry.register(&topics.events[0], avro::texts::STEP_EVENT).await?),
+                restored: Some(registry.register(&topics.restored, avro::texts::RESTORED_SAGA).await?),
+                log: Some(registry.register(&topics.log, avro::texts::REPLAY_LOG_ENTRY).await?),
+                request: Some(registry.register(&topics.requests, avro::texts::REPLAY_REQUEST).await?),
+            },
+        };
+        let log = Arc::new(ReplayLog::new(config.replay.max_log_records));
+        let request_partitions = count(&topics.requests);
+        let following =
+            log_view::follow(&config.kafka, &topics.log, request_partitions, log.clone(), schemas.clone(), registry.clone());
+        let log_task = following.await?;
+        let ends = Ends::new(&config.kafka)?;
+        // Topics that were just made have no leaders for a moment.
+        let seed = || stores.seed_partitioner(&config, &ends, registry.as_deref(), &schemas);
+        tokio::time::timeout(START_WITHIN, until_available("read newest keys", seed))
+            .await
+            .map_err(|_| Error::unavailable("read newest keys of the events topics: no answer in time"))??;
+        let process = Self {
+            ends,
+            targets: ReplayTargets {
+                restored: topics.restored,
+                log: topics.log,
+                dead_letters: topics.dead_letters,
+                requests: topics.requests,
+                schemas: ids,
+            },
+            config: Arc::new(config),
+            stores: Arc::new(stores),
+            registry,
+            schemas,
+            metrics: Metrics::new(),
+            log,
+            request_partitions,
+            readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
+            shutdown,
+        };
+        Ok((process, log_task))
+    }
+
+    /// Starts the roles and what they need besides. A task that ends before the shutdown ends the process.
+    pub async fn start(&self, roles: &[Role], log_task: LogTask) -> Result<JoinSet<Result<()>>> {
+        let mut tasks = JoinSet::new();
+        let mut shutdown = self.shutdown.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                ended = log_task => ended.map_err(|e| Error::bug(format!("read replay log: {e}")))?,
+                () = stopped(&mut shutdown) => Ok(()),
+            }
+        });
+        tasks.spawn(self.clone().restore_log());
+        for role in roles {
+            self.metrics.role_up.with_label_values(&[role.as_str()]).set(1);
+            match role {
+                Role::Materialize => {
+                    self.readiness.set("materialize", false);
+                    self.readiness.set("materialize-log", false);
+                    tasks.spawn(self.clone().keep_running("materialize", Self::materialize));
+                    tasks.spawn(self.clone().keep_running("materialize-log", Self::materialize_log));
+                }
+                Role::Replay => {
+                    self.readiness.set("replay", false);
+                    tasks.spawn(self.clone().keep_running("replay", Self::replay));
+                }
+                Role::Api => {
+                    let listen = &self.config.api.listen;
+                    let listener = TcpListener::bind(listen)
+                        .await
+                        .map_err(|e| Error::invalid("config_invalid", format!("api.listen: cannot listen on {listen}: {e}")))?;
+                    tasks.spawn(self.clone().api(listener));
+                }
+                // Both come in a later version; compaction has nothing to do yet.
+                Role::Bridge | Role::Compact => {}
+            }
+        }
+        tasks.spawn(self.clone().watch());
+        Ok(tasks)
+    }
+
+    /// Begins a role again when it lost its dependencies; anything else ends the process.
+    async fn keep_running<F>(self, name: &'static str, run: fn(Self) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send,
+    {
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            match run(self.clone()).await {
+                Err(Error::Unavailable(reason)) if !*shutdown.borrow() => {
+                    tracing::warn!(role = name, reason, "role lost its dependencies, beginning again");
+                    self.readiness.set(name, false);
+                }
+                other => return other,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ROLE_PAUSE) => {}
+                () = stopped(&mut shutdown) => return Ok(()),
+            }
+        }
+    }
+
+    async fn materialize(self) -> Result<()> {
+        let topics = self.config.topics.events.iter().map(|topic| Topic::from(topic.as_str())).collect();
+        self.materialize_topics("materialize", topics).await
+    }
+
+    /// A group of its own: the assignor evens out partitions over a group's topics together, and one process could get
+    /// the log's and another the events'.
+    async fn materialize_log(self) -> Result<()> {
+        let topics = vec![Topic::from(self.config.topics.log.as_str())];
+        self.materialize_topics("materialize-log", topics).await
+    }
+
+    async fn materialize_topics(self, name: &'static str, topics: Vec<Topic>) -> Result<()> {
+        let config = &self.config;
+        let group = format!("{}-{name}", config.kafka.group_id);
+        let limits = IntakeLimits { held_bytes: config.limits.max_intake_bytes, ..IntakeLimits::default() };
+        let (intake, events) = Intake::start(&config.kafka, &group, &topics, limits)?;
+        let fold = fold_settings(config);
+        let settings = materialize::Settings {
+            log: config.topics.log.as_str().into(),
+            requests: config.topics.requests.clone(),
+            request_schema: self.targets.schemas.request,
+            dead_letters: config.topics.dead_letters.clone(),
+            max_record_bytes: config.limits.max_record,
+            fold_text: format!("{fold:?}"),
+            fold,
+            flush_interval: config.cold.flush_interval,
+            flush_bytes: config.cold.flush_bytes,
+            buffer_bytes: config.cold.buffer_bytes,
+            max_cached_sagas: usize::try_from(config.limits.max_cached_sagas).unwrap_or(usize::MAX),
+            index_ttl: config.hot.ttl,
+        };
+        let parts = materialize::Parts {
+            hot: self.stores.hot.clone(),
+            objects: self.stores.objects.clone(),
+            chains: self.stores.chains.clone(),
+            history: self.stores.history.clone(),
+            log_history: self.stores.log_history.clone(),
+            publisher: Publisher::new(&config.kafka)?,
+            registry: self.registry.clone(),
+            schemas: self.schemas.clone(),
+            partitioning: self.stores.partitioning.clone(),
+            metrics: self.metrics.clone(),
+            assigned: self.told(name),
+            now,
+        };
+        Materialize::new(parts, settings, intake).run(events, self.shutdown.clone()).await
+    }
+
+    async fn replay(self) -> Result<()> {
+        let config = &self.config;
+        let group = format!("{}-replay", config.kafka.group_id);
+        let limits = IntakeLimits { held_bytes: config.limits.max_intake_bytes, ..IntakeLimits::default() };
+        let (intake, events) = Intake::start(&config.kafka, &group, &[config.topics.requests.as_str().into()], limits)?;
+        let instance = match config.kafka.instance.as_str() {
+            "" => Uuid::new_v4().to_string(),
+            instance => instance.to_owned(),
+        };
+        let parts = replay::Parts {
+            kafka: config.kafka.clone(),
+            transactional_id: format!("{group}-{instance}"),
+            desk: self.desk(),
+            freshness: self.freshness(),
+            ends: self.ends.clone(),
+            partitioning: self.stores.partitioning.clone(),
+            registry: self.registry.clone(),
+            schemas: self.schemas.clone(),
+            metrics: self.metrics.clone(),
+            assigned: self.told("replay"),
+            now,
+        };
+        let settings = replay::Settings {
+            targets: self.targets.clone(),
+            request_partitions: self.request_partitions,
+            max_batch_requests: config.replay.max_batch_requests,
+            max_parked_requests: config.replay.max_parked_requests,
+            rate: config.replay.rate,
+        };
+        Replay::new(parts, settings, intake).run(events, self.shutdown.clone()).await
+    }
+
+    pub async fn api(self, listener: TcpListener) -> Result<()> {
+        let publisher = Publisher::new(&self.config.kafka)?;
+        let topic = (self.config.topics.requests.clone(), self.targets.schemas.request);
+        let submit = Submit::new(self.desk(), self.freshness(), publisher, topic, now);
+        let api = Api {
+            history: Arc::new(self.stores.history.clone()),
+            replays: Arc::new(ReplaySide { submit }),
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+            max_body: usize::try_from(self.config.limits.max_record).unwrap_or(usize::MAX),
+        };
+        let mut shutdown = self.shutdown.clone();
+        api::serve(listener, api, async move {
+            stopped(&mut shutdown).await;
+        })
+        .await
+    }
+
+    fn desk(&self) -> Desk {
+        let config = &self.config;
+        Desk {
+            history: self.stores.history.clone(),
+            log_history: self.stores.log_history.clone(),
+            log: self.log.clone(),
+            rules: Rules {
+                max_depth: config.replay.max_depth,
+                restored_allowed: config.topics.restored_allowed.clone(),
+                max_restored_bytes: config.limits.max_record.saturating_mul(3),
+                max_event_bytes: config.limits.max_record.saturating_mul(OWN_RECORD_FACTOR),
+            },
+        }
+    }
+
+    fn freshness(&self) -> Freshness {
+        Freshness { ends: self.ends.clone(), history: self.stores.history.clone(), chains: self.stores.chains.clone() }
+    }
+
+    /// What the log's topic has dropped, once it is read. Then waits for the shutdown, as a task that ends would end the process.
+    async fn restore_log(self) -> Result<()> {
+        let mut shutdown = self.shutdown.clone();
+        let restore = async {
+            self.log.whole().await;
+            self.readiness.set("replay-log", true);
+            log_restore::restore(&self.log, &self.stores.log_history).await
+        };
+        tokio::select! {
+            restored = restore => match restored {
+                Ok(0) => {}
+                Ok(replays) => tracing::info!(replays, "replays that the log's topic has dropped are back from history"),
+                Err(error) => tracing::warn!(%error, "replays that the log's topic has dropped are found by id only"),
+            },
+            () = stopped(&mut shutdown) => {}
+        }
+        stopped(&mut shutdown).await;
+        Ok(())
+    }
+
+    /// Tells `/readyz` that a role has had its first assignment.
+    fn told(&self, role: &'static str) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let readiness = self.readiness.clone();
+        Arc::new(move |assigned| readiness.set(role, assigned))
+    }
+
+    /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
+    async fn watch(self) -> Result<()> {
+        let mut shutdown = self.shutdown.clone();
+        let requests = crate::saga::position::TopicPartition::new(self.config.topics.requests.as_str(), 0);
+        for look in 1_u32.. {
+            let broker = self.ends.ends(std::slice::from_ref(&requests)).await.is_ok();
+            let hot = self.stores.hot.marks(0).await.is_ok();
+            let cold = self.stores.objects.head("catalog/none").await.is_ok();
+            for (name, up) in [("broker", broker), ("hot", hot), ("cold", cold)] {
+                self.readiness.set(name, up);
+                self.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
+            }
+            let partitioning = &self.stores.partitioning;
+            let may_tell = broker && partitioning.settled().is_none() && partitioning.partitioner().is_some();
+            if may_tell && look.is_multiple_of(LOOKS_PER_SEED) {
+                let seeded = self.stores.seed_partitioner(&self.config, &self.ends, self.registry.as_deref(), &self.schemas);
+                tokio::select! {
+                    seeded = seeded => if let Err(error) = seeded {
+                        tracing::debug!(%error, "newest keys not read, trying again");
+                    },
+                    () = stopped(&mut shutdown) => break,
+                }
+            }
+            self.stores.follow_partitioner();
+            tokio::select! {
+                () = tokio::time::sleep(WATCH) => {}
+                () = stopped(&mut shutdown) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fold_settings(config: &Config) -> FoldSettings {
+    let by_saga = config.snapshots.saga.iter().filter_map(|(name, own)| Some((name.clone(), own.policy?)));
+    FoldSettings {
+        max_clock_ahead_micros: i64::try_from(config.limits.max_clock_ahead.as_micros()).unwrap_or(i64::MAX),
+        max_state_bytes: config.limits.max_state,
+        policy: config.snapshots.policy,
+        policy_by_saga: by_saga.collect(),
+    }
+}

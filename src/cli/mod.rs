@@ -1,0 +1,258 @@
+//! The command line: one file per command group. Thin: it calls the HTTP api or, for work on this machine, `app`.
+//!
+//! Data goes to stdout, all else to stderr; exit codes are those of `exit`. Knows routes and their JSON; must not know
+//! stores, Kafka or the fold.
+
+mod batch;
+mod client;
+mod config;
+mod exit;
+mod json;
+mod local;
+mod order;
+mod output;
+mod page;
+mod replay;
+mod saga;
+mod times;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::config::{Loaded, Sources, environment};
+use client::Client;
+use exit::{Exit, Failure};
+use output::{Format, note, print};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+const REQUEST_TIME_OUT: Duration = Duration::from_secs(30);
+
+/// Keeps every saga's history, answers what its state was at any time, and replays failed sagas exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "resaga",
+    version,
+    after_help = "Examples:
+  resaga demo
+  resaga serve --config resaga.toml
+  resaga saga list --status failed --since -2h
+  resaga saga get order-1 --at 2026-01-10T10:00:00Z
+  resaga replay run order-1 --from-step charge_payment --set gateway=backup --reason INC-4412 --dry-run
+
+Exit codes: 0 done, 1 other failure, 2 usage, 3 partial, 4 refused by policy, 5 not found, 6 conflict,
+7 dependency unreachable, 8 time-out, 9 confirmation missing."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Where `resaga serve` answers [env: RESAGA_SERVER] [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// How data is printed [env: RESAGA_OUTPUT] [default: table]
+    #[arg(short, long, global = true, value_enum)]
+    output: Option<Format>,
+    /// How long to wait for an answer, or with --wait for the work [default: 30s]
+    #[arg(long, global = true, value_parser = times::duration)]
+    timeout: Option<Duration>,
+    /// The configuration, for work on this machine [env: RESAGA_CONFIG] [default: resaga.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A key of the configuration, such as kafka.brokers=host:9092; may repeat, beats environment and file
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = setting)]
+    setting: Vec<(String, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the processor.
+    Serve(local::Serve),
+    /// Look at sagas.
+    #[command(subcommand)]
+    Saga(saga::Saga),
+    /// Replay a saga, look at replays.
+    #[command(subcommand)]
+    Replay(replay::Replay),
+    /// Replay many sagas.
+    #[command(subcommand)]
+    Batch(batch::Batch),
+    /// Replay later.
+    #[command(subcommand)]
+    Schedule(batch::Schedule),
+    /// The topics of the configuration.
+    #[command(subcommand)]
+    Topic(local::Topic),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// The stores.
+    #[command(subcommand)]
+    Store(local::Store),
+    /// Check brokers, topics and stores end to end and say what to fix.
+    #[command(after_help = "Example:\n  resaga doctor -o json")]
+    Doctor,
+    /// Play an outage and its repair, with nothing installed.
+    Demo(local::Demo),
+    /// Print a completion script.
+    #[command(after_help = "Example:\n  resaga completions bash > /etc/bash_completion.d/resaga")]
+    Completions { shell: clap_complete::Shell },
+    /// Print the version.
+    #[command(after_help = "Example:\n  resaga version -o json")]
+    Version,
+}
+
+/// What every command needs.
+struct Session {
+    output: Format,
+    server: String,
+    /// As given; commands have defaults of their own.
+    time_out: Option<Duration>,
+    environment: Vec<(String, String)>,
+    config: Option<PathBuf>,
+    settings: Vec<(String, String)>,
+}
+
+impl Session {
+    fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.server, self.time_out.unwrap_or(REQUEST_TIME_OUT))
+    }
+    fn load(&self) -> Result<Loaded, Failure> {
+        Ok(crate::config::load(&Sources::gather(self.config.clone(), self.settings.clone()))?)
+    }
+}
+
+/// Runs the program with its arguments (the first is its name).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        // Help and version too; clap knows which stream, and that a reader may have left.
+        Err(e) => {
+            drop(e.print());
+            return if e.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let environment = environment();
+    let session = session(&cli.global, environment);
+    let as_json = session.as_ref().is_ok_and(|session| session.output.is_json());
+    let done = session.and_then(|session| {
+        let runtime =
+            tokio::runtime::Runtime::new().map_err(|e| Failure::new(Exit::Other, "failed", format!("start runtime: {e}")))?;
+        let done = runtime.block_on(dispatch(&session, cli.command));
+        // What is left has had its time to end; a blocked thread must not hold the process.
+        runtime.shutdown_background();
+        done
+    });
+    done.unwrap_or_else(|failure| {
+        note(&failure.render(as_json));
+        failure.exit.into()
+    })
+}
+
+fn session(global: &Global, environment: Vec<(String, String)>) -> Result<Session, Failure> {
+    let output = match (global.output, variable(&environment, "RESAGA_OUTPUT")) {
+        (Some(format), _) => format,
+        (None, Some(name)) => {
+            Format::from_str(&name, false).map_err(|_| Failure::usage("RESAGA_OUTPUT must be table, json, jsonl, yaml or csv"))?
+        }
+        (None, None) => Format::Table,
+    };
+    let server = global.server.clone().or_else(|| variable(&environment, "RESAGA_SERVER"));
+    Ok(Session {
+        output,
+        server: server.unwrap_or_else(|| DEFAULT_SERVER.into()),
+        time_out: global.timeout,
+        environment,
+        config: global.config.clone(),
+        settings: global.setting.clone(),
+    })
+}
+
+async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(serve) => return local::serve(session, serve).await,
+        Command::Demo(demo) => return local::demo(session, demo).await,
+        Command::Saga(command) => saga::run(session, command).await?,
+        Command::Replay(command) => replay::run(session, command).await?,
+        Command::Batch(command) => batch::run(session, command).await?,
+        Command::Schedule(command) => batch::run_schedule(session, command).await?,
+        Command::Topic(command) => local::topic(session, command).await?,
+        Command::Config(command) => config::run(session, command)?,
+        Command::Store(command) => local::store(session, command).await?,
+        Command::Doctor => local::doctor(session).await?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "resaga", &mut script);
+            print(&String::from_utf8_lossy(&script))?;
+        }
+        Command::Version if session.output == Format::Table => print(concat!("resaga ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Command::Version => {
+            let version = json!({"name": "resaga", "version": env!("CARGO_PKG_VERSION")});
+            session.output.object(&version, &[("name", "/name"), ("version", "/version")])?;
+        }
+    }
+    Ok(Exit::Done.into())
+}
+
+/// A variable that is set and not empty.
+fn variable(environment: &[(String, String)], name: &str) -> Option<String> {
+    environment.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.clone())
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "must be KEY=VALUE".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound_and_each_has_an_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        let mut groups = vec![cli];
+        while let Some(command) = groups.pop() {
+            let subcommands: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
+            if subcommands.is_empty() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("resaga "), "{} has no example", command.get_name());
+            }
+            groups.extend(subcommands);
+        }
+    }
+
+    #[test]
+    fn commands_that_change_something_take_a_reason() {
+        for line in [
+            "replay run order-1 --latest --reason x",
+            "replay cancel r --reason x",
+            "replay undo r --reason x",
+            "batch run --status failed --latest --reason x",
+            "batch pause b --reason x",
+            "schedule create --cron 0 --latest --reason x",
+            "schedule delete s --reason x",
+            "store accept-gap t 3 --reason x",
+        ] {
+            let arguments = std::iter::once("resaga").chain(line.split(' '));
+            assert!(Cli::try_parse_from(arguments).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_none() {
+        let environment = vec![("RESAGA_SERVER".to_owned(), String::new())];
+        assert_eq!(variable(&environment, "RESAGA_SERVER"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a reader of history is given. Shapes only: `wire` and `api` turn them into JSON.
+
+use crate::saga::entry::Entry;
+use crate::saga::event::Kind;
+use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
+use crate::saga::selector::FoundSaga;
+use crate::saga::state::{State, Status};
+use crate::saga::time::Micros;
+use crate::saga::timeline::StepsChange;
+
+/// Which state of a saga is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// After all its entries.
+    Newest,
+    /// After all entries with effective time <= this.
+    At(Micros),
+    /// After the entry of this sequence.
+    Sequence(u64),
+}
+
+/// Where the entries of an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Hot,
+    Cold,
+    /// Hot entries folded on from what cold gave.
+    Both,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// How far an answer reaches: every entry of the saga below `to` of these chains is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The chains that the saga may live in, each with the first offset that the answer does not vouch for.
+    pub to: Vec<(ChainId, Offset)>,
+    /// Everything appended to the saga's partition before this time (recorded time) is in the answer.
+    pub complete_through: Micros,
+}
+
+impl Reach {
+    /// The first offset of the chain that the answer does not vouch for; 0: of nothing.
+    pub fn of(&self, topic: &str, partition: i32) -> Offset {
+        let chain = self.to.iter().filter(|(chain, _)| *chain.topic == *topic && chain.partition == partition);
+        chain.max_by_key(|(chain, _)| chain.incarnation).map_or(Offset(0), |(_, to)| *to)
+    }
+}
+
+/// A state and what the answer says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub state: State,
+    /// Entries after the newest snapshot (without one: all).
+    pub folded: u64,
+    pub source: Source,
+    pub reach: Reach,
+}
+
+/// A saga's whole history, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    pub entries: Vec<Entry>,
+    pub source: Source,
+    pub reach: Reach,
+}
+
+/// One line of a history page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub entry: Entry,
+    /// After the entry.
+    pub status: Status,
+    /// JSON pointers of the deepest context members that the entry changed.
+    pub changed: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<Row>,
+    pub next: Option<String>,
+}
+
+/// An entry that is a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub sequence: EntrySequence,
+    pub step: Option<String>,
+    /// Of CHECKPOINT entries.
+    pub name: Option<String>,
+    pub kind: Kind,
+    pub effective_time: Micros,
+    pub position: Position,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoints {
+    pub checkpoints: Vec<Checkpoint>,
+    pub next: Option<String>,
+}
+
+/// Two states and what differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub from: Found,
+    pub to: Found,
+    /// RFC 6902 over the context.
+    pub patch: serde_json::Value,
+    pub steps: StepsChange,
+}
+
+/// What a search found, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundSagas {
+    /// May be fewer than asked for while there is a `next`.
+    pub sagas: Vec<FoundSaga>,
+    pub next: Option<String>,
+    pub complete_through: Micros,
+}
+
+/// A node of a lineage tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineageNode {
+    pub saga_id: SagaId,
+    /// `None`: not in history (yet).
+    pub status: Option<Status>,
+    /// Of the replay that made it; `None`: the root.
+    pub replay_id: Option<String>,
+    pub depth: u32,
+    pub resume_step: Option<String>,
+    pub children: Vec<LineageNode>,
+}
+
+/// A replay that restored a saga, as the replay log knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    pub new_saga_id: SagaId,
+    pub replay_id: String,
+    pub executed_as: Option<SagaId>,
+    pub resume_step: Option<String>,
+}

@@ -1,0 +1,165 @@
+//! Which chains there are, and in which of them a saga may have entries.
+//!
+//! A saga lives in one partition of one topic, but partition counts are raised and topics are created again; the
+//! layout remembers every count and incarnation that ever was. Knows no store.
+
+use std::sync::{PoisonError, RwLock};
+
+use crate::saga::position::{ChainId, SagaId, Topic};
+
+/// One topic of step events (or the replay log) and how it was cut over time.
+#[derive(Clone)]
+pub struct TopicLayout {
+    pub topic: Topic,
+    /// The newest of each partition (earlier ones count from 0): a partition that had nothing durable when its topic was
+    /// created again is still in its first. Where there is none: 0.
+    pub incarnations: Vec<u32>,
+    /// Partition counts, newest first; not empty.
+    pub partition_counts: Vec<i32>,
+    /// Where producers put a key. `None`: not known for sure, so anywhere: every chain is asked, which costs a probe each.
+    pub partitioner: Option<fn(&[u8], i32) -> i32>,
+}
+
+impl TopicLayout {
+    fn incarnation(&self, partition: i32) -> u32 {
+        usize::try_from(partition).ok().and_then(|at| self.incarnations.get(at)).copied().unwrap_or(0)
+    }
+
+    fn newest(&self, partition: i32) -> ChainId {
+        ChainId { topic: self.topic.clone(), incarnation: self.incarnation(partition), partition }
+    }
+}
+
+/// All layouts; whoever reads topics keeps it current.
+#[derive(Default)]
+pub struct Chains {
+    layouts: RwLock<Vec<TopicLayout>>,
+}
+
+impl Chains {
+    pub fn new(layouts: Vec<TopicLayout>) -> Self {
+        Self { layouts: RwLock::new(layouts) }
+    }
+
+    pub fn set(&self, layouts: Vec<TopicLayout>) {
+        *self.layouts.write().unwrap_or_else(PoisonError::into_inner) = layouts;
+    }
+
+    /// From now on producers put keys there.
+    pub fn place_by(&self, partitioner: Option<fn(&[u8], i32) -> i32>) {
+        for layout in self.layouts.write().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            layout.partitioner = partitioner;
+        }
+    }
+
+    /// Every chain, newest incarnations first.
+    pub fn all(&self) -> Vec<ChainId> {
+        self.collect(|layout| (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect())
+    }
+
+    /// How many partitions a topic has; `None`: it is not one of these.
+    pub fn partitions_of(&self, topic: &str) -> Option<i32> {
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        layouts.iter().find(|layout| *layout.topic == *topic).and_then(|layout| layout.partition_counts.first().copied())
+    }
+
+    /// The chains that a saga may get its next entry in: of the newest incarnation and partition count only.
+    pub fn newest_of(&self, saga: &SagaId) -> Vec<ChainId> {
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut chains = Vec::new();
+        for layout in layouts.iter() {
+            let count = layout.partition_counts.first().copied().unwrap_or(0);
+            let partitions = match layout.partitioner {
+                Some(partition) if count > 0 => {
+                    let home = partition(saga.as_str().as_bytes(), count);
+                    home..home + 1
+                }
+                _ => 0..count,
+            };
+            chains.extend(partitions.map(|partition| layout.newest(partition)));
+        }
+        chains
+    }
+
+    /// The chains that a saga may have entries in. Of each topic the one where its next entry goes comes first.
+    pub fn of(&self, saga: &SagaId) -> Vec<ChainId> {
+        self.collect(|layout| match layout.partitioner {
+            Some(partition) => {
+                let mut partitions: Vec<i32> = Vec::with_capacity(1);
+                for count in &layout.partition_counts {
+                    let found = partition(saga.as_str().as_bytes(), *count);
+                    if !partitions.contains(&found) {
+                        partitions.push(found);
+                    }
+                }
+                partitions
+            }
+            None => (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect(),
+        })
+    }
+
+    /// The chain of this topic where the saga's next entry goes; `None`: not known.
+    pub fn home(&self, saga: &SagaId, topic: &str) -> Option<ChainId> {
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        let layout = layouts.iter().find(|layout| *layout.topic == *topic)?;
+        let count = *layout.partition_counts.first()?;
+        let partition = (layout.partitioner?)(saga.as_str().as_bytes(), count);
+        Some(layout.newest(partition))
+    }
+
+    fn collect(&self, partitions: impl Fn(&TopicLayout) -> Vec<i32>) -> Vec<ChainId> {
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut chains = Vec::new();
+        for layout in layouts.iter() {
+            let partitions = partitions(layout);
+            let newest = partitions.iter().map(|partition| layout.incarnation(*partition)).max().unwrap_or(0);
+            for incarnation in (0..=newest).rev() {
+                let there = partitions.iter().filter(|partition| incarnation <= layout.incarnation(**partition));
+                chains.extend(there.map(|&partition| ChainId { topic: layout.topic.clone(), incarnation, partition }));
+            }
+        }
+        chains
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::partitioner::partition;
+
+    #[test]
+    fn a_saga_may_be_where_any_partition_count_and_incarnation_put_it() {
+        let chains = Chains::new(vec![TopicLayout {
+            topic: "t".into(),
+            incarnations: vec![1; 4],
+            partition_counts: vec![4, 2],
+            partitioner: Some(partition),
+        }]);
+        let saga = SagaId::from("order-1");
+        let [of_four, of_two] = [4, 2].map(|count| partition(b"order-1", count));
+        let mut expected = vec![(1, of_four), (1, of_two), (0, of_four), (0, of_two)];
+        expected.dedup();
+        if of_four == of_two {
+            expected = vec![(1, of_four), (0, of_four)];
+        }
+        let found: Vec<_> = chains.of(&saga).into_iter().map(|c| (c.incarnation, c.partition)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(chains.home(&saga, "t").map(|chain| (chain.incarnation, chain.partition)), Some((1, of_four)));
+        assert_eq!(chains.all().len(), 8);
+    }
+
+    #[test]
+    fn without_a_known_partitioner_a_saga_may_be_anywhere() {
+        let layout = TopicLayout { topic: "t".into(), incarnations: Vec::new(), partition_counts: vec![3], partitioner: None };
+        assert_eq!(Chains::new(vec![layout]).of(&"a".into()).len(), 3);
+    }
+
+    #[test]
+    fn each_partition_has_incarnations_of_its_own() {
+        let layout = TopicLayout { topic: "t".into(), incarnations: vec![0, 1], partition_counts: vec![2], partitioner: None };
+        let chains = Chains::new(vec![layout]);
+        let told = |chains: Vec<ChainId>| chains.into_iter().map(|c| (c.incarnation, c.partition)).collect::<Vec<_>>();
+        assert_eq!(told(chains.all()), [(1, 1), (0, 0), (0, 1)]);
+        assert_eq!(told(chains.newest_of(&"a".into())), [(0, 0), (1, 1)]);
+    }
+}

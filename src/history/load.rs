@@ -1,0 +1,263 @@
+//! Brings a saga's entries together: hot alone where its marks vouch for it, else cold, else cold and then hot.
+//!
+//! Order matters: cold is followed after hot was read, so whatever vanished from hot meanwhile is found in cold.
+
+use futures::future::try_join_all;
+
+use super::History;
+use super::answer::{Reach, Source};
+use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
+use crate::cold::reader::{ChainEnd, SagaSegment};
+use crate::error::{Error, Result};
+use crate::hot::{HotQuery, HotRead};
+use crate::saga::entry::StoredEntry;
+use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::time::Micros;
+use crate::wire::frame::decode_member;
+
+/// Most sagas need no more than this many of their newest entries.
+const FIRST_READ: usize = 16;
+
+/// Entries of one saga, oldest first and without a hole, from where folding can begin.
+pub(super) struct Loaded {
+    pub entries: Vec<StoredEntry>,
+    pub source: Source,
+    pub reach: Reach,
+}
+
+impl History {
+    /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
+    /// saga has none.
+    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: Back) -> Result<Loaded> {
+        let candidates = self.chains.of(saga);
+        let loaded = self.load_from(saga, upto, back, &candidates).await;
+        let elsewhere = match &loaded {
+            Ok(loaded) => {
+                let is_among = |newest: &StoredEntry| candidates.iter().any(|chain| holds(chain, &newest.entry.position));
+                !loaded.entries.last().is_some_and(is_among)
+            }
+            Err(error) => error.is_unavailable(),
+        };
+        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
+        let all = self.chains.all();
+        if elsewhere && all.len() > candidates.len() {
+            return self.load_from(saga, upto, back, &all).await;
+        }
+        loaded
+    }
+
+    async fn load_from(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
+        if let Some(loaded) = self.try_load(saga, upto, back, back, candidates).await? {
+            return Ok(loaded);
+        }
+        // Hot was read back to a snapshot, and turned out to be needed further back, to where cold ends.
+        let loaded = self.try_load(saga, upto, back, Back::Start, candidates).await?;
+        // Entries below a mark are neither here nor there: a store lost what it had said to keep.
+        loaded.ok_or_else(|| Error::unavailable("read history of saga: entries are missing in hot and in cold"))
+    }
+
+    /// `None`: what was read of hot does not touch what cold gave.
+    async fn try_load(
+        &self,
+        saga: &SagaId,
+        upto: Micros,
+        back: Back,
+        hot_back: Back,
+        candidates: &[ChainId],
+    ) -> Result<Option<Loaded>> {
+        let (read, run) = self.read_hot(saga, upto, hot_back, candidates).await?;
+        let marks = Marks { candidates, marks: &read.marks };
+        if run.ending == Ending::Reached
+            && let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone())
+            && self.is_whole(saga, &newest, &marks).await?
+        {
+            let mut entries = run.entries;
+            entries.reverse();
+            let reach = self.reach(saga, candidates, Some(&newest), |chain| merge::reach(marks.of(chain), None, true));
+            return Ok(Some(Loaded { entries, source: Source::Hot, reach }));
+        }
+        self.load_cold(saga, upto, back, &marks, run).await
+    }
+
+    /// One read, and more of it while the entries hang together and do not go back far enough.
+    async fn read_hot(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<(HotRead, HotRun)> {
+        let mut limit = if back == Back::Start { FIRST_READ * 8 } else { FIRST_READ };
+        loop {
+            let query = HotQuery { saga: saga.clone(), upto, limit };
+            let read = match self.hot.read(&[query]).await {
+                Ok(mut reads) => reads.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?,
+                // Cold alone gives a right answer, only slower and less new.
+                Err(error) if error.is_unavailable() => return Ok((HotRead::default(), HotRun::default())),
+                Err(error) => return Err(error.context("read hot history")),
+            };
+            let marks = Marks { candidates, marks: &read.marks };
+            // A store may round times far away, and give a member too many.
+            let run = merge::hot_run(&read.members, back, &marks, |entry| entry.effective_time <= upto, decode_member);
+            if back == Back::Start {
+                self.check_count(run.entries.len())?;
+            }
+            if run.ending != Ending::Ended || read.members.len() < limit || limit > self.max_entries {
+                return Ok((read, run));
+            }
+            limit = (limit * 8).min(self.max_entries + 1);
+        }
+    }
+
+    /// Is a run that ends in the entry at `newest` all that hot and cold have?
+    pub(super) async fn is_whole(&self, saga: &SagaId, newest: &Position, marks: &Marks<'_>) -> Result<bool> {
+        if !marks.vouches(newest) {
+            return Ok(false);
+        }
+        // Cold may be known to be ahead of a hot store that was put back to an older copy of itself.
+        for chain in marks.candidates {
+            let end = self.cold.known_end(chain).and_then(|end| end.next);
+            if end > marks.of(chain).map(|mark| mark.to) && self.cold_has(chain, saga).await? {
+                return Ok(false);
+            }
+        }
+        for (chain, from) in marks.in_doubt(newest) {
+            let end = self.cold.known_end(&chain).and_then(|end| end.next);
+            if from.is_none() || end < from {
+                self.cold.follow(&chain).await?;
+            }
+            if self.cold_has(&chain, saga).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn cold_has(&self, chain: &ChainId, saga: &SagaId) -> Result<bool> {
+        Ok(self.cold.segment_at(chain, saga, Micros::MAX).await?.is_some())
+    }
+
+    async fn load_cold(&self, saga: &SagaId, upto: Micros, back: Back, marks: &Marks<'_>, run: HotRun) -> Result<Option<Loaded>> {
+        let follow = marks.candidates.iter().map(|chain| self.cold.follow(chain));
+        let ends: Vec<_> = try_join_all(follow).await?.into_iter().map(known).collect();
+        let ends: Vec<_> = marks.candidates.iter().zip(ends).collect();
+        let end_of = |chain: &ChainId| ends.iter().find(|(of, _)| *of == chain).map(|(_, end)| *end);
+
+        let mut cold = match back {
+            Back::Snapshot | Back::Window => self.cold_at(saga, upto, marks.candidates).await?,
+            Back::To(sequence) => self.cold_around(saga, sequence, marks.candidates).await?,
+            Back::Start => self.cold_whole(saga, marks.candidates).await?,
+        };
+        cold.retain(|stored| stored.entry.effective_time <= upto);
+
+        // Hot may go on from cold only if no offset lies between the two.
+        let touches = |chain: &ChainId| match (marks.of(chain), end_of(chain)) {
+            (Some(mark), Some(end)) => mark.from <= end.to,
+            (mark, _) => mark.is_none(),
+        };
+        let use_hot = run.ending != Ending::Conflict && marks.candidates.iter().all(touches);
+        // Where cold holds what was asked for, later entries of hot add nothing, and may lie far from it.
+        let held = matches!(back, Back::To(wanted) if cold.last().is_some_and(|last| wanted <= last.entry.sequence.0));
+        let mut hot = if use_hot && !held { run.entries } else { Vec::new() };
+        hot.reverse();
+        let known = |chain: &ChainId| merge::reach(marks.of(chain).filter(|_| use_hot), end_of(chain), false);
+
+        let (entries, source) = match merge::join(cold, hot) {
+            Joined::Cold(entries) => (entries, Source::Cold),
+            Joined::Both(entries) => (entries, Source::Both),
+            Joined::Torn => return Ok(None),
+        };
+        let newest = entries.last().map(|stored| stored.entry.position.clone());
+        let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
+        Ok(Some(Loaded { entries, source, reach }))
+    }
+
+    /// The newest entries of all chains with a segment whose first row is at or before `upto`.
+    async fn cold_at(&self, saga: &SagaId, upto: Micros, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
+        let mut newest: Vec<StoredEntry> = Vec::new();
+        let find = candidates.iter().map(|chain| self.cold.segment_at(chain, saga, upto));
+        for segment in try_join_all(find).await?.into_iter().flatten() {
+            let entries = self.cold.load(&segment, saga).await?;
+            let begins = |entries: &[StoredEntry]| entries.first().map(|stored| stored.entry.sequence);
+            if begins(&entries) > begins(&newest) {
+                newest = entries;
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The newest segment that begins at or before this sequence of the saga.
+    async fn cold_around(&self, saga: &SagaId, sequence: u64, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
+        let segments = self.cold_segments(saga, candidates).await?;
+        let (mut low, mut high) = (0, segments.len());
+        let mut best = Vec::new();
+        // The newest first: that is where most questions end.
+        let mut look = segments.len().saturating_sub(1);
+        while low < high {
+            let entries = self.cold.load(&segments[look], saga).await?;
+            if entries.first().is_none_or(|stored| stored.entry.sequence.0 <= sequence) {
+                best = entries;
+                low = look + 1;
+            } else {
+                high = look;
+            }
+            look = low + (high - low) / 2;
+        }
+        Ok(best)
+    }
+
+    pub(super) async fn cold_whole(&self, saga: &SagaId, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
+        let mut whole: Vec<StoredEntry> = Vec::new();
+        for segment in self.cold_segments(saga, candidates).await? {
+            whole.extend(self.cold.load(&segment, saga).await?);
+            self.check_count(whole.len())?;
+        }
+        Ok(whole)
+    }
+
+    /// Every segment with rows of the saga, in the order of its entries.
+    async fn cold_segments(&self, saga: &SagaId, candidates: &[ChainId]) -> Result<Vec<SagaSegment>> {
+        let mut segments = Vec::new();
+        // A saga moves from the chains named last to the first; within one the order is known.
+        for chain in candidates.iter().rev() {
+            segments.extend(self.cold.segments_of(chain, saga).await?);
+        }
+        segments.sort_by_key(|segment| segment.first_effective_time);
+        Ok(segments)
+    }
+
+    pub(super) fn check_count(&self, entries: usize) -> Result<()> {
+        if entries > self.max_entries {
+            let message = format!("the saga has more than {} entries, too many to read at once", self.max_entries);
+            return Err(Error::refused("too_large", message));
+        }
+        Ok(())
+    }
+
+    fn reach(
+        &self,
+        saga: &SagaId,
+        candidates: &[ChainId],
+        newest: Option<&Position>,
+        known: impl Fn(&ChainId) -> Option<Known>,
+    ) -> Reach {
+        let through = |chain: &ChainId| known(chain).map_or(Micros::MIN, |known| known.complete_through);
+        let complete_through = match newest {
+            // The saga's partition: where its newest entry is, and where its next would go.
+            Some(newest) => {
+                let own = (Marks { candidates, marks: &[] }).chain_of(newest).cloned();
+                // A guess that the saga itself proves wrong tells nothing.
+                let guessed = self.chains.of(saga).iter().any(|chain| holds(chain, newest));
+                let home = self.chains.home(saga, &newest.topic).filter(|_| guessed);
+                own.iter().chain(&home).map(through).min()
+            }
+            None => candidates.iter().map(through).min(),
+        };
+        let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
+        Reach { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
+    }
+}
+
+/// May the chain hold the record?
+fn holds(chain: &ChainId, position: &Position) -> bool {
+    chain.topic == position.topic && chain.partition == position.partition
+}
+
+/// A chain that has not begun reaches 0.
+pub(super) fn known(end: ChainEnd) -> Known {
+    Known { to: end.next.unwrap_or(Offset(0)), complete_through: end.complete_through }
+}

@@ -1,0 +1,48 @@
+//! One reader over hot and cold: states at a time, pages of history, differences, checkpoints, search, lineage.
+//!
+//! Asks hot first and believes it inside marks only; what hot cannot vouch for comes from cold. Knows entries and
+//! chains; must not know Redis, S3 or Kafka, and writes nothing. One reader sees one kind of topic: the events, or
+//! the replay log, which goes through the same stores.
+
+pub mod answer;
+pub mod chains;
+mod cursor;
+mod lineage;
+mod load;
+pub mod merge;
+mod newest;
+mod pages;
+mod progress;
+mod search;
+mod slices;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::cold::reader::ColdReader;
+use crate::hot::HotStore;
+use chains::Chains;
+pub use lineage::ChildrenOf;
+pub use progress::Progress;
+pub use search::StandingOf;
+
+/// Most entries of one saga that are read at once, unless set otherwise.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// The reader. Cheap to clone.
+#[derive(Clone)]
+pub struct History {
+    hot: Arc<dyn HotStore>,
+    cold: Arc<ColdReader>,
+    chains: Arc<Chains>,
+    /// Entries of one saga read at once; a longer history is refused `too_large` where all of it is needed.
+    max_entries: usize,
+}
+
+impl History {
+    pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
+        Self { hot, cold, chains, max_entries }
+    }
+}

@@ -1,0 +1,117 @@
+//! For materialize: sagas as of all durable entries, many at once.
+
+use futures::future::try_join_all;
+use futures::stream::{self, StreamExt};
+
+use super::History;
+use super::load::known;
+use super::merge::{self, Back, Ending, Marks};
+use crate::error::Result;
+use crate::hot::{HotQuery, HotRead};
+use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::fold::{Saga, WINDOW};
+use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::wire::frame::decode_member;
+
+/// Sagas read from cold at the same time.
+const AT_ONCE: usize = 16;
+
+/// A saga as of its newest durable entry.
+pub struct Newest {
+    pub saga: Saga,
+    /// That entry is of an earlier incarnation of the topic: what was recorded between is lost.
+    pub of_before: bool,
+}
+
+impl History {
+    /// Each saga as of all its entries in `chain` below `end` (the chain's next start), and in the chains of the same
+    /// topic that it came from; with its whole window. `None`: it has none. Later entries in hot are passed over: a
+    /// previous owner wrote them and they are not durable. Hot is read in one round trip; what cold fails to give of one
+    /// saga is that one's error, so that a store which fails now and then gives all in a few tries.
+    pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<Newest>>>> {
+        let limit = WINDOW + 1;
+        let queries: Vec<HotQuery> =
+            sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: crate::saga::time::Micros::MAX, limit }).collect();
+        let reads = match self.hot.read(&queries).await {
+            Ok(reads) => reads,
+            Err(error) if error.is_unavailable() => vec![HotRead::default(); sagas.len()],
+            Err(error) => return Err(error.context("read hot history")),
+        };
+        let mut found = Vec::with_capacity(sagas.len());
+        let mut missed = Vec::new();
+        for (at, (saga, read)) in sagas.iter().zip(reads).enumerate() {
+            let from_hot = self.newest_from_hot(saga, chain, end, &read).await?;
+            if from_hot.is_none() {
+                missed.push((at, saga.clone()));
+            }
+            // Hot alone is not believed where an earlier incarnation has entries of the saga.
+            found.push(Ok(from_hot.map(|saga| Newest { saga, of_before: false })));
+        }
+        if !missed.is_empty() {
+            self.follow_family(&missed, chain, end).await?;
+        }
+        let reads = missed
+            .into_iter()
+            .map(|(at, saga): (usize, SagaId)| async move { (at, self.newest_from_cold(&saga, chain, end).await) });
+        let mut cold = stream::iter(reads).buffer_unordered(AT_ONCE);
+        while let Some((at, saga)) = cold.next().await {
+            found[at] = saga;
+        }
+        drop(cold);
+        Ok(found)
+    }
+
+    /// The chain itself and those of its topic that the saga may come from.
+    fn family(&self, saga: &SagaId, chain: &ChainId) -> Vec<ChainId> {
+        let others = self.chains.of(saga).into_iter().filter(|other| other.topic == chain.topic && other != chain);
+        [chain.clone()].into_iter().chain(others).collect()
+    }
+
+    async fn newest_from_hot(&self, saga: &SagaId, chain: &ChainId, end: Offset, read: &HotRead) -> Result<Option<Saga>> {
+        let family = self.family(saga, chain);
+        let marks = Marks { candidates: &family, marks: &read.marks };
+        if marks.of(chain).is_none_or(|mark| mark.to < end) {
+            return Ok(None);
+        }
+        let durable = |entry: &Entry| is_durable(entry, chain, end);
+        let mut run = merge::hot_run(&read.members, Back::Window, &marks, durable, decode_member);
+        let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone()) else { return Ok(None) };
+        if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
+            return Ok(None);
+        }
+        run.entries.reverse();
+        merge::fold_with_window(&run.entries)
+    }
+
+    /// Makes sure that cold is known as far as it must be, once for all sagas.
+    async fn follow_family(&self, sagas: &[(usize, SagaId)], chain: &ChainId, end: Offset) -> Result<()> {
+        let mut chains: Vec<ChainId> = sagas.iter().flat_map(|(_, saga)| self.family(saga, chain)).collect();
+        chains.sort();
+        chains.dedup();
+        // The owner knows its own end; what other owners did must be asked.
+        chains.retain(|of| of != chain || self.cold.known_end(of).is_none_or(|known_end| known(known_end).to < end));
+        try_join_all(chains.iter().map(|chain| self.cold.follow(chain))).await?;
+        Ok(())
+    }
+
+    async fn newest_from_cold(&self, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<Option<Newest>> {
+        let mut newest: Vec<StoredEntry> = Vec::new();
+        let mut of_before = false;
+        for of in self.family(saga, chain) {
+            let segments = self.cold.segments_of(&of, saga).await?;
+            let Some(segment) = segments.iter().rfind(|found| of != *chain || found.segment.start < end) else { continue };
+            let entries = self.cold.load(segment, saga).await?;
+            let last = |entries: &[StoredEntry]| entries.last().map(|stored| stored.entry.sequence);
+            if last(&entries) > last(&newest) {
+                newest = entries;
+                of_before = of.incarnation < chain.incarnation;
+            }
+        }
+        Ok(merge::fold_with_window(&newest)?.map(|saga| Newest { saga, of_before }))
+    }
+}
+
+fn is_durable(entry: &Entry, chain: &ChainId, end: Offset) -> bool {
+    let own = entry.position.topic == chain.topic && entry.position.partition == chain.partition;
+    !own || entry.position.offset < end
+}

@@ -1,0 +1,44 @@
+//! How far materialize is: what hot's marks and cold's chains vouch for, at one moment.
+
+use std::collections::HashMap;
+
+use super::History;
+use crate::error::Result;
+use crate::hot::Mark;
+use crate::saga::position::{ChainId, Offset, SagaId};
+
+/// Marks of every bucket, read together. Empty where hot does not answer: then cold alone counts.
+pub struct Progress {
+    marks: Vec<HashMap<ChainId, Mark>>,
+}
+
+impl History {
+    pub async fn progress(&self) -> Result<Progress> {
+        let mut marks = Vec::new();
+        for bucket in 0..self.hot.buckets() {
+            let found = match self.hot.marks(bucket).await {
+                Err(error) if error.is_unavailable() => Vec::new(),
+                other => other?,
+            };
+            marks.push(found.into_iter().collect());
+        }
+        Ok(Progress { marks })
+    }
+
+    /// Is every entry of the saga in `chain` below `end` in history?
+    pub async fn reaches(&self, progress: &Progress, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<bool> {
+        let mark = progress.marks.get(usize::from(self.hot.bucket(saga))).and_then(|marks| marks.get(chain));
+        if mark.is_some_and(|mark| mark.to >= end) {
+            return Ok(true);
+        }
+        let durable = |known: Option<crate::cold::reader::ChainEnd>| known.and_then(|known| known.next) >= Some(end);
+        if end == Offset(0) || durable(self.cold.known_end(chain)) {
+            return Ok(true);
+        }
+        // Where hot has a mark the chain is behind it but for moments; asking S3 each time would only cost.
+        if mark.is_some() {
+            return Ok(false);
+        }
+        Ok(durable(Some(self.cold.follow(chain).await?)))
+    }
+}

@@ -1,0 +1,90 @@
+//! The state of a saga at a time or entry, and its whole history.
+
+use super::History;
+use super::answer::{Difference, Found, When, Whole};
+use super::merge::{self, Back};
+use crate::error::{Error, Result};
+use crate::saga::json::Json;
+use crate::saga::patch;
+use crate::saga::position::SagaId;
+use crate::saga::time::Micros;
+use crate::saga::timeline::StepsChange;
+
+impl History {
+    /// Refused: `saga_not_found`, `before_first_event`, `sequence_not_found`.
+    pub async fn state(&self, saga: &SagaId, when: When) -> Result<Found> {
+        let (upto, back) = match when {
+            When::Newest => (Micros::MAX, Back::Snapshot),
+            When::At(upto) => (upto, Back::Snapshot),
+            When::Sequence(sequence) => (Micros::MAX, Back::To(sequence.max(1))),
+        };
+        let loaded = self.load(saga, upto, back).await?;
+        let Some(last) = loaded.entries.last() else {
+            return Err(match when {
+                When::At(_) if self.exists(saga).await? => before_first_event(),
+                _ => saga_not_found(),
+            });
+        };
+        let wanted = match when {
+            When::Sequence(sequence) if sequence == 0 || sequence > last.entry.sequence.0 => {
+                return Err(Error::refused("sequence_not_found", "the saga has no entry of this sequence"));
+            }
+            When::Sequence(sequence) => sequence,
+            When::Newest | When::At(_) => u64::MAX,
+        };
+        let folded = merge::fold(&loaded.entries, |entry| entry.sequence.0 <= wanted)?;
+        let state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
+        let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
+        Ok(Found { state, folded, source: loaded.source, reach: loaded.reach })
+    }
+
+    /// Has the saga any entry?
+    async fn exists(&self, saga: &SagaId) -> Result<bool> {
+        Ok(!self.load(saga, Micros::MAX, Back::Snapshot).await?.entries.is_empty())
+    }
+
+    /// A saga's whole history. Refused: `saga_not_found`; `too_large` over the limit of entries.
+    pub async fn entries(&self, saga: &SagaId) -> Result<Whole> {
+        let loaded = self.load(saga, Micros::MAX, Back::Start).await?;
+        if loaded.entries.is_empty() {
+            return Err(saga_not_found());
+        }
+        let entries = loaded.entries.into_iter().map(|stored| stored.entry).collect();
+        Ok(Whole { entries, source: loaded.source, reach: loaded.reach })
+    }
+
+    /// The value that an RFC 6901 pointer names in the context. Refused: `pointer_not_found` and those of `state`.
+    pub async fn context(&self, saga: &SagaId, when: When, pointer: &str) -> Result<Json> {
+        let context = self.state(saga, when).await?.state.context;
+        if pointer.is_empty() {
+            return Ok(context);
+        }
+        let value = context.to_value();
+        let found = value.pointer(pointer).map(Json::from_value);
+        found.ok_or_else(|| Error::refused("pointer_not_found", "the context has nothing at this JSON pointer"))
+    }
+
+    /// Two states of one saga.
+    pub async fn diff(&self, saga: &SagaId, from: When, to: When) -> Result<Difference> {
+        Ok(difference(self.state(saga, from).await?, self.state(saga, to).await?))
+    }
+
+    /// The newest states of two sagas.
+    pub async fn diff_sagas(&self, from: &SagaId, to: &SagaId) -> Result<Difference> {
+        Ok(difference(self.state(from, When::Newest).await?, self.state(to, When::Newest).await?))
+    }
+}
+
+fn difference(from: Found, to: Found) -> Difference {
+    let patch = patch::diff(&from.state.context, &to.state.context);
+    let steps = StepsChange::between(&from.state, &to.state);
+    Difference { from, to, patch, steps }
+}
+
+pub(super) fn saga_not_found() -> Error {
+    Error::refused("saga_not_found", "no saga of this id is in the history")
+}
+
+fn before_first_event() -> Error {
+    Error::refused("before_first_event", "the saga's first event is later than this time")
+}

@@ -1,0 +1,210 @@
+//! The hot store in memory: for `demo` and for tests; the model that the contract suite holds Redis against.
+//!
+//! Knows the same order, windows and expiry as Redis does; time since the start comes from the clock it is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::shelf::{self, Index, Shelf};
+use super::{
+    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    MarkOutcome, Marks, Member,
+};
+use crate::error::Result;
+use crate::saga::position::{ChainId, SagaId};
+use crate::saga::time::Micros;
+
+/// Time since some start; never goes back.
+pub type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+pub struct MemoryHot {
+    ttl: Duration,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sagas: BTreeMap<SagaId, Key>,
+    marks: BTreeMap<ChainId, Mark>,
+    /// The store's order: by time, then by bytes.
+    shelves: BTreeMap<Shelf, BTreeSet<(Micros, Vec<u8>)>>,
+    /// Shelves of minutes before this one were dropped.
+    floor: Option<i64>,
+}
+
+#[derive(Default)]
+struct Key {
+    members: BTreeSet<(Micros, Bytes)>,
+    expires: Option<Duration>,
+}
+
+impl MemoryHot {
+    pub fn new(ttl: Duration, clock: Clock) -> Self {
+        Self { ttl, clock, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change below is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key, unless its time is over.
+    fn alive<'a>(&self, state: &'a State, saga: &SagaId) -> Option<&'a Key> {
+        state.sagas.get(saga).filter(|key| key.expires.is_none_or(|at| (self.clock)() < at))
+    }
+}
+
+impl State {
+    fn marks(&self) -> Marks {
+        self.marks.iter().map(|(chain, mark)| (chain.clone(), *mark)).collect()
+    }
+
+    fn read_index<F>(
+        &self,
+        index: Index,
+        query: &IndexQuery,
+        limit: usize,
+        decode: impl Fn(&Shelf, Micros, &[u8]) -> Result<F>,
+    ) -> Result<Vec<F>> {
+        let Some((first, last)) = shelf::minutes(query) else { return Ok(Vec::new()) };
+        let bound = |minute| Shelf { minute, index: Index::Failures, saga_name: String::new(), step: String::new() };
+        let mut found = Vec::new();
+        let mut minute = None;
+        for (shelf, facts) in self.shelves.range(bound(first)..bound(last.saturating_add(1))).rev() {
+            if found.len() > limit && minute != Some(shelf.minute) {
+                break;
+            }
+            minute = Some(shelf.minute);
+            if shelf.fits(index, query) {
+                let inside = facts.iter().filter(|(at, _)| index == Index::Activity || (query.since..query.until).contains(at));
+                for (at, bytes) in inside {
+                    found.push(decode(shelf, *at, bytes)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn answer<F>(&self, mut facts: Vec<F>, limit: usize) -> IndexRead<F> {
+        let more = facts.len() > limit;
+        facts.truncate(limit);
+        let marks = self.marks.iter().map(|(chain, mark)| (0, chain.clone(), *mark)).collect();
+        IndexRead { facts, marks, kept_from: self.floor.map_or(Micros::MIN, shelf::minute_start), more }
+    }
+}
+
+#[async_trait]
+impl HotStore for MemoryHot {
+    fn buckets(&self) -> u16 {
+        1
+    }
+
+    async fn write(&self, batch: &HotBatch) -> Result<()> {
+        let mut state = self.state();
+        for write in &batch.sagas {
+            if self.alive(&state, &write.saga).is_none() {
+                state.sagas.remove(&write.saga);
+            }
+            if write.members.is_empty() && !state.sagas.contains_key(&write.saga) {
+                continue;
+            }
+            let key = state.sagas.entry(write.saga.clone()).or_default();
+            if write.persist {
+                key.expires = None;
+            }
+            key.members.extend(write.members.iter().map(|member| (member.effective_time, member.bytes.clone())));
+        }
+        for fact in &batch.failures {
+            let facts = state.shelves.entry(Shelf::of_failure(fact)).or_default();
+            facts.insert((fact.at, shelf::encode_failure(fact)));
+        }
+        for fact in &batch.activity {
+            let facts = state.shelves.entry(Shelf::of_activity(fact)).or_default();
+            facts.insert((Micros(0), fact.saga.as_str().as_bytes().to_vec()));
+        }
+        Ok(())
+    }
+
+    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+        let mut state = self.state();
+        let outcomes = moves.iter().map(|wanted| {
+            let found = state.marks.get(&wanted.chain).copied();
+            if found != wanted.expect {
+                return MarkOutcome::Found(found);
+            }
+            state.marks.insert(wanted.chain.clone(), wanted.new);
+            MarkOutcome::Moved
+        });
+        Ok(outcomes.collect())
+    }
+
+    async fn marks(&self, _bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
+        Ok(self.state().marks().to_vec())
+    }
+
+    async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
+        let state = self.state();
+        let marks = state.marks();
+        let reads = queries.iter().map(|query| {
+            let members = self.alive(&state, &query.saga).into_iter().flat_map(|key| &key.members).rev();
+            let members = members.filter(|(at, _)| *at <= query.upto).take(query.limit).map(member);
+            HotRead { members: members.collect(), marks: marks.clone() }
+        });
+        Ok(reads.collect())
+    }
+
+    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
+        let state = self.state();
+        let from = (Bound::Included((since, Bytes::new())), Bound::Unbounded);
+        let members = self.alive(&state, saga).into_iter().flat_map(|key| key.members.range(from.clone()));
+        let members = members.take_while(|(at, _)| *at <= until).take(limit).map(member);
+        Ok(HotRead { members: members.collect(), marks: state.marks() })
+    }
+
+    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
+        let at = (self.clock)().saturating_add(self.ttl);
+        let mut state = self.state();
+        for saga in sagas {
+            if let Some(key) = state.sagas.get_mut(saga) {
+                key.expires = Some(at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
+        let state = self.state();
+        let mut facts = state.read_index(shelf::failure_index(query), query, limit, shelf::decode_failure)?;
+        shelf::sort_failures(&mut facts);
+        Ok(state.answer(facts, limit))
+    }
+
+    async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
+        let state = self.state();
+        let mut facts =
+            state.read_index(Index::Activity, query, limit, |shelf, _, bytes| shelf::decode_activity(shelf, bytes))?;
+        shelf::sort_activity(&mut facts);
+        Ok(state.answer(facts, limit))
+    }
+
+    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+        let mut state = self.state();
+        state.floor = Some(state.floor.map_or(minute, |floor| floor.max(minute)));
+        state.shelves.retain(|shelf, _| shelf.minute >= minute);
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<HotHealth> {
+        Ok(HotHealth::default())
+    }
+}
+
+fn member((effective_time, bytes): &(Micros, Bytes)) -> Member {
+    Member { effective_time: *effective_time, bytes: bytes.clone() }
+}

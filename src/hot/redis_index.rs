@@ -1,0 +1,222 @@
+//! Reading and dropping the shelves of facts in Redis.
+//!
+//! Marks are read before the facts and again after them: a mark that changed its start or went back meanwhile vouches
+//! for nothing. The floor is read after the facts, since whoever drops shelves raises it first.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use redis::{Pipeline, Value};
+
+use super::keys::FLOOR;
+use super::redis_link::garbage;
+use super::redis_store::{RedisHot, micros, parse, parse_marks};
+use super::shelf::{self, Index, MINUTES_A_DAY, Shelf};
+use super::{HotStore, IndexQuery, IndexRead, Mark};
+use crate::error::Result;
+use crate::saga::position::ChainId;
+use crate::saga::time::Micros;
+
+/// Shelves read in one round trip, or those of one minute.
+const SHELVES_AT_ONCE: usize = 64;
+/// Shelves dropped in one round trip.
+const DROPPED_AT_ONCE: usize = 1_000;
+
+type BucketMarks = Vec<(ChainId, Mark)>;
+
+impl RedisHot {
+    pub(super) async fn read_index<F>(
+        &self,
+        index: Index,
+        query: &IndexQuery,
+        limit: usize,
+        decode: impl Fn(&Shelf, Micros, &[u8]) -> Result<F>,
+        sort: impl Fn(&mut [F]),
+    ) -> Result<IndexRead<F>> {
+        // An empty window reads no day, but still tells marks and floor.
+        let window = shelf::minutes(query).unwrap_or((0, -1));
+        let (before, days) = self.marks_and_days(window).await?;
+        let mut facts = Vec::new();
+        'days: for day in days {
+            let labels = try_join_all((0..self.buckets()).map(|bucket| self.labels(bucket, day, window))).await?;
+            let mut shelves: Vec<_> = labels.into_iter().flatten().filter(|(_, shelf)| shelf.fits(index, query)).collect();
+            shelves.sort_by_key(|(_, shelf)| std::cmp::Reverse(shelf.minute));
+            let mut rest = &shelves[..];
+            while !rest.is_empty() {
+                if facts.len() > limit {
+                    break 'days;
+                }
+                let (chunk, after) = rest.split_at(whole_minutes(rest));
+                for (shelf, at, bytes) in self.shelved(chunk, query, limit).await? {
+                    facts.push(decode(shelf, at, &bytes)?);
+                }
+                rest = after;
+            }
+        }
+        sort(&mut facts);
+        let more = facts.len() > limit;
+        facts.truncate(limit);
+        let (after, kept_from) = self.marks_and_floor().await?;
+        Ok(IndexRead { facts, marks: held(before, &after), kept_from, more })
+    }
+
+    /// The marks of every bucket, and the days of these minutes that have shelves, newest first.
+    async fn marks_and_days(&self, (first, last): (i64, i64)) -> Result<(Vec<BucketMarks>, Vec<i64>)> {
+        let read = async |bucket| {
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.atomic().cmd("HGETALL").arg(self.keys.marks(bucket)).cmd("ZRANGEBYSCORE").arg(self.keys.days(bucket));
+            pipeline.arg(first.div_euclid(MINUTES_A_DAY)).arg(last.div_euclid(MINUTES_A_DAY));
+            let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
+            let marks = parse_marks(answers.next())?;
+            let days: Vec<i64> = parse(answers.next().ok_or_else(|| garbage("answers"))?)?;
+            Ok::<_, crate::error::Error>((marks, days))
+        };
+        let (marks, days): (Vec<_>, Vec<_>) = try_join_all((0..self.buckets()).map(read)).await?.into_iter().unzip();
+        let mut days: Vec<_> = days.into_iter().flatten().collect();
+        days.sort_unstable_by(|a, b| b.cmp(a));
+        days.dedup();
+        Ok((marks, days))
+    }
+
+    /// The shelves of a day within these minutes.
+    async fn labels(&self, bucket: u16, day: i64, (first, last): (i64, i64)) -> Result<Vec<(u16, Shelf)>> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.day(bucket, day)).arg(first).arg(last);
+        let (labels,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
+        let shelf = |label: String| Ok((bucket, Shelf::parse(&label).ok_or_else(|| garbage("a label"))?));
+        labels.into_iter().map(shelf).collect()
+    }
+
+    /// The facts on these shelves, at most `limit` + 1 of each.
+    async fn shelved<'s>(
+        &self,
+        shelves: &'s [(u16, Shelf)],
+        query: &IndexQuery,
+        limit: usize,
+    ) -> Result<Vec<(&'s Shelf, Micros, Bytes)>> {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let mut buckets = BTreeMap::<u16, (Vec<&Shelf>, Pipeline)>::new();
+        for (bucket, shelf) in shelves {
+            let (places, pipeline) = buckets.entry(*bucket).or_default();
+            places.push(shelf);
+            let key = self.keys.shelf(*bucket, shelf);
+            match shelf.index {
+                // All have score 0: in the order of the saga ids.
+                Index::Activity => pipeline.cmd("ZRANGEBYSCORE").arg(key).arg("-inf").arg("+inf"),
+                Index::Failures | Index::Compensations => {
+                    pipeline.cmd("ZREVRANGEBYSCORE").arg(key).arg(query.until.0.saturating_sub(1)).arg(query.since.0)
+                }
+            };
+            pipeline.arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);
+        }
+        let reads = buckets.values().map(|(_, pipeline)| self.reads.pipeline::<Vec<Vec<(Bytes, f64)>>>(pipeline));
+        let answers = try_join_all(reads).await?.into_iter().flatten();
+        let places = buckets.values().flat_map(|(places, _)| places.iter().copied());
+        let facts = places
+            .zip(answers)
+            .flat_map(|(shelf, facts)| facts.into_iter().map(move |(bytes, score)| (shelf, micros(score), bytes)));
+        Ok(facts.collect())
+    }
+
+    async fn marks_and_floor(&self) -> Result<(Vec<BucketMarks>, Micros)> {
+        let read = async |bucket| {
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.atomic().cmd("HGETALL").arg(self.keys.marks(bucket)).cmd("ZSCORE").arg(self.keys.floor(bucket)).arg(FLOOR);
+            let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
+            let marks = parse_marks(answers.next())?;
+            let floor: Option<f64> = parse(answers.next().ok_or_else(|| garbage("answers"))?)?;
+            Ok::<_, crate::error::Error>((marks, floor.map_or(Micros::MIN, |minute| shelf::minute_start(minute as i64))))
+        };
+        let (marks, floors): (Vec<_>, Vec<_>) = try_join_all((0..self.buckets()).map(read)).await?.into_iter().unzip();
+        Ok((marks, floors.into_iter().max().unwrap_or(Micros::MIN)))
+    }
+
+    /// Labels go before their shelves and days last, so that an interrupted drop can be taken up again.
+    pub(super) async fn drop_shelves(&self, bucket: u16, minute: i64) -> Result<()> {
+        let last = minute.saturating_sub(1);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("ZADD").arg(self.keys.floor(bucket)).arg("GT").arg(minute).arg(FLOOR).ignore();
+        pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.days(bucket)).arg("-inf").arg(last.div_euclid(MINUTES_A_DAY));
+        let (days,): (Vec<i64>,) = self.writes.pipeline(&pipeline).await?;
+        for day in days {
+            while self.drop_some(bucket, day, last).await? {}
+        }
+        Ok(())
+    }
+
+    /// Drops shelves of a day up to a minute; `true`: there may be more.
+    async fn drop_some(&self, bucket: u16, day: i64, last: i64) -> Result<bool> {
+        let key = self.keys.day(bucket, day);
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(0).arg(DROPPED_AT_ONCE);
+        let (labels,): (Vec<String>,) = self.writes.pipeline(&pipeline).await?;
+        let mut drop = Pipeline::with_capacity(4);
+        // Atomic: a label that went must not leave its shelf behind.
+        drop.atomic();
+        if !labels.is_empty() {
+            drop.cmd("ZREM").arg(&key).arg(&labels).ignore();
+            let shelves = labels.iter().filter_map(|label| Shelf::parse(label));
+            let shelves: Vec<_> = shelves.map(|shelf| self.keys.shelf(bucket, &shelf)).collect();
+            if !shelves.is_empty() {
+                drop.cmd("UNLINK").arg(shelves).ignore();
+            }
+        }
+        drop.cmd("ZCARD").arg(&key);
+        let (left,): (u64,) = self.writes.pipeline(&drop).await?;
+        if left == 0 {
+            self.forget_day(bucket, day).await?;
+        }
+        Ok(labels.len() == DROPPED_AT_ONCE)
+    }
+
+    /// Takes an empty day out of the list, unless something was put there meanwhile.
+    async fn forget_day(&self, bucket: u16, day: i64) -> Result<()> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.atomic().cmd("ZREM").arg(self.keys.days(bucket)).arg(day).ignore();
+        pipeline.cmd("EXISTS").arg(self.keys.day(bucket, day));
+        let (used,): (bool,) = self.writes.pipeline(&pipeline).await?;
+        if used {
+            let mut back = Pipeline::with_capacity(1);
+            back.cmd("ZADD").arg(self.keys.days(bucket)).arg(day).arg(day).ignore();
+            self.writes.pipeline::<()>(&back).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How many shelves to read next, at least so many: a minute is read whole, so that newest first holds over all
+/// buckets and names.
+fn whole_minutes(shelves: &[(u16, Shelf)]) -> usize {
+    let some = SHELVES_AT_ONCE.min(shelves.len());
+    let minute = shelves[some - 1].1.minute;
+    some + shelves[some..].partition_point(|(_, shelf)| shelf.minute == minute)
+}
+
+/// The marks of before that still held after.
+fn held(before: Vec<BucketMarks>, after: &[BucketMarks]) -> Vec<(u16, ChainId, Mark)> {
+    let holds = |bucket: usize, chain: &ChainId, mark: &Mark| {
+        let now = after.get(bucket).and_then(|marks| marks.iter().find(|(other, _)| other == chain));
+        now.is_some_and(|(_, now)| now.from <= mark.from && mark.to <= now.to)
+    };
+    let buckets = before.into_iter().enumerate();
+    let marks = buckets.flat_map(|(bucket, marks)| marks.into_iter().map(move |(chain, mark)| (bucket, chain, mark)));
+    marks.filter(|(bucket, chain, mark)| holds(*bucket, chain, mark)).map(|(b, chain, mark)| (b as u16, chain, mark)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::position::Offset;
+
+    #[test]
+    fn a_mark_that_was_lost_or_began_anew_meanwhile_vouches_for_nothing() {
+        let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
+        let mark =
+            |from, to| vec![vec![(chain.clone(), Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0) })]];
+        assert_eq!(held(mark(0, 9), &mark(0, 12)).len(), 1);
+        assert_eq!(held(mark(0, 9), &mark(5, 12)), []);
+        assert_eq!(held(mark(0, 9), &mark(0, 8)), []);
+        assert_eq!(held(mark(0, 9), &[vec![]]), []);
+    }
+}

@@ -1,0 +1,182 @@
+//! A batch as pipelines of Redis commands: grouped by bucket, cut by bytes, no script and no lock. Pure.
+//!
+//! Facts come before the label of their shelf and the label before its day: whoever drops a shelf takes these away in
+//! the opposite order, so that nothing is left that no label leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline};
+
+use super::keys::Keys;
+use super::shelf::{self, Shelf};
+use super::{HotBatch, SagaWrite};
+use crate::saga::position::SagaId;
+
+/// What a command costs beside its arguments' bytes: lengths and separators.
+const OVERHEAD: usize = 16;
+
+pub(super) struct Packer<'a> {
+    keys: &'a Keys,
+    /// Bytes of one pipeline; a single command can be over it.
+    limit: usize,
+    done: Vec<Pipeline>,
+    /// Per bucket: what is being filled.
+    open: BTreeMap<u16, (Pipeline, usize)>,
+}
+
+impl<'a> Packer<'a> {
+    pub fn new(keys: &'a Keys, limit: u64) -> Self {
+        Self { keys, limit: usize::try_from(limit).unwrap_or(usize::MAX).max(1), done: Vec::new(), open: BTreeMap::new() }
+    }
+
+    pub fn batch(mut self, batch: &HotBatch) -> Vec<Pipeline> {
+        for write in &batch.sagas {
+            self.saga(write);
+        }
+        self.facts(batch);
+        self.finish()
+    }
+
+    pub fn expire(mut self, sagas: &[SagaId], ttl: Duration) -> Vec<Pipeline> {
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_TTL_MS);
+        for saga in sagas {
+            let bucket = self.bucket(saga);
+            let key = self.keys.saga(bucket, saga);
+            self.room(bucket, key.len() + OVERHEAD).cmd("PEXPIRE").arg(key).arg(ttl).ignore();
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Vec<Pipeline> {
+        self.done.extend(self.open.into_values().map(|(pipeline, _)| pipeline));
+        self.done
+    }
+
+    fn bucket(&self, saga: &SagaId) -> u16 {
+        super::bucket_of(saga, self.keys.buckets())
+    }
+
+    /// The bucket's pipeline, a new one if `bytes` more are too many.
+    fn room(&mut self, bucket: u16, bytes: usize) -> &mut Pipeline {
+        let (pipeline, filled) = self.open.entry(bucket).or_default();
+        if *filled > 0 && *filled + bytes > self.limit {
+            self.done.push(std::mem::take(pipeline));
+            *filled = 0;
+        }
+        *filled += bytes;
+        pipeline
+    }
+
+    fn saga(&mut self, write: &SagaWrite) {
+        let bucket = self.bucket(&write.saga);
+        let key = self.keys.saga(bucket, &write.saga);
+        let persist_alone = write.persist && write.members.is_empty();
+        if persist_alone {
+            self.room(bucket, key.len() + OVERHEAD).cmd("PERSIST").arg(&key).ignore();
+        }
+        let members = write.members.iter().map(|member| (member.effective_time.0, &member.bytes));
+        self.sorted_set(bucket, &key, members, write.persist);
+    }
+
+    fn facts(&mut self, batch: &HotBatch) {
+        let mut shelves: BTreeMap<(u16, Shelf), Vec<(i64, Bytes)>> = BTreeMap::new();
+        for fact in &batch.failures {
+            let shelf = shelves.entry((self.bucket(&fact.saga), Shelf::of_failure(fact))).or_default();
+            shelf.push((fact.at.0, shelf::encode_failure(fact).into()));
+        }
+        for fact in &batch.activity {
+            let shelf = shelves.entry((self.bucket(&fact.saga), Shelf::of_activity(fact))).or_default();
+            shelf.push((0, Bytes::copy_from_slice(fact.saga.as_str().as_bytes())));
+        }
+        let mut days = BTreeMap::<(u16, i64), Vec<(i64, Bytes)>>::new();
+        for ((bucket, shelf), facts) in &shelves {
+            let key = self.keys.shelf(*bucket, shelf);
+            self.sorted_set(*bucket, &key, facts.iter().map(|(score, fact)| (*score, fact)), false);
+            days.entry((*bucket, shelf.day())).or_default().push((shelf.minute, shelf.label().into()));
+        }
+        for ((bucket, day), labels) in &days {
+            let key = self.keys.day(*bucket, *day);
+            self.sorted_set(*bucket, &key, labels.iter().map(|(minute, label)| (*minute, label)), false);
+        }
+        for (bucket, day) in days.into_keys().collect::<BTreeSet<_>>() {
+            let key = self.keys.days(bucket);
+            self.sorted_set(bucket, &key, [(day, &Bytes::from(day.to_string()))].into_iter(), false);
+        }
+    }
+
+    /// ZADD in commands of at most `limit` bytes; with `persist` a PERSIST goes before each of them, since each can be
+    /// in a pipeline of its own.
+    fn sorted_set<'m>(&mut self, bucket: u16, key: &str, members: impl Iterator<Item = (i64, &'m Bytes)>, persist: bool) {
+        let mut members = members.peekable();
+        while members.peek().is_some() {
+            let mut bytes = key.len() + OVERHEAD;
+            let mut command = Cmd::new();
+            command.arg("ZADD").arg(key);
+            while let Some((score, member)) =
+                members.next_if(|(_, member)| bytes == key.len() + OVERHEAD || bytes + member.len() + OVERHEAD <= self.limit)
+            {
+                bytes += member.len() + OVERHEAD;
+                command.arg(score).arg(&member[..]);
+            }
+            let pipeline = self.room(bucket, bytes);
+            if persist {
+                pipeline.cmd("PERSIST").arg(key).ignore();
+            }
+            pipeline.add_command(command).ignore();
+        }
+    }
+}
+
+/// About 292 years: Redis refuses times beyond 64 bits of milliseconds.
+const MAX_TTL_MS: u64 = 1 << 43;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::Member;
+    use crate::saga::time::Micros;
+
+    fn commands(pipelines: &[Pipeline]) -> Vec<Vec<String>> {
+        let text = |arg: redis::Arg<&[u8]>| match arg {
+            redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => unreachable!("no cursors here"),
+        };
+        let one = |pipeline: &Pipeline| pipeline.cmd_iter().map(|c| c.args_iter().next().map(text).unwrap()).collect();
+        pipelines.iter().map(one).collect()
+    }
+
+    fn write(id: &str, members: usize, size: usize, persist: bool) -> SagaWrite {
+        let member = |n: usize| Member { effective_time: Micros(n as i64), bytes: vec![n as u8; size].into() };
+        SagaWrite { saga: id.into(), members: (0..members).map(member).collect(), persist }
+    }
+
+    #[test]
+    fn a_pipeline_is_cut_by_bytes_and_persist_goes_before_each_zadd() {
+        let keys = Keys::new("t", 1).unwrap();
+        let batch = HotBatch { sagas: vec![write("a", 4, 400, true), write("b", 0, 0, true)], ..HotBatch::default() };
+        let pipelines = Packer::new(&keys, 1_000).batch(&batch);
+        assert_eq!(commands(&pipelines), [vec!["PERSIST", "ZADD"], vec!["PERSIST", "ZADD", "PERSIST"]]);
+    }
+
+    #[test]
+    fn a_member_over_the_limit_goes_alone() {
+        let keys = Keys::new("t", 1).unwrap();
+        let batch = HotBatch { sagas: vec![write("a", 2, 400, false)], ..HotBatch::default() };
+        assert_eq!(commands(&Packer::new(&keys, 10).batch(&batch)), [["ZADD"], ["ZADD"]]);
+    }
+
+    #[test]
+    fn a_pipeline_holds_one_bucket() {
+        let keys = Keys::new("t", 16).unwrap();
+        let batch = HotBatch { sagas: (0..64).map(|n| write(&n.to_string(), 1, 8, false)).collect(), ..HotBatch::default() };
+        for pipeline in Packer::new(&keys, 1 << 20).batch(&batch) {
+            let tag = |cmd: &Cmd| match cmd.args_iter().nth(1) {
+                Some(redis::Arg::Simple(key)) => String::from_utf8_lossy(key).split(":s:").next().unwrap().to_owned(),
+                _ => unreachable!("every command has a key"),
+            };
+            assert_eq!(pipeline.cmd_iter().map(tag).collect::<BTreeSet<_>>().len(), 1);
+        }
+    }
+}

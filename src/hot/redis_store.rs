@@ -1,0 +1,288 @@
+//! The hot store in Redis, one server or a cluster. Layout: docs/data-formats.md; key names: [`super::keys`].
+//!
+//! Writes are pipelines without scripts; only marks are compared and set by one. Members are read in one MULTI with
+//! the marks, so no wipe can fall between the two. Knows no retry: one try, `Unavailable`, the next call connects anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
+
+use super::keys::{Keys, mark_field, parse_mark_field};
+use super::redis_link::{Link, garbage};
+use super::redis_pack::Packer;
+use super::redis_url::{RedisUrl, Server};
+use super::shelf;
+use super::{
+    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    MarkOutcome, Marks, Member, redis_health,
+};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::time::Micros;
+
+/// Enough to spread over the servers of a cluster; a mark is kept per partition and bucket.
+const CLUSTER_BUCKETS: u16 = 16;
+/// Pipelines sent before the first is answered.
+pub(super) const IN_FLIGHT: usize = 4;
+/// Sagas read in one MULTI: Redis serves nobody else meanwhile.
+const READS_AT_ONCE: usize = 128;
+
+/// Per mark: field, expected value (empty: none), new value. Answers `=` if moved, else what is there.
+const MOVE_MARKS: &str = "\
+local out = {}
+for i = 1, #ARGV, 3 do
+  local found = redis.call('HGET', KEYS[1], ARGV[i]) or ''
+  if found == ARGV[i + 1] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    found = '='
+  end
+  out[#out + 1] = found
+end
+return out";
+
+pub struct RedisHot {
+    pub(super) keys: Keys,
+    ttl: Duration,
+    pipeline_bytes: u64,
+    /// Reads do not queue behind pipelines of writes.
+    pub(super) reads: Link,
+    pub(super) writes: Link,
+    move_marks: redis::Script,
+}
+
+impl RedisHot {
+    /// Reads the URL; connects with the first call.
+    pub fn open(config: &config::Hot) -> Result<Self> {
+        let RedisUrl { server, address, prefix } = RedisUrl::parse(&config.url, config.timeout)?;
+        let buckets = match &server {
+            Server::Single(_) => 1,
+            Server::Cluster(_) => CLUSTER_BUCKETS,
+        };
+        let (server, address) = (Arc::new(server), Arc::<str>::from(address));
+        let link = || Link::new(server.clone(), address.clone(), config.timeout);
+        Ok(Self {
+            keys: Keys::new(&prefix, buckets)?,
+            ttl: config.ttl,
+            pipeline_bytes: config.pipeline_bytes,
+            reads: link(),
+            writes: link(),
+            move_marks: redis::Script::new(MOVE_MARKS),
+        })
+    }
+
+    async fn send(&self, pipelines: Vec<Pipeline>) -> Result<()> {
+        let sent = stream::iter(pipelines).map(async |pipeline| self.writes.pipeline::<()>(&pipeline).await);
+        sent.buffer_unordered(IN_FLIGHT).try_collect().await
+    }
+
+    /// The marks of the saga's bucket and the members of each query, as one moment saw them.
+    async fn read_chunk(&self, bucket: u16, queries: &[Cmd]) -> Result<Vec<HotRead>> {
+        let mut pipeline = Pipeline::with_capacity(queries.len() + 1);
+        pipeline.atomic().cmd("HGETALL").arg(self.keys.marks(bucket));
+        for query in queries {
+            pipeline.add_command(query.clone());
+        }
+        let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
+        let marks: Marks = parse_marks(answers.next())?.into();
+        let reads = answers.map(|answer| Ok(HotRead { members: parse_members(answer)?, marks: marks.clone() }));
+        let reads = reads.collect::<Result<Vec<_>>>()?;
+        if reads.len() == queries.len() { Ok(reads) } else { Err(garbage("answers")) }
+    }
+
+    async fn move_in_bucket(&self, bucket: u16, moves: &[&MarkMove]) -> Result<Vec<MarkOutcome>> {
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(1).arg(self.keys.marks(bucket));
+            for wanted in moves {
+                let expect = wanted.expect.as_ref().map(mark_value).unwrap_or_default();
+                command.arg(mark_field(&wanted.chain)).arg(expect).arg(mark_value(&wanted.new));
+            }
+            command
+        };
+        let by_hash = command("EVALSHA", self.move_marks.get_hash());
+        let found: Vec<String> = self.writes.script(&by_hash, &command("EVAL", MOVE_MARKS)).await?;
+        if found.len() != moves.len() {
+            return Err(garbage("answers"));
+        }
+        let outcome = |found: String| match found.as_str() {
+            "=" => Ok(MarkOutcome::Moved),
+            "" => Ok(MarkOutcome::Found(None)),
+            value => Ok(MarkOutcome::Found(Some(parse_mark(value)?))),
+        };
+        found.into_iter().map(outcome).collect()
+    }
+}
+
+#[async_trait]
+impl HotStore for RedisHot {
+    fn buckets(&self) -> u16 {
+        self.keys.buckets()
+    }
+
+    async fn write(&self, batch: &HotBatch) -> Result<()> {
+        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).batch(batch);
+        self.send(pipelines).await.map_err(|e| e.context("write history to hot store"))
+    }
+
+    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+        let mut buckets = BTreeMap::<u16, (Vec<usize>, Vec<&MarkMove>)>::new();
+        for (place, wanted) in moves.iter().enumerate() {
+            let (places, moves) = buckets.entry(wanted.bucket).or_default();
+            places.push(place);
+            moves.push(wanted);
+        }
+        let scripts = buckets.iter().map(|(bucket, (_, moves))| self.move_in_bucket(*bucket, moves));
+        let outcomes: Vec<_> = stream::iter(scripts.collect::<Vec<_>>())
+            .buffered(IN_FLIGHT)
+            .try_collect()
+            .await
+            .map_err(|e: Error| e.context("move marks of hot store"))?;
+        let places = buckets.values().flat_map(|(places, _)| places);
+        Ok(in_order(places.copied(), outcomes.into_iter().flatten()))
+    }
+
+    async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("HGETALL").arg(self.keys.marks(bucket));
+        let answers: Vec<Value> = self.reads.pipeline(&pipeline).await.map_err(|e| e.context("read marks of hot store"))?;
+        parse_marks(answers.into_iter().next())
+    }
+
+    async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
+        let mut buckets = BTreeMap::<u16, (Vec<usize>, Vec<Cmd>)>::new();
+        for (place, query) in queries.iter().enumerate() {
+            let bucket = self.bucket(&query.saga);
+            let mut command = redis::cmd("ZREVRANGEBYSCORE");
+            command.arg(self.keys.saga(bucket, &query.saga)).arg(query.upto.0).arg("-inf").arg("WITHSCORES");
+            limit(&mut command, query.limit);
+            let (places, commands) = buckets.entry(bucket).or_default();
+            places.push(place);
+            commands.push(command);
+        }
+        let chunks =
+            buckets.iter().flat_map(|(bucket, (_, commands))| commands.chunks(READS_AT_ONCE).map(|chunk| (*bucket, chunk)));
+        let reads = chunks.map(|(bucket, chunk)| self.read_chunk(bucket, chunk)).collect::<Vec<_>>();
+        let reads: Vec<_> =
+            stream::iter(reads).buffered(IN_FLIGHT).try_collect().await.map_err(|e: Error| e.context("read hot store"))?;
+        let places = buckets.values().flat_map(|(places, _)| places);
+        Ok(in_order(places.copied(), reads.into_iter().flatten()))
+    }
+
+    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, most: usize) -> Result<HotRead> {
+        let bucket = self.bucket(saga);
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(self.keys.saga(bucket, saga)).arg(since.0).arg(until.0).arg("WITHSCORES");
+        limit(&mut command, most);
+        let reads = self.read_chunk(bucket, &[command]).await.map_err(|e| e.context("read hot store"))?;
+        Ok(reads.into_iter().next().unwrap_or_default())
+    }
+
+    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
+        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).expire(sagas, self.ttl);
+        self.send(pipelines).await.map_err(|e| e.context("let keys of hot store expire"))
+    }
+
+    async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
+        let read = self.read_index(shelf::failure_index(query), query, limit, shelf::decode_failure, shelf::sort_failures);
+        read.await.map_err(|e| e.context("read failure index"))
+    }
+
+    async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
+        let decode = |shelf: &shelf::Shelf, _: Micros, bytes: &[u8]| shelf::decode_activity(shelf, bytes);
+        let read = self.read_index(shelf::Index::Activity, query, limit, decode, shelf::sort_activity);
+        read.await.map_err(|e| e.context("read activity index"))
+    }
+
+    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+        for bucket in 0..self.buckets() {
+            self.drop_shelves(bucket, minute).await.map_err(|e| e.context("drop old indexes"))?;
+        }
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<HotHealth> {
+        let mut health = redis_health::judge(&self.reads.each_server::<String>(&redis::cmd("INFO")).await?);
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("zset-max-listpack-value");
+        // Managed servers forbid CONFIG; then there is no hint.
+        if let Ok(servers) = self.reads.each_server::<Vec<(String, String)>>(&config).await {
+            redis_health::hint(&mut health, &servers);
+        }
+        Ok(health)
+    }
+}
+
+fn limit(command: &mut Cmd, limit: usize) {
+    command.arg("LIMIT").arg(0).arg(i64::try_from(limit).unwrap_or(i64::MAX));
+}
+
+/// Answers that came grouped, back in the order of the questions.
+fn in_order<T>(places: impl Iterator<Item = usize>, answers: impl Iterator<Item = T>) -> Vec<T> {
+    let mut placed: Vec<_> = places.zip(answers).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// `from:to:complete_through`, decimal.
+fn mark_value(mark: &Mark) -> String {
+    format!("{}:{}:{}", mark.from, mark.to, mark.complete_through.0)
+}
+
+fn parse_mark(value: &str) -> Result<Mark> {
+    let parse = || {
+        let mut parts = value.split(':').map(|part| part.parse::<i64>().ok());
+        let mark = Mark { from: Offset(parts.next()??), to: Offset(parts.next()??), complete_through: Micros(parts.next()??) };
+        parts.next().is_none().then_some(mark)
+    };
+    parse().ok_or_else(|| garbage("a mark"))
+}
+
+pub(super) fn parse_marks(answer: Option<Value>) -> Result<Vec<(ChainId, Mark)>> {
+    let fields: Vec<(String, String)> = parse(answer.ok_or_else(|| garbage("answers"))?)?;
+    let mark =
+        |(field, value): (String, String)| Ok((parse_mark_field(&field).ok_or_else(|| garbage("a mark"))?, parse_mark(&value)?));
+    let mut marks = fields.into_iter().map(mark).collect::<Result<Vec<_>>>()?;
+    marks.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(marks)
+}
+
+pub(super) fn parse<T: FromRedisValue>(answer: Value) -> Result<T> {
+    T::from_redis_value(answer).map_err(|_| garbage("a value"))
+}
+
+fn parse_members(answer: Value) -> Result<Vec<Member>> {
+    let members: Vec<(Bytes, f64)> = parse(answer)?;
+    let member = |(bytes, score): (Bytes, f64)| Member { effective_time: micros(score), bytes };
+    Ok(members.into_iter().map(member).collect())
+}
+
+/// Exact within +-2^53 us; beyond, the nearest double (and i64), as Redis itself compares.
+pub(super) fn micros(score: f64) -> Micros {
+    Micros(score as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_and_anything_else_is_corrupt() {
+        let mark = Mark { from: Offset(3), to: Offset(40), complete_through: Micros(-5) };
+        assert_eq!(mark_value(&mark), "3:40:-5");
+        assert_eq!(parse_mark("3:40:-5"), Ok(mark));
+        for value in ["", "3:40", "3:40:5:6", "a:b:c", "3: 40:5"] {
+            assert!(matches!(parse_mark(value), Err(Error::Corrupt(_))), "{value}");
+        }
+    }
+
+    #[test]
+    fn answers_return_in_the_order_of_the_questions() {
+        assert_eq!(in_order([2, 0, 1].into_iter(), ["c", "a", "b"].into_iter()), ["a", "b", "c"]);
+    }
+}

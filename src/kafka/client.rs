@@ -1,0 +1,211 @@
+//! Settings of each kind of client: what resaga's guarantees need, good defaults, then what the user sets.
+//!
+//! A property on which a guarantee stands cannot be overridden: trying to is an error that names it.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+use super::failure::CONFIG_INVALID;
+use crate::config;
+use crate::error::{Error, Result};
+
+/// What a client is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// A member of a consumer group.
+    Member {
+        group: &'a str,
+    },
+    /// Reads whole topics, in no group (librdkafka wants a name all the same).
+    Tail {
+        group: &'a str,
+    },
+    /// Asks for metadata and ends, reads nothing.
+    Observer,
+    /// Creates and describes topics.
+    Admin,
+    /// Writes records, each acknowledged.
+    Producer,
+    Transactional {
+        id: &'a str,
+    },
+}
+
+/// `transaction.timeout.ms`: how long an open transaction of a crashed worker holds up readers (DESIGN 6.4).
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes of one record a producer takes: dead letters may be far larger than what is read as good.
+const PRODUCER_MAX_RECORD: &str = "67108864";
+
+pub(super) fn client_config(kafka: &config::Kafka, purpose: Purpose<'_>) -> Result<ClientConfig> {
+    let mut client = ClientConfig::new();
+    client.set_log_level(RDKafkaLogLevel::Info);
+    for (key, value) in defaults(purpose) {
+        client.set(*key, *value);
+    }
+    for (key, value) in &kafka.properties {
+        client.set(key, value);
+    }
+    for (key, value) in fixed(kafka, purpose) {
+        if let Some(set) = kafka.properties.get(key)
+            && *set != value
+        {
+            return Err(Error::invalid(
+                CONFIG_INVALID,
+                format!("kafka.properties.{key}: is set by resaga and cannot be changed"),
+            ));
+        }
+        client.set(key, value);
+    }
+    Ok(client)
+}
+
+/// Defaults that the user may change.
+fn defaults(purpose: Purpose<'_>) -> &'static [(&'static str, &'static str)] {
+    match purpose {
+        Purpose::Member { .. } | Purpose::Tail { .. } => &[
+            ("client.id", "resaga"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("statistics.interval.ms", "5000"),
+            // The default of a second stalls a fast reader each time its queue was full.
+            ("fetch.queue.backoff.ms", "20"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.max.bytes", "8388608"),
+            // What is fetched of one partition at once is unpacked whole, and each partition has a queue of its own: with many
+            // partitions these decide how much memory a backlog takes.
+            ("max.partition.fetch.bytes", "524288"),
+            ("queued.min.messages", "2000"),
+            ("queued.max.messages.kbytes", "2048"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ],
+        Purpose::Observer | Purpose::Admin => {
+            &[("client.id", "resaga"), ("socket.timeout.ms", "10000"), ("reconnect.backoff.max.ms", "2000")]
+        }
+        Purpose::Producer => &[
+            ("client.id", "resaga"),
+            ("compression.type", "zstd"),
+            ("linger.ms", "5"),
+            ("message.timeout.ms", "30000"),
+            ("message.max.bytes", PRODUCER_MAX_RECORD),
+            ("queue.buffering.max.kbytes", "131072"),
+            ("topic.metadata.propagation.max.ms", "5000"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ],
+        Purpose::Transactional { .. } => &[
+            ("client.id", "resaga"),
+            ("compression.type", "zstd"),
+            ("linger.ms", "2"),
+            // Below the transaction's, or librdkafka refuses to start.
+            ("message.timeout.ms", "14000"),
+            ("message.max.bytes", PRODUCER_MAX_RECORD),
+            ("queue.buffering.max.kbytes", "131072"),
+            ("topic.metadata.propagation.max.ms", "5000"),
+            // After a commit the coordinator is busy for a moment: the default of 100 ms is most of a small transaction.
+            ("retry.backoff.ms", "10"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ],
+    }
+}
+
+/// What a guarantee stands on.
+fn fixed(kafka: &config::Kafka, purpose: Purpose<'_>) -> Vec<(&'static str, String)> {
+    let mut fixed = vec![("bootstrap.servers", kafka.brokers.clone())];
+    let mut fix = |pairs: &[(&'static str, &str)]| fixed.extend(pairs.iter().map(|(key, value)| (*key, (*value).to_owned())));
+    match purpose {
+        Purpose::Member { group } | Purpose::Tail { group } => {
+            fix(&[
+                ("group.id", group),
+                ("isolation.level", "read_committed"),
+                ("enable.partition.eof", "true"),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "error"),
+                // A topic that somebody forgot must be an error, not 12 partitions of the broker's liking.
+                ("allow.auto.create.topics", "false"),
+            ]);
+            if matches!(purpose, Purpose::Member { .. }) && !kafka.instance.is_empty() {
+                fix(&[("group.instance.id", &kafka.instance)]);
+            }
+        }
+        Purpose::Observer => fix(&[("allow.auto.create.topics", "false")]),
+        Purpose::Admin => {}
+        Purpose::Producer => {
+            fix(&[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")]);
+        }
+        Purpose::Transactional { id } => fix(&[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("partitioner", "murmur2_random"),
+            ("transactional.id", id),
+            ("transaction.timeout.ms", &TRANSACTION_TIMEOUT.as_millis().to_string()),
+        ]),
+    }
+    fixed
+}
+
+/// Forwards librdkafka's own lines to `tracing`. They name brokers, topics and errors, never payloads.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        // `[kafka] properties` go to every kind of client; that a producer has no use for a consumer's is no news.
+        RDKafkaLogLevel::Warning if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// A client whose only wish is that its lines reach the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Logged;
+
+impl ClientContext for Logged {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", error = %error, "{reason}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kafka(key: &str, value: &str) -> config::Kafka {
+        config::Kafka { properties: [(key.to_owned(), value.to_owned())].into(), ..config::Kafka::default() }
+    }
+
+    #[test]
+    fn a_property_of_the_user_overrides_a_default() {
+        let config = client_config(&kafka("fetch.wait.max.ms", "7"), Purpose::Member { group: "g" }).unwrap();
+        assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
+    }
+
+    #[test]
+    fn a_property_on_which_a_guarantee_stands_cannot_be_changed() {
+        let error = client_config(&kafka("enable.auto.commit", "true"), Purpose::Member { group: "g" }).unwrap_err();
+        assert_eq!(error.code(), CONFIG_INVALID);
+        assert!(error.to_string().contains("kafka.properties.enable.auto.commit"), "{error}");
+        client_config(&kafka("enable.auto.commit", "false"), Purpose::Member { group: "g" }).unwrap();
+    }
+
+    #[test]
+    fn a_member_with_an_instance_is_static() {
+        let kafka = config::Kafka { instance: "a".into(), ..config::Kafka::default() };
+        let config = client_config(&kafka, Purpose::Member { group: "g" }).unwrap();
+        assert_eq!(config.get("group.instance.id"), Some("a"));
+        assert_eq!(
+            client_config(&config::Kafka::default(), Purpose::Member { group: "g" }).unwrap().get("group.instance.id"),
+            None
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! The thread behind an intake: polls, tells the role of rebalances and waits (bounded) for its replies, carries out commands.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::budget::Budget;
+use super::failure::{self, NOT_ASSIGNED};
+use super::intake::{AssignedPartition, Command, GroupMetadata, IntakeEvent, IntakeLimits, Reply, StartAt};
+use super::native::{End, Happening, list_offsets};
+use super::observed::PartitionEnd;
+use super::reader::{Reader, fatal, list_of};
+use super::statistics;
+use crate::error::{Error, Result};
+use crate::saga::position::{Offset, TopicPartition};
+
+/// Longest wait for a record: also how long a command may wait.
+const POLL: Duration = Duration::from_millis(5);
+/// Longest wait for a command while no record may be read.
+const IDLE: Duration = Duration::from_millis(2);
+/// Longest wait for committed offsets: those of an open transaction are not stable until it times out (15 s).
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(20);
+/// What is being done, and the one reason for no answer that lasts: a transaction that the brokers never end.
+const READ_COMMITTED: &str = "read committed offsets (a hanging transaction holds them: kafka-transactions.sh find-hanging)";
+/// Longest wait for one question to brokers.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct IntakeThread {
+    reader: Reader,
+    limits: IntakeLimits,
+    budget: Budget,
+    commands: Receiver<Command>,
+    events: mpsc::Sender<IntakeEvent>,
+    /// Events that found the channel full. Nothing is read while there are any.
+    outbox: VecDeque<IntakeEvent>,
+    stopping: Option<Reply<()>>,
+}
+
+/// Why the thread ends.
+enum Exit {
+    /// `stop` was called, with partitions to give up first.
+    Asked,
+    /// Nobody is left to talk to.
+    Deserted,
+    Failed(Error),
+}
+
+impl IntakeThread {
+    pub(super) fn new(
+        reader: Reader,
+        limits: IntakeLimits,
+        commands: Receiver<Command>,
+        events: mpsc::Sender<IntakeEvent>,
+    ) -> Self {
+        let budget = Budget::new(limits.held_bytes);
+        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut exit = self.serve().err().unwrap_or(Exit::Deserted);
+        if let Exit::Asked = exit
+            && let Err(other) = self.revoke(&self.reader.assigned(), false)
+        {
+            exit = other;
+        }
+        // Closing leaves the group (a static member stays in it until its session ends).
+        drop(self.reader);
+        if let Exit::Failed(error) = exit {
+            tracing::error!(error = %error, "intake stopped");
+            // The role may be gone, or slow: its channel is bounded by what it still has to read.
+            let _ = self.events.blocking_send(IntakeEvent::Failed(error));
+        }
+        if let Some(reply) = self.stopping {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), Exit> {
+        loop {
+            while let Some(event) = self.reader.poll_happening() {
+                match event.read() {
+                    Happening::Assign(partitions) => self.assign(partitions)?,
+                    Happening::Revoke(partitions) => {
+                        let partitions: Vec<_> = partitions.into_iter().map(|(t, p)| TopicPartition::new(t, p)).collect();
+                        let lost = self.reader.consumer().assignment_lost();
+                        self.revoke(&partitions, lost)?;
+                    }
+                    Happening::Statistics(json) => {
+                        if let Some(stats) = statistics::parse(json) {
+                            self.tell(IntakeEvent::Stats(stats))?;
+                        }
+                    }
+                    Happening::Log { level, facility, message } => super::client::log(level, &facility, &message),
+                    Happening::Error { code, fatal: is_fatal, reason, .. } => {
+                        if let Some(error) = fatal(code, is_fatal, &reason) {
+                            return Err(Exit::Failed(error));
+                        }
+                    }
+                    Happening::Message(_) | Happening::Other => {}
+                }
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.carry_out(command)?;
+            }
+            self.flush()?;
+            if self.outbox.is_empty() && self.budget.has_room() {
+                self.read()?;
+            } else {
+                self.wait_for_command(IDLE)?;
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Exit> {
+        let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes, POLL);
+        if !taken.batch.is_empty() {
+            let held = self.budget.hold(taken.bytes);
+            self.tell(IntakeEvent::Records { batch: taken.batch, held })?;
+        }
+        for (partition, position) in taken.ends {
+            self.tell(IntakeEvent::ReachedEnd { partition, position })?;
+        }
+        for (partition, position, reason) in taken.gone {
+            self.tell(IntakeEvent::OffsetsGone { partition, position, reason })?;
+        }
+        taken.failed.map_or(Ok(()), |error| Err(Exit::Failed(error)))
+    }
+
+    /// Asks the role where to start and begins there.
+    fn assign(&mut self, partitions: Vec<(String, i32)>) -> Result<(), Exit> {
+        let deadline = Instant::now() + self.limits.assign_timeout;
+        let partitions: Vec<_> = partitions.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
+        let assigned = loop {
+            match self.describe(&partitions) {
+                Ok(assigned) => break assigned,
+                Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                    tracing::warn!(error = %error, "describe assigned partitions");
+                    self.wait_for_command(Duration::from_millis(200))?;
+                }
+                Err(error) => return Err(Exit::Failed(error)),
+            }
+        };
+        let ends: Vec<_> = assigned.iter().map(|a| a.end).collect();
+        let (reply, answer) = oneshot::channel();
+        self.tell(IntakeEvent::Assigned { partitions: assigned, reply })?;
+        let Some(starts) = self.wait_for_reply(answer, deadline)? else {
+            return Err(Exit::Failed(Error::unavailable("assign partitions: the role did not say in time where to start")));
+        };
+        let placed: Vec<_> = partitions
+            .into_iter()
+            .zip(ends)
+            .map(|(partition, end)| {
+                let start = starts.iter().find(|(p, _)| *p == partition).map_or(StartAt::Stop, |(_, start)| *start);
+                (partition, start, end)
+            })
+            .collect();
+        self.reader.add(&placed).map_err(Exit::Failed)
+    }
+
+    /// Lets the role drain and commit, then gives the partitions up.
+    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Exit> {
+        if !partitions.is_empty() {
+            let (reply, answer) = oneshot::channel();
+            self.tell(IntakeEvent::Revoked { partitions: partitions.to_vec(), lost, reply })?;
+            if self.wait_for_reply(answer, Instant::now() + self.limits.revoke_timeout)?.is_none() {
+                tracing::warn!(
+                    partitions = partitions.len(),
+                    "the role did not let partitions go in time; given up all the same"
+                );
+            }
+        }
+        self.reader.remove(partitions).map_err(Exit::Failed)
+    }
+
+    /// `None`: no answer by the deadline, or the role dropped the question.
+    fn wait_for_reply<T>(&mut self, mut answer: oneshot::Receiver<T>, deadline: Instant) -> Result<Option<T>, Exit> {
+        loop {
+            self.flush()?;
+            match answer.try_recv() {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(oneshot::error::TryRecvError::Closed) => return Ok(None),
+                Err(oneshot::error::TryRecvError::Empty) if Instant::now() >= deadline => return Ok(None),
+                Err(oneshot::error::TryRecvError::Empty) => self.wait_for_command(IDLE)?,
+            }
+        }
+    }
+
+    fn wait_for_command(&mut self, timeout: Duration) -> Result<(), Exit> {
+        match self.commands.recv_timeout(timeout) {
+            Ok(command) => self.carry_out(command),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(Exit::Deserted),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<(), Exit> {
+        // A caller that no longer waits for the answer is no error.
+        match command {
+            Command::Pause(partitions, reply) => drop(reply.send(self.reader.pause(&partitions))),
+            Command::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
+            Command::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
+            Command::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
+            Command::Ends(partitions, reply) => drop(reply.send(self.ends(&partitions))),
+            Command::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
+            Command::Stop(reply) => {
+                self.stopping = Some(reply);
+                return Err(Exit::Asked);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, Offset, String)]) -> Result<()> {
+        let ahead = self.reader.to_commit(offsets)?;
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(ahead.len());
+        for (partition, offset, metadata) in &ahead {
+            let mut element = list.add_partition(&partition.topic, partition.partition);
+            element.set_offset(rdkafka::Offset::Offset(offset.0)).map_err(|e| failure::of("commit offsets", &e))?;
+            element.set_metadata(metadata);
+        }
+        self.reader.consumer().commit(&list, CommitMode::Sync).map_err(|e| failure::of("commit offsets", &e))?;
+        for element in list.elements() {
+            element.error().map_err(|e| failure::of("commit offsets", &e))?;
+        }
+        self.reader.committed(&ahead);
+        Ok(())
+    }
+
+    fn ends(&self, partitions: &[TopicPartition]) -> Result<Vec<PartitionEnd>> {
+        super::ends::latest(self.reader.consumer().client(), partitions, ASK_TIMEOUT)
+    }
+
+    fn group_metadata(&self) -> Result<GroupMetadata> {
+        // Taken between two looks at the generation: a membership that ended meanwhile would give metadata that fences nothing.
+        let before = self.reader.generation();
+        let metadata = self.reader.consumer().group_metadata();
+        match metadata {
+            Some(metadata) if before >= 0 && self.reader.generation() == before => Ok(GroupMetadata(Arc::new(metadata))),
+            _ => Err(Error::refused(NOT_ASSIGNED, "read group metadata: not a member of the group now")),
+        }
+    }
+
+    /// What Kafka knows of partitions that we were given.
+    fn describe(&self, partitions: &[TopicPartition]) -> Result<Vec<AssignedPartition>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let consumer = self.reader.consumer();
+        let client = consumer.client();
+        let committed =
+            consumer.committed_offsets(list_of(partitions), COMMITTED_TIMEOUT).map_err(|e| failure::of(READ_COMMITTED, &e))?;
+        let asked = || partitions.iter().map(|p| (p.topic.to_string(), p.partition));
+        let earliest = list_offsets(client, asked(), End::Earliest, ASK_TIMEOUT)
+            .map_err(|code| failure::of_code("read earliest offsets", code))?;
+        let ends = self.ends(partitions)?;
+        let mut topics: Vec<String> = partitions.iter().map(|p| p.topic.to_string()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        // A broker that tells no ids is not a reason to stop: then only offsets and epochs are compared.
+        let ids = super::ends::ids_of(client, &topics, ASK_TIMEOUT).unwrap_or_else(|code| {
+            tracing::debug!(%code, "read topic ids");
+            Vec::new()
+        });
+        partitions
+            .iter()
+            .map(|partition| {
+                let missing = || Error::unavailable(format!("describe {partition}: the broker left it out"));
+                let end = ends.iter().find(|e| e.partition == *partition).ok_or_else(missing)?;
+                let earliest = earliest
+                    .iter()
+                    .find(|(topic, p, ..)| **topic == *partition.topic && *p == partition.partition)
+                    .ok_or_else(missing)?;
+                let committed = committed.find_partition(&partition.topic, partition.partition).ok_or_else(missing)?;
+                committed.error().map_err(|e| failure::of(READ_COMMITTED, &e))?;
+                let committed = match committed.offset() {
+                    rdkafka::Offset::Offset(offset) => Some((Offset(offset), committed.metadata().to_owned())),
+                    _ => None,
+                };
+                Ok(AssignedPartition {
+                    partition: partition.clone(),
+                    committed,
+                    earliest: Offset(earliest.2),
+                    end: end.end,
+                    leader_epoch: end.leader_epoch,
+                    topic_id: ids.iter().find(|(topic, _)| **topic == *partition.topic).map(|(_, id)| id.clone()),
+                })
+            })
+            .collect()
+    }
+
+    fn tell(&mut self, event: IntakeEvent) -> Result<(), Exit> {
+        self.outbox.push_back(event);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Exit> {
+        while let Some(event) = self.outbox.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.outbox.push_front(event);
+                    return Ok(());
+                }
+                Err(TrySendError::Closed(_)) => return Err(Exit::Deserted),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! Kafka: intake (a consumer thread whose rebalances are messages with a reply), plain and transactional producers,
+//! topics, and librdkafka's mock cluster. The only folder that names rdkafka.
+
+mod budget;
+mod client;
+pub mod ends;
+mod failure;
+pub mod intake;
+mod intake_thread;
+pub mod mock;
+mod native;
+mod observed;
+pub mod publisher;
+mod reader;
+pub mod record;
+pub mod registry;
+pub mod sample;
+mod statistics;
+pub mod tail;
+mod topic_plan;
+pub mod topics;
+pub mod transaction;
+mod transaction_thread;
+
+pub use failure::{NOT_ASSIGNED, TOPIC_MISSING};

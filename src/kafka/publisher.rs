@@ -1,0 +1,125 @@
+//! Writing records outside transactions (dead letters, outcomes): idempotent, each acknowledged by all replicas.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::client::{self, Purpose, client_config};
+use super::failure;
+use super::record::NewRecord;
+use crate::config;
+use crate::error::{Error, Result};
+
+/// A plain producer. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    producer: Arc<ThreadedProducer<Acknowledged>>,
+}
+
+/// Longest wait for room in librdkafka's queue; the records in it time out by themselves (`message.timeout.ms`).
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks for room.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+
+impl Publisher {
+    pub fn new(kafka: &config::Kafka) -> Result<Self> {
+        let producer = ThreadedProducer::from_config_and_context(&client_config(kafka, Purpose::Producer)?, Acknowledged)
+            .map_err(|e| failure::of("create producer", &e))?;
+        Ok(Self { producer: Arc::new(producer) })
+    }
+
+    /// Resolves when every record is acknowledged, or with the first failure (then some may have been written).
+    /// `Refused` `too_large`: a record is larger than the topic takes.
+    pub async fn send(&self, records: Vec<NewRecord>) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (done, outcome) = oneshot::channel();
+        let pending =
+            Arc::new(Pending { left: AtomicUsize::new(records.len()), failure: Mutex::new(None), done: Mutex::new(Some(done)) });
+        let deadline = Instant::now() + QUEUE_TIMEOUT;
+        for record in &records {
+            while let Err(error) = enqueue(record, Arc::clone(&pending), |r| self.producer.send(r).map_err(|(e, _)| e)) {
+                match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => tokio::time::sleep(QUEUE_PAUSE).await,
+                    _ => return Err(failure::of(&format!("write to {}", record.topic), &error)),
+                }
+            }
+        }
+        match outcome.await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(failure::of("write records", &error)),
+            Err(_) => Err(Error::unavailable("write records: producer stopped")),
+        }
+    }
+}
+
+/// Hands a record to a producer, which copies it.
+pub(super) fn enqueue<O: rdkafka::IntoOpaque>(
+    record: &NewRecord,
+    opaque: O,
+    send: impl FnOnce(BaseRecord<'_, [u8], [u8], O>) -> Result<(), KafkaError>,
+) -> Result<(), KafkaError> {
+    let mut out = BaseRecord::with_opaque_to(&record.topic, opaque);
+    out.partition = record.partition;
+    out.key = record.key.as_deref();
+    out.payload = record.value.as_deref();
+    out.timestamp = record.timestamp.map(|at| at.0.div_euclid(1_000));
+    if !record.headers.is_empty() {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in &record.headers {
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
+        }
+        out = out.headers(headers);
+    }
+    send(out)
+}
+
+/// A call of `send` that waits for its last acknowledgement.
+struct Pending {
+    left: AtomicUsize,
+    failure: Mutex<Option<KafkaError>>,
+    done: Mutex<Option<oneshot::Sender<Option<KafkaError>>>>,
+}
+
+impl Pending {
+    fn acknowledge(&self, failure: Option<KafkaError>) {
+        if let Some(failure) = failure {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(done) = self.done.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // A caller that no longer waits is no error.
+            let _ = done.send(self.failure.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+struct Acknowledged;
+
+impl ClientContext for Acknowledged {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", error = %error, "{reason}");
+    }
+}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = Arc<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
+        pending.acknowledge(result.as_ref().err().map(|(error, _)| error.clone()));
+    }
+}

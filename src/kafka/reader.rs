@@ -1,0 +1,336 @@
+//! A consumer and the partitions it reads: assembles batches, keeps positions, drops what is not (or no longer) ours.
+//!
+//! Used by one thread. Knows nothing of roles, replies and budgets.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use super::client;
+use super::failure;
+use super::intake::StartAt;
+use super::native::{Event, EventConsumer, Happening, set_leader_epoch};
+use super::record::{PartitionRecords, Record};
+use crate::error::{Error, Result};
+use crate::saga::position::{Offset, Topic, TopicPartition};
+
+/// Serves a consumer that is being closed: rebalances are answered without anyone's say. While it is in use its queues
+/// are polled by [`EventConsumer`], which never comes here.
+pub(super) struct Closing;
+
+impl ClientContext for Closing {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", error = %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for Closing {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let answered = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => incremental_assign(consumer, partitions),
+            _ => incremental_unassign(consumer, partitions),
+        };
+        if let Err(error) = answered {
+            tracing::debug!(error = %error, "answer rebalance while closing");
+        }
+    }
+}
+
+/// A partition that is assigned.
+struct Slot {
+    partition: TopicPartition,
+    /// Next offset to hand out; what is below it was handed out or sought over.
+    position: i64,
+    /// False: whatever still comes of it is dropped.
+    reading: bool,
+    /// Highest offset committed through this reader.
+    committed: Option<Offset>,
+    records: Vec<Record>,
+    leader_epoch: Option<i32>,
+    reached_end: bool,
+}
+
+/// What one round of reading gave.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) batch: Vec<PartitionRecords>,
+    pub(super) bytes: u64,
+    pub(super) ends: Vec<(TopicPartition, Offset)>,
+    pub(super) gone: Vec<(TopicPartition, Offset, String)>,
+    pub(super) failed: Option<Error>,
+}
+
+pub(super) struct Reader {
+    client: EventConsumer<Closing>,
+    slots: Vec<Slot>,
+    /// Where the last record belonged: the next one most likely does too.
+    last: usize,
+}
+
+impl Reader {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self> {
+        let consumer = BaseConsumer::from_config_and_context(config, Closing).map_err(|e| failure::of("create consumer", &e))?;
+        let client = EventConsumer::new(consumer).ok_or_else(|| Error::bug("consumer without a queue"))?;
+        Ok(Self { client, slots: Vec::new(), last: 0 })
+    }
+
+    pub(super) fn consumer(&self) -> &BaseConsumer<Closing> {
+        self.client.consumer()
+    }
+
+    pub(super) fn generation(&self) -> i32 {
+        self.client.generation()
+    }
+
+    pub(super) fn subscribe(&self, topics: &[Topic]) -> Result<()> {
+        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        self.consumer().subscribe(&topics).map_err(|e| failure::of("subscribe", &e))
+    }
+
+    pub(super) fn poll_happening(&self) -> Option<Event> {
+        self.client.poll_happening(Duration::ZERO)
+    }
+
+    pub(super) fn assigned(&self) -> Vec<TopicPartition> {
+        self.slots.iter().map(|slot| slot.partition.clone()).collect()
+    }
+
+    /// Adds what the group gave us, at these positions. `end`: where a partition that is not to be read is parked.
+    pub(super) fn add(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+        let list = self.place(partitions)?;
+        incremental_assign(self.consumer(), &list)?;
+        // librdkafka keeps a partition paused that was taken away while it was.
+        self.consumer().resume(&list).map_err(|e| failure::of("resume partitions", &e))?;
+        self.park(partitions)
+    }
+
+    /// Reads exactly these, in no group.
+    pub(super) fn assign(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+        let list = self.place(partitions)?;
+        self.consumer().assign(&list).map_err(|e| failure::of("assign partitions", &e))?;
+        self.park(partitions)
+    }
+
+    fn place(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, start, end) in partitions {
+            let (offset, reading) = match start {
+                StartAt::Offset(offset) | StartAt::OffsetInEpoch(offset, _) => (*offset, true),
+                StartAt::Stop => (*end, false),
+            };
+            self.client.separate(&partition.topic, partition.partition);
+            list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
+                .map_err(|e| failure::of("set position", &e))?;
+            if let StartAt::OffsetInEpoch(_, epoch) = start {
+                set_leader_epoch(&mut list, &partition.topic, partition.partition, *epoch);
+            }
+            self.slots.retain(|slot| slot.partition != *partition);
+            self.slots.push(Slot {
+                partition: partition.clone(),
+                position: offset.0,
+                reading,
+                committed: None,
+                records: Vec::new(),
+                leader_epoch: None,
+                reached_end: false,
+            });
+        }
+        Ok(list)
+    }
+
+    fn park(&self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+        let parked: Vec<_> = partitions.iter().filter(|(_, start, _)| *start == StartAt::Stop).map(|(p, ..)| p.clone()).collect();
+        if parked.is_empty() { Ok(()) } else { self.pause(&parked) }
+    }
+
+    /// Takes partitions away; what is still queued of them is dropped. The list may be empty: librdkafka waits for an answer.
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        let ours: Vec<_> = partitions.iter().filter(|p| self.slots.iter().any(|slot| slot.partition == **p)).cloned().collect();
+        self.slots.retain(|slot| !partitions.contains(&slot.partition));
+        self.last = 0;
+        incremental_unassign(self.consumer(), &list_of(&ours))
+    }
+
+    pub(super) fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
+        let list = list_of(&self.ours(partitions));
+        self.consumer().pause(&list).map_err(|e| failure::of("pause partitions", &e))
+    }
+
+    pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        for slot in self.slots.iter_mut().filter(|slot| partitions.contains(&slot.partition)) {
+            slot.reading = true;
+        }
+        let list = list_of(&self.ours(partitions));
+        self.consumer().resume(&list).map_err(|e| failure::of("resume partitions", &e))
+    }
+
+    pub(super) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) else {
+            return Err(Error::refused(failure::NOT_ASSIGNED, format!("seek in {partition}: it is not assigned")));
+        };
+        slot.position = offset.0;
+        slot.reached_end = false;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
+            .map_err(|e| failure::of("seek", &e))?;
+        let sought = self.consumer().seek_partitions(list, SEEK_TIMEOUT).map_err(|e| failure::of("seek", &e))?;
+        for element in sought.elements() {
+            element.error().map_err(|e| failure::of("seek", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Those of `offsets` that are ours and above what was committed before; `Refused` if one is not ours.
+    pub(super) fn to_commit(
+        &self,
+        offsets: &[(TopicPartition, Offset, String)],
+    ) -> Result<Vec<(TopicPartition, Offset, String)>> {
+        let mut ahead = Vec::with_capacity(offsets.len());
+        for commit in offsets {
+            let Some(slot) = self.slots.iter().find(|slot| slot.partition == commit.0) else {
+                return Err(Error::refused(failure::NOT_ASSIGNED, format!("commit {}: it is not assigned", commit.0)));
+            };
+            if slot.committed.is_none_or(|committed| committed <= commit.1) {
+                ahead.push(commit.clone());
+            }
+        }
+        Ok(ahead)
+    }
+
+    pub(super) fn committed(&mut self, offsets: &[(TopicPartition, Offset, String)]) {
+        for (partition, offset, _) in offsets {
+            if let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) {
+                slot.committed = Some(*offset);
+            }
+        }
+    }
+
+    /// Reads until there are enough records, or nothing more is at hand; waits up to `wait` for the first.
+    pub(super) fn read(&mut self, most_records: usize, most_bytes: usize, wait: Duration) -> Taken {
+        let mut taken = Taken::default();
+        let deadline = Instant::now() + wait;
+        let mut records = 0;
+        while records < most_records && taken.bytes < most_bytes as u64 && taken.failed.is_none() {
+            let wait = if records == 0 { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let Some(event) = self.client.poll_record(wait) else { break };
+            match event.read() {
+                Happening::Message(message) => {
+                    let Some(slot) = find(&mut self.slots, &mut self.last, message.topic(), message.partition()) else {
+                        continue;
+                    };
+                    if !slot.reading || message.offset() < slot.position {
+                        continue;
+                    }
+                    let record = message.record();
+                    taken.bytes += (record.size() + RECORD_OVERHEAD) as u64;
+                    records += 1;
+                    slot.position = record.offset.0 + 1;
+                    slot.leader_epoch = message.leader_epoch().or(slot.leader_epoch);
+                    slot.reached_end = false;
+                    slot.records.push(record);
+                }
+                Happening::Error { partition: Some((topic, partition, offset)), code, reason, .. } => {
+                    let Some(slot) = find(&mut self.slots, &mut self.last, topic.as_bytes(), partition) else { continue };
+                    match code {
+                        Code::PartitionEOF => {
+                            slot.position = slot.position.max(offset);
+                            slot.reached_end = true;
+                        }
+                        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
+                            slot.reading = false;
+                            taken.gone.push((slot.partition.clone(), Offset(slot.position), reason));
+                        }
+                        code => taken.failed = fatal(code, false, &reason),
+                    }
+                }
+                Happening::Error { partition: None, code, fatal: is_fatal, reason } => {
+                    taken.failed = fatal(code, is_fatal, &reason);
+                }
+                _ => {}
+            }
+        }
+        for slot in &mut self.slots {
+            if !slot.records.is_empty() {
+                taken.batch.push(PartitionRecords {
+                    partition: slot.partition.clone(),
+                    records: std::mem::take(&mut slot.records),
+                    position: Offset(slot.position),
+                    leader_epoch: slot.leader_epoch,
+                });
+            }
+            if std::mem::take(&mut slot.reached_end) {
+                taken.ends.push((slot.partition.clone(), Offset(slot.position)));
+            }
+        }
+        taken
+    }
+
+    fn ours(&self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+        partitions.iter().filter(|p| self.slots.iter().any(|slot| slot.partition == **p)).cloned().collect()
+    }
+}
+
+/// What a record costs in memory besides its bytes.
+const RECORD_OVERHEAD: usize = 160;
+
+/// Longest wait for librdkafka's own threads; no broker is asked.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn find<'a>(slots: &'a mut [Slot], last: &mut usize, topic: &[u8], partition: i32) -> Option<&'a mut Slot> {
+    let is = |slot: &Slot| slot.partition.partition == partition && slot.partition.topic.as_bytes() == topic;
+    if !slots.get(*last).is_some_and(is) {
+        *last = slots.iter().position(is)?;
+    }
+    slots.get_mut(*last)
+}
+
+/// `None`: librdkafka goes on by itself (reconnects, retries).
+pub(super) fn fatal(code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
+    if is_fatal || failure::is_denied(code) {
+        return Some(Error::unavailable(format!("read topics: {reason}")));
+    }
+    match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic => {
+            Some(Error::invalid(failure::TOPIC_MISSING, format!("read topics: {reason}")))
+        }
+        _ => {
+            tracing::warn!(target: "librdkafka", %code, "{reason}");
+            None
+        }
+    }
+}
+
+pub(super) fn list_of(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+fn incremental_assign(consumer: &BaseConsumer<Closing>, list: &TopicPartitionList) -> Result<()> {
+    use rdkafka::consumer::RebalanceProtocol;
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Eager => consumer.assign(list),
+        _ => consumer.incremental_assign(list),
+    }
+    .map_err(|e| failure::of("assign partitions", &e))
+}
+
+fn incremental_unassign(consumer: &BaseConsumer<Closing>, list: &TopicPartitionList) -> Result<()> {
+    use rdkafka::consumer::RebalanceProtocol;
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Eager => consumer.unassign(),
+        _ => consumer.incremental_unassign(list),
+    }
+    .map_err(|e| failure::of("give up partitions", &e))
+}

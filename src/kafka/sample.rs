@@ -1,0 +1,71 @@
+//! The newest records of partitions, a few of each, for a look at what is in them. In no group; commits nothing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ends::Ends;
+use super::record::PartitionRecords;
+use super::tail::{Tail, TailEvent, TailLimits};
+use crate::config;
+use crate::error::Result;
+use crate::saga::position::{Offset, TopicPartition};
+
+/// Reads up to the ends that the partitions had at its start.
+pub struct Sample {
+    /// Ends not reached yet.
+    ends: HashMap<TopicPartition, Offset>,
+    /// `None`: there is nothing to read.
+    reading: Option<(Tail, mpsc::Receiver<TailEvent>)>,
+    deadline: Instant,
+}
+
+impl Sample {
+    /// The last `offsets` of each partition (fewer records, where some are control records), for at most `within`.
+    pub async fn start(
+        kafka: &config::Kafka,
+        ends: &Ends,
+        partitions: &[TopicPartition],
+        offsets: i64,
+        within: Duration,
+    ) -> Result<Self> {
+        let (earliest, latest) = (ends.earliest(partitions).await?, ends.ends(partitions).await?);
+        let ranges = earliest.into_iter().zip(latest).filter(|((_, earliest), (_, end))| earliest < end);
+        let (mut from, mut ends) = (Vec::new(), HashMap::new());
+        for ((partition, earliest), (_, end)) in ranges {
+            from.push((partition.clone(), earliest.max(Offset(end.0.saturating_sub(offsets)))));
+            ends.insert(partition, end);
+        }
+        let reading =
+            if from.is_empty() { None } else { Some(Tail::start(kafka, "resaga-sample", &from, TailLimits::default())?) };
+        Ok(Self { ends, reading, deadline: Instant::now() + within })
+    }
+
+    /// The next records; `None`: every end was reached, or the time is over.
+    pub async fn next(&mut self) -> Result<Option<Vec<PartitionRecords>>> {
+        let Some((_, events)) = &mut self.reading else { return Ok(None) };
+        while !self.ends.is_empty() {
+            let Ok(Some(event)) = tokio::time::timeout_at(self.deadline, events.recv()).await else { return Ok(None) };
+            match event {
+                TailEvent::Records { batch, .. } => {
+                    // What comes after an end was not asked for.
+                    let wanted: Vec<_> = batch.into_iter().filter(|of| self.ends.contains_key(&of.partition)).collect();
+                    for records in &wanted {
+                        if self.ends.get(&records.partition).is_some_and(|end| records.position >= *end) {
+                            self.ends.remove(&records.partition);
+                        }
+                    }
+                    return Ok(Some(wanted));
+                }
+                // An open transaction holds the last stable offset below the end; what is behind it may be aborted.
+                TailEvent::ReachedEnd { partition, .. } | TailEvent::OffsetsGone { partition, .. } => {
+                    self.ends.remove(&partition);
+                }
+                TailEvent::Failed(error) => return Err(error.context("read newest records")),
+            }
+        }
+        Ok(None)
+    }
+}

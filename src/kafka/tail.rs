@@ -1,0 +1,150 @@
+//! Reading whole partitions in no group, such as the replay log for its view in memory. Commits nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::budget::{Budget, Held};
+use super::client::{Purpose, client_config};
+use super::intake::StartAt;
+use super::native::Happening;
+use super::reader::{Reader, fatal};
+use super::record::PartitionRecords;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::saga::position::{Offset, TopicPartition};
+
+#[derive(Debug)]
+pub enum TailEvent {
+    /// Records, each partition at most once. Keep `held` for as long as the records are in memory.
+    Records { batch: Vec<PartitionRecords>, held: Held },
+    /// The position is at the last stable offset; comes again whenever that moved and was reached again.
+    ReachedEnd { partition: TopicPartition, position: Offset },
+    /// The offset to read is not in the log; the partition is not read on.
+    OffsetsGone { partition: TopicPartition, position: Offset, reason: String },
+    /// The tail has stopped. The last event.
+    Failed(Error),
+}
+
+/// Bounds of a tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailLimits {
+    pub batch_records: usize,
+    pub batch_bytes: usize,
+    /// Bytes of all records that were handed out and whose [`Held`] is not dropped yet.
+    pub held_bytes: u64,
+}
+
+impl Default for TailLimits {
+    fn default() -> Self {
+        Self { batch_records: 2_000, batch_bytes: 2 << 20, held_bytes: 8 << 20 }
+    }
+}
+
+/// The handle; dropping it ends the thread.
+#[derive(Debug)]
+pub struct Tail {
+    stop: Arc<AtomicBool>,
+}
+
+/// Longest wait for a record, and for room in the channel.
+const POLL: Duration = Duration::from_millis(10);
+/// Most events that wait for the reader.
+const MAX_WAITING_EVENTS: usize = 64;
+
+impl Tail {
+    /// Reads `read_committed` from the offsets given. `name` shows in logs and client lists; no group of that name is joined.
+    pub fn start(
+        kafka: &config::Kafka,
+        name: &str,
+        from: &[(TopicPartition, Offset)],
+        limits: TailLimits,
+    ) -> Result<(Self, mpsc::Receiver<TailEvent>)> {
+        let mut reader = Reader::new(&client_config(kafka, Purpose::Tail { group: name })?)?;
+        let placed: Vec<_> = from.iter().map(|(p, offset)| (p.clone(), StartAt::Offset(*offset), *offset)).collect();
+        reader.assign(&placed)?;
+        let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = TailThread { reader, limits, budget: Budget::new(limits.held_bytes), events, stop: Arc::clone(&stop) };
+        std::thread::Builder::new()
+            .name(format!("tail {name}"))
+            .spawn(move || thread.run())
+            .map_err(|e| Error::unavailable(format!("start tail thread: {e}")))?;
+        Ok((Self { stop }, receiver))
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+struct TailThread {
+    reader: Reader,
+    limits: TailLimits,
+    budget: Budget,
+    events: mpsc::Sender<TailEvent>,
+    stop: Arc<AtomicBool>,
+}
+
+impl TailThread {
+    fn run(mut self) {
+        while !self.stop.load(Ordering::Acquire) {
+            if let Some(error) = self.happenings() {
+                self.tell(TailEvent::Failed(error));
+                return;
+            }
+            if !self.budget.has_room() {
+                std::thread::park_timeout(POLL);
+                continue;
+            }
+            let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes, POLL);
+            if !taken.batch.is_empty() {
+                let held = self.budget.hold(taken.bytes);
+                self.tell(TailEvent::Records { batch: taken.batch, held });
+            }
+            for (partition, position) in taken.ends {
+                self.tell(TailEvent::ReachedEnd { partition, position });
+            }
+            for (partition, position, reason) in taken.gone {
+                self.tell(TailEvent::OffsetsGone { partition, position, reason });
+            }
+            if let Some(error) = taken.failed {
+                self.tell(TailEvent::Failed(error));
+                return;
+            }
+        }
+    }
+
+    fn happenings(&self) -> Option<Error> {
+        while let Some(event) = self.reader.poll_happening() {
+            match event.read() {
+                Happening::Log { level, facility, message } => super::client::log(level, &facility, &message),
+                Happening::Error { code, fatal: is_fatal, reason, .. } => {
+                    if let Some(error) = fatal(code, is_fatal, &reason) {
+                        return Some(error);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Waits for room in the channel, as long as somebody listens.
+    fn tell(&self, event: TailEvent) {
+        let mut event = event;
+        while !self.stop.load(Ordering::Acquire) {
+            match self.events.try_send(event) {
+                Ok(()) => return,
+                Err(TrySendError::Full(back)) => event = back,
+                Err(TrySendError::Closed(_)) => return self.stop.store(true, Ordering::Release),
+            }
+            std::thread::park_timeout(POLL);
+        }
+    }
+}

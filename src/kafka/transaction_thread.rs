@@ -1,0 +1,223 @@
+//! The thread behind a transactional publisher.
+//!
+//! Order matters: records are produced and acknowledged *before* the offsets are sent, and nothing is in flight when the
+//! commit is asked for; otherwise each transaction waits 100 ms twice inside librdkafka.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use tokio::sync::oneshot;
+
+use super::client::{self, Purpose, TRANSACTION_TIMEOUT, client_config};
+use super::failure;
+use super::publisher::enqueue;
+use super::record::NewRecord;
+use super::transaction::{Command, PublishError, Published, Transaction};
+use crate::config;
+use crate::crash;
+use crate::error::Result;
+
+/// Longest wait for the coordinator to settle what the last owner left: a transaction that is being completed takes a moment.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for a commit. By then the coordinator has timed the transaction out: waiting on would tell nothing new.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// One look for acknowledgements.
+const POLL: Duration = Duration::from_millis(1);
+
+pub(super) struct TransactionThread {
+    producer: BaseProducer<Deliveries>,
+}
+
+/// How far a transaction came when something went wrong.
+enum Trouble {
+    /// Abort it, then tell this.
+    Abort(PublishError),
+    /// The producer is of no use any more.
+    Close(PublishError),
+}
+
+impl TransactionThread {
+    pub(super) fn new(kafka: &config::Kafka, transactional_id: &str) -> Result<Self> {
+        let config = client_config(kafka, Purpose::Transactional { id: transactional_id })?;
+        let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
+            .map_err(|e| failure::of("create transactional producer", &e))?;
+        Ok(Self { producer })
+    }
+
+    pub(super) fn run(self, ready: oneshot::Sender<Result<()>>, commands: Receiver<Command>) {
+        let opened = self.producer.init_transactions(OPEN_TIMEOUT).map_err(|e| failure::of("open transactional producer", &e));
+        let failed = opened.is_err();
+        if ready.send(opened).is_err() || failed {
+            return;
+        }
+        while let Ok((transaction, reply)) = commands.recv() {
+            let outcome = self.publish(&transaction);
+            if outcome.as_ref().is_err_and(PublishError::is_closed) {
+                while let Ok((_, waiting)) = commands.try_recv() {
+                    let _ = waiting.send(Err(PublishError::Unavailable("it was closed by an earlier failure".into())));
+                }
+                drop(commands);
+                let _ = reply.send(outcome);
+                return;
+            }
+            // The caller may have gone away; the outcome stands all the same.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn publish(&self, transaction: &Transaction) -> Published {
+        if transaction.records.is_empty() && transaction.last.is_empty() && transaction.offsets.is_empty() {
+            return Ok(());
+        }
+        match self.try_publish(transaction) {
+            Ok(()) => Ok(()),
+            Err(Trouble::Close(error)) => Err(error),
+            Err(Trouble::Abort(error)) => self.abort().and(Err(error)),
+        }
+    }
+
+    fn try_publish(&self, transaction: &Transaction) -> Result<(), Trouble> {
+        crash::point("replay.before_begin");
+        self.producer.context().first_failure();
+        self.producer.begin_transaction().map_err(|e| closing(&e))?;
+        for records in [&transaction.records, &transaction.last] {
+            self.produce(records)?;
+        }
+        crash::point("replay.after_produce");
+        self.send_offsets(transaction)?;
+        crash::point("replay.after_send_offsets");
+        crash::point("replay.before_commit");
+        self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(|e| trouble(&e))?;
+        crash::point("replay.after_commit");
+        Ok(())
+    }
+
+    fn produce(&self, records: &[NewRecord]) -> Result<(), Trouble> {
+        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        for record in records {
+            while let Err(error) = enqueue(record, (), |r| self.producer.send(r).map_err(|(e, _)| e)) {
+                match error.rdkafka_error_code() {
+                    Some(Code::QueueFull) if Instant::now() < deadline => self.producer.poll(POLL),
+                    _ => return Err(refused(&error)),
+                }
+            }
+        }
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(POLL);
+            if Instant::now() >= deadline {
+                return Err(Trouble::Abort(PublishError::Aborted("records were not acknowledged in time".into())));
+            }
+        }
+        self.producer.context().first_failure().map_or(Ok(()), |error| Err(refused(&error)))
+    }
+
+    fn send_offsets(&self, transaction: &Transaction) -> Result<(), Trouble> {
+        if transaction.offsets.is_empty() {
+            return Ok(());
+        }
+        let Some(group) = &transaction.group else {
+            return Err(Trouble::Abort(PublishError::Aborted("offsets without group metadata".into())));
+        };
+        let mut list = TopicPartitionList::with_capacity(transaction.offsets.len());
+        for (partition, offset) in &transaction.offsets {
+            list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
+                .map_err(|e| Trouble::Abort(PublishError::Aborted(e.to_string())))?;
+        }
+        self.producer.send_offsets_to_transaction(&list, &group.0, TRANSACTION_TIMEOUT).map_err(|e| match trouble(&e) {
+            // Not yet at the commit, so the outcome is known once the abort is through.
+            Trouble::Close(PublishError::Unknown(reason)) if !is_fatal(&e) => Trouble::Abort(PublishError::Aborted(reason)),
+            other => other,
+        })
+    }
+
+    /// What was written never becomes visible once this is through. librdkafka purges what it has not sent and waits for the
+    /// rest: purging that too would leave holes in the producer's sequence.
+    fn abort(&self) -> Published {
+        let aborted = self.producer.abort_transaction(TRANSACTION_TIMEOUT).map_err(|e| match closing(&e) {
+            Trouble::Abort(error) | Trouble::Close(error) => error,
+        });
+        // Reports of purged records belong to this transaction, not to the next.
+        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(POLL);
+        }
+        aborted
+    }
+}
+
+/// An error of a call whose effect is not known, unless it says itself that an abort settles it.
+fn trouble(error: &KafkaError) -> Trouble {
+    match error {
+        KafkaError::Transaction(e) if e.txn_requires_abort() => Trouble::Abort(PublishError::Aborted(e.to_string())),
+        other => closing(other),
+    }
+}
+
+/// An error after which only a new producer helps.
+fn closing(error: &KafkaError) -> Trouble {
+    let fenced = matches!(
+        error.rdkafka_error_code().or(transaction_code(error)),
+        Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced | Code::InvalidProducerIdMapping)
+    );
+    let reason = error.to_string();
+    Trouble::Close(if fenced { PublishError::Fenced(reason) } else { PublishError::Unknown(reason) })
+}
+
+/// A record was not taken, or not acknowledged.
+fn refused(error: &KafkaError) -> Trouble {
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge) => Trouble::Abort(PublishError::TooLarge),
+        Some(Code::Fatal | Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced) => closing(error),
+        _ => Trouble::Abort(PublishError::Aborted(error.to_string())),
+    }
+}
+
+fn transaction_code(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::Transaction(e) => Some(e.code()),
+        _ => None,
+    }
+}
+
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(e) if e.is_fatal())
+}
+
+/// Remembers the first record that was not acknowledged.
+#[derive(Default)]
+struct Deliveries {
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl Deliveries {
+    fn first_failure(&self) -> Option<KafkaError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", error = %error, "{reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! resaga keeps every saga's history and replays failed sagas exactly once.
+//!
+//! Arrows point downwards only; `tests/tidy.rs` holds the rule.
+//!
+//! - [`cli`]: one file per command group; calls the HTTP api or, for local work, the roles
+//! - [`app`]: wiring: config -> adapters -> roles; the only file that sees everything
+//! - [`demo`]: the story of an outage and its repair, played from outside
+//! - [`config`]: all settings with units and defaults
+//! - [`telemetry`]: tracing, and one struct with every metric
+//! - [`api`]: HTTP routes
+//! - [`roles`]: what a process does: materialize, replay
+//! - [`history`]: reading: hot and cold merged into one answer
+//! - [`hot`]: `HotStore`: redis, memory
+//! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
+//! - [`kafka`]: intake, publisher, topics, mock cluster
+//! - [`wire`]: pure: bytes <-> domain
+//! - [`saga`]: pure: ids, event, fold, timeline, replay plan
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod cold;
+pub mod config;
+pub mod crash;
+pub mod demo;
+pub mod error;
+pub mod history;
+pub mod hot;
+pub mod kafka;
+pub mod roles;
+pub mod saga;
+pub mod telemetry;
+pub mod wire;

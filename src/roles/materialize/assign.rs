@@ -1,0 +1,185 @@
+//! Taking over a partition: find the chain's end, compare it with the log, and start there (DESIGN 4, Edges).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::partition::{Content, Partition};
+use super::{Materialize, Owned};
+use crate::cold::chain::{ChainWriter, newest_incarnation};
+use crate::cold::gaps::gaps;
+use crate::cold::object_store::ObjectStore;
+use crate::cold::segment::SegmentInfo;
+use crate::error::{Error, Result};
+use crate::hot::Mark;
+use crate::kafka::intake::{AssignedPartition, StartAt};
+use crate::roles::retry::until_available;
+use crate::saga::position::{ChainId, Offset, TopicPartition};
+
+/// Alarm: what is stored of a partition cannot be read.
+pub(super) const HISTORY_CORRUPT: &str = "history_corrupt";
+/// Fewest sagas that a partition's cache keeps.
+const MIN_CACHED_SAGAS: usize = 256;
+
+/// What is known of a partition before it is read.
+struct Opened {
+    assigned: AssignedPartition,
+    chain: ChainId,
+    writer: ChainWriter,
+    gaps: Vec<(Offset, Offset)>,
+}
+
+impl Materialize {
+    pub(super) async fn assigned(&mut self, partitions: Vec<AssignedPartition>) -> Result<Vec<(TopicPartition, StartAt)>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
+        let opened = partitions.into_iter().map(|assigned| {
+            let objects = self.parts.objects.clone();
+            until_available("open chain", move || open(objects.clone(), assigned.clone()))
+        });
+        let opened = futures::future::join_all(opened).await;
+        let marks = self.marks().await?;
+        let mut starts = Vec::with_capacity(opened.len());
+        for (partition, opened) in names.into_iter().zip(opened) {
+            let start = match opened {
+                Ok(opened) => match self.disagrees(&opened).await? {
+                    Some((code, reason)) => {
+                        self.alarm(&partition, code, &reason);
+                        StartAt::Stop
+                    }
+                    None => self.take_over(opened, &marks),
+                },
+                Err(Error::Corrupt(reason)) => {
+                    self.alarm(&partition, HISTORY_CORRUPT, &reason);
+                    StartAt::Stop
+                }
+                Err(other) => return Err(other),
+            };
+            starts.push((partition, start));
+        }
+        Ok(starts)
+    }
+
+    async fn disagrees(&self, opened: &Opened) -> Result<Option<(&'static str, String)>> {
+        let Opened { assigned, writer, .. } = opened;
+        let mut log = Log { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
+        if writer.next() > log.end {
+            // The end was read first: an owner before, cut off from the group alone, may have gone on meanwhile.
+            let ask = || self.intake.ends(vec![assigned.partition.clone()]);
+            let ends = until_available("ask for the end of a partition", ask).await?;
+            log.end = ends.first().map_or(log.end, |found| found.end);
+        }
+        Ok(disagreement(&log, writer.next(), writer.newest()))
+    }
+
+    fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> StartAt {
+        let Opened { assigned, chain, writer, gaps } = opened;
+        let partition = assigned.partition;
+        let content = if *partition.topic == *self.settings.log { Content::ReplayLog } else { Content::StepEvents };
+        let known = marks.iter().map(|bucket| bucket.get(&chain).copied()).collect();
+        let cache = (self.settings.max_cached_sagas / (self.owned.len() + 1)).max(MIN_CACHED_SAGAS);
+        let start = writer.next();
+        let mut state = Partition::new(chain, content, start, cache, known);
+        state.gaps = gaps;
+        self.generation += 1;
+        let committed = assigned.committed.map(|(offset, _)| offset);
+        let leader_epoch = writer.newest().and_then(|newest| newest.leader_epoch);
+        let at = match leader_epoch {
+            Some(epoch) => StartAt::OffsetInEpoch(start, epoch),
+            None => StartAt::Offset(start),
+        };
+        let owned = Owned {
+            partition: state,
+            uncommitted: writer.newest().is_some() && committed != Some(start),
+            writer: Some(writer),
+            generation: self.generation,
+            topic_id: assigned.topic_id,
+            leader_epoch: assigned.leader_epoch,
+            sends: super::publish::Sends::default(),
+            stopped: false,
+            checked: Instant::now(),
+        };
+        self.all_clear(&partition);
+        self.owned.insert(partition, owned);
+        // Where the partition ends was read before the chain was opened: what time that holds for, only asking tells.
+        self.ends_asked = None;
+        at
+    }
+
+    /// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set
+    /// finds what there really is.
+    async fn marks(&self) -> Result<Vec<HashMap<ChainId, Mark>>> {
+        let mut marks = Vec::new();
+        for bucket in 0..self.parts.hot.buckets() {
+            let found = match self.parts.hot.marks(bucket).await {
+                Err(error) if error.is_unavailable() => Vec::new(),
+                other => other?,
+            };
+            marks.push(found.into_iter().collect());
+        }
+        Ok(marks)
+    }
+}
+
+async fn open(objects: Arc<dyn ObjectStore>, assigned: AssignedPartition) -> Result<Opened> {
+    let TopicPartition { topic, partition } = assigned.partition.clone();
+    let incarnation = newest_incarnation(&*objects, &topic, partition).await?;
+    let chain = ChainId { topic, incarnation, partition };
+    let writer = ChainWriter::open(objects.clone(), chain.clone(), Some(assigned.earliest)).await?;
+    let gaps = gaps(&*objects, &chain).await?;
+    Ok(Opened { assigned, chain, writer, gaps })
+}
+
+/// What Kafka says of a partition.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The oldest offset that is still there.
+    pub earliest: Offset,
+    /// High watermark.
+    pub end: Offset,
+    pub topic_id: Option<String>,
+}
+
+/// Why the log is not the one that the chain was made from, if so: code and reason.
+pub fn disagreement(log: &Log, next: Offset, newest: Option<&SegmentInfo>) -> Option<(&'static str, String)> {
+    let (earliest, end) = (log.earliest, log.end);
+    let was = newest.and_then(|newest| newest.topic_id.as_ref());
+    if let (Some(was), Some(is)) = (was, &log.topic_id)
+        && was != is
+    {
+        return Some(("topic_replaced", "the topic was deleted and created again".into()));
+    }
+    if next < earliest {
+        let reason = format!("offsets {next} to {} were deleted before they were durable (retention)", earliest.0 - 1);
+        return Some(("offsets_gone", reason));
+    }
+    if next > end {
+        let reason = format!("the partition ends at {end} but was durable to {next}: it was replaced or truncated");
+        return Some(("offsets_replaced", reason));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(earliest: i64, end: i64) -> Log {
+        Log { earliest: Offset(earliest), end: Offset(end), topic_id: None }
+    }
+
+    #[test]
+    fn a_chain_that_ends_inside_the_log_goes_on() {
+        for next in [5, 7, 9] {
+            assert_eq!(disagreement(&log(5, 9), Offset(next), None), None);
+        }
+    }
+
+    #[test]
+    fn offsets_that_are_gone_or_replaced_stop_the_partition() {
+        assert_eq!(disagreement(&log(5, 9), Offset(4), None).map(|(code, _)| code), Some("offsets_gone"));
+        assert_eq!(disagreement(&log(5, 9), Offset(10), None).map(|(code, _)| code), Some("offsets_replaced"));
+    }
+}

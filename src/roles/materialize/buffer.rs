@@ -1,0 +1,153 @@
+//! Entries of one partition that are folded and not yet durable in cold, in log order.
+//!
+//! Holds what both stores need of them: cold rows to be, and hot members to write again if Redis loses its tail.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+
+use crate::cold::segment::NewRow;
+use crate::hot::Member;
+use crate::saga::entry::Entry;
+use crate::saga::event::ContextChange;
+use crate::saga::fold::Saga;
+use crate::saga::json::Json;
+use crate::saga::position::{Offset, SagaId};
+use crate::saga::state::Status;
+
+/// What a row costs in memory besides its texts, about.
+const ROW: usize = 512;
+
+/// One entry that is not yet durable.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub entry: Arc<Entry>,
+    /// After the entry.
+    pub status: Status,
+    /// The saga's, not the event's.
+    pub saga_name: Box<str>,
+    /// After the entry.
+    pub context: Json,
+    pub member: Member,
+    /// Bytes of the record.
+    pub size: usize,
+}
+
+impl Pending {
+    /// Bytes in memory, about: the event, its member, and a context of its own unless it is the event's.
+    fn held(&self) -> u64 {
+        let context = match self.entry.event.context {
+            ContextChange::None | ContextChange::Full(_) => 0,
+            _ => self.context.len(),
+        };
+        (self.size + self.member.bytes.len() + context + ROW) as u64
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Buffer {
+    rows: Vec<Pending>,
+    /// The fold after each saga's first row in this buffer: what its first row in the segment carries.
+    first: HashMap<SagaId, Arc<Saga>, RandomState>,
+    /// Raw bytes of the records behind the rows.
+    bytes: u64,
+    /// What the rows hold in memory: a small patch makes a whole new context.
+    held: u64,
+    /// Records that gave no row (dead letters, duplicates): their offsets need a segment too.
+    without_row: u64,
+    oldest: Option<Instant>,
+}
+
+impl Buffer {
+    /// `after`: the fold after the entry.
+    pub fn push(&mut self, row: Pending, after: &Saga, now: Instant) {
+        self.oldest.get_or_insert(now);
+        self.bytes += row.size as u64;
+        self.held += row.held();
+        if !self.first.contains_key(&row.entry.event.saga_id) {
+            self.first.insert(row.entry.event.saga_id.clone(), Arc::new(after.clone()));
+        }
+        self.rows.push(row);
+    }
+
+    /// A record that gave no entry.
+    pub fn skip(&mut self, now: Instant) {
+        self.oldest.get_or_insert(now);
+        self.without_row += 1;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.without_row == 0
+    }
+
+    pub fn rows(&self) -> &[Pending] {
+        &self.rows
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    pub fn oldest(&self) -> Option<Instant> {
+        self.oldest
+    }
+
+    /// The rows as a segment takes them, with the fold after each saga's first row.
+    pub fn segment_rows(&self) -> Vec<NewRow> {
+        let mut given = HashSet::with_capacity(self.first.len());
+        let rows = self.rows.iter().map(|row| {
+            let id = &row.entry.event.saga_id;
+            let saga = if given.insert(id) { self.first.get(id).cloned() } else { None };
+            NewRow { entry: row.entry.clone(), status: row.status, context: row.context.clone(), saga }
+        });
+        rows.collect()
+    }
+
+    /// Removes what a stored segment of another owner covers already: rows up to `end` (inclusive). The sagas' first
+    /// folds move on to their first rows that stay.
+    pub fn drop_through(&mut self, end: Offset) {
+        let rows = std::mem::take(&mut self.rows);
+        let mut folds: HashMap<SagaId, Option<Saga>> = HashMap::new();
+        let mut first = HashMap::default();
+        for row in rows {
+            let id = row.entry.event.saga_id.clone();
+            let fold = folds.entry(id.clone()).or_default();
+            match fold {
+                // The saga's first row: its fold is known, not recomputed.
+                None => *fold = self.first.get(&id).map(|saga| (**saga).clone()),
+                Some(_) => Saga::apply(fold, &row.entry),
+            }
+            if row.entry.position.offset > end {
+                if let (false, Some(saga)) = (first.contains_key(&id), fold.as_ref()) {
+                    first.insert(id, Arc::new(saga.clone()));
+                }
+                self.rows.push(row);
+            }
+        }
+        self.first = first;
+        self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
+        self.held = self.rows.iter().map(Pending::held).sum();
+        self.without_row = 0;
+        if self.rows.is_empty() {
+            self.oldest = None;
+        }
+    }
+
+    /// This buffer's rows, then `newer`'s.
+    pub fn append(&mut self, newer: Self) {
+        for (id, saga) in newer.first {
+            self.first.entry(id).or_insert(saga);
+        }
+        self.rows.extend(newer.rows);
+        self.bytes += newer.bytes;
+        self.held += newer.held;
+        self.without_row += newer.without_row;
+        self.oldest = self.oldest.or(newer.oldest);
+    }
+}

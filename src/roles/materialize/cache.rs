@@ -1,0 +1,78 @@
+//! States of the sagas in flight, of one partition: bounded, except that a saga with entries that are not yet durable
+//! is pinned, so that a miss only ever needs what the chain has.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use lru::LruCache;
+
+use crate::saga::fold::Saga;
+use crate::saga::position::{Offset, SagaId};
+
+pub struct Cache {
+    /// With entries above the chain's end: the saga and the offset of its newest entry.
+    pinned: HashMap<SagaId, (Saga, Offset), RandomState>,
+    /// Everything durable. Grows over `capacity` until [`Cache::trim`]: what a batch found here or loaded must stay
+    /// until the batch is folded, or a saga would begin anew at entry 1.
+    durable: LruCache<SagaId, Saga>,
+    capacity: usize,
+}
+
+impl Cache {
+    /// `capacity`: how many durable sagas are kept between batches.
+    pub fn new(capacity: usize) -> Self {
+        Self { pinned: HashMap::default(), durable: LruCache::unbounded(), capacity }
+    }
+
+    pub fn contains(&self, id: &SagaId) -> bool {
+        self.pinned.contains_key(id) || self.durable.contains(id)
+    }
+
+    /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::keep`].
+    pub fn take(&mut self, id: &SagaId) -> Option<(Saga, Option<Offset>)> {
+        match self.pinned.remove(id) {
+            Some((saga, newest)) => Some((saga, Some(newest))),
+            None => self.durable.pop(id).map(|saga| (saga, None)),
+        }
+    }
+
+    /// A saga whose newest entry, at `newest`, is not yet durable.
+    pub fn pin(&mut self, saga: Saga, newest: Offset) {
+        self.pinned.insert(saga.state.saga_id.clone(), (saga, newest));
+    }
+
+    /// A saga whose entries are all durable.
+    pub fn keep(&mut self, saga: Saga) {
+        self.durable.put(saga.state.saga_id.clone(), saga);
+    }
+
+    /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer. Those that have ended
+    /// are forgotten: hardly any gets another event, and that one can be loaded.
+    pub fn unpin_through(&mut self, end: Offset) -> Vec<SagaId> {
+        let done: Vec<SagaId> = self.pinned.iter().filter(|(_, (_, newest))| *newest <= end).map(|(id, _)| id.clone()).collect();
+        for id in &done {
+            if let Some((saga, _)) = self.pinned.remove(id)
+                && !saga.state.status.is_end()
+            {
+                self.durable.put(id.clone(), saga);
+            }
+        }
+        done
+    }
+
+    /// Forgets the durable sagas that were not used for longest. Only between batches.
+    pub fn trim(&mut self) {
+        while self.durable.len() > self.capacity {
+            self.durable.pop_lru();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.pinned.clear();
+        self.durable.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.pinned.len() + self.durable.len()
+    }
+}

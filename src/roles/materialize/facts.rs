@@ -1,0 +1,110 @@
+//! What an entry adds to the hot indexes, and which ends of restored saga it tells the replay log about. Pure.
+
+use crate::hot::{ActivityFact, FailureFact};
+use crate::saga::entry::Entry;
+use crate::saga::event::{ErrorInfo, Kind};
+use crate::saga::request::Outcome;
+use crate::saga::state::State;
+use crate::saga::time::Micros;
+
+const MICROS_PER_MINUTE: i64 = 60_000_000;
+
+/// Minutes since the Unix epoch.
+pub fn minute(at: Micros) -> i64 {
+    at.0.div_euclid(MICROS_PER_MINUTE)
+}
+
+/// `name`: the saga's, which a later event's name does not change.
+pub fn activity(entry: &Entry, name: &str) -> ActivityFact {
+    ActivityFact { saga: entry.event.saga_id.clone(), saga_name: name.to_owned(), minute: minute(entry.effective_time) }
+}
+
+/// The failure an entry is, if it is one (INTERFACE 4, failure filters).
+pub fn failure(entry: &Entry, name: &str) -> Option<FailureFact> {
+    let event = &entry.event;
+    let compensation = match event.kind {
+        Kind::StepFailed => false,
+        Kind::SagaFailed if event.step.is_some() || event.error.is_some() => false,
+        Kind::CompensationFailed => true,
+        _ => return None,
+    };
+    let ErrorInfo { code, kind, .. } = event.error.clone().unwrap_or_default();
+    Some(FailureFact {
+        saga: event.saga_id.clone(),
+        saga_name: name.to_owned(),
+        step: event.step.clone().unwrap_or_default(),
+        compensation,
+        at: entry.effective_time,
+        sequence: entry.sequence,
+        error_code: code,
+        error_type: kind,
+    })
+}
+
+/// The outcome of a replay, if this entry ended a restored saga or the one that carries it out; or if it is the late
+/// SAGA_RESTORED of one that has ended, which tells only now whose outcome that end was.
+pub fn outcome(entry: &Entry, after: &State) -> Option<Outcome> {
+    let kind = entry.event.kind;
+    let tells = kind.is_end() || kind == Kind::SagaRestored;
+    let lineage = after.lineage.as_ref().filter(|_| tells && after.status.is_end())?;
+    Some(Outcome {
+        replay_id: lineage.replay_id.clone(),
+        original_saga_id: lineage.parent.clone(),
+        ended_saga_id: entry.event.saga_id.clone(),
+        status: after.status,
+        sequence: entry.sequence.0,
+        ended_at: after.ended_at.unwrap_or(entry.effective_time),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::fold::{Admitted, RecordMeta, Saga};
+    use crate::saga::position::Position;
+    use crate::saga::state::Status;
+    use crate::saga::testing::settings;
+    use crate::wire::event::decode_event;
+
+    /// What each event of one saga tells, in the order in which they are recorded.
+    fn told(events: &[&str]) -> Vec<Option<(String, Status)>> {
+        let mut slot = None;
+        let mut told = Vec::new();
+        for (offset, text) in events.iter().enumerate() {
+            let schemas = crate::wire::avro::Schemas::new(false);
+            let event = decode_event(Some(b"new"), Some(text.as_bytes()), &Vec::new(), 1 << 20, &schemas).expect("an event");
+            let meta =
+                RecordMeta { position: Position::new("events", 0, offset as i64), timestamp: Micros(2_000_000_000_000_000) };
+            let Admitted::Entry(entry) = Saga::admit(&mut slot, event, &meta, false, &settings()) else {
+                panic!("no entry: {text}")
+            };
+            let after = &slot.as_ref().expect("a saga").state;
+            told.push(outcome(&entry, after).map(|outcome| (outcome.replay_id, outcome.status)));
+        }
+        told
+    }
+
+    const RESTORED: &str = r#"{"event_id": "r", "saga_id": "new", "saga_name": "order", "kind": "SAGA_RESTORED",
+        "occurred_at": "2026-06-01T08:00:00Z", "context": {}, "restored": {"schema_version": 1, "replay_id": "r", "request_id": "q",
+        "saga_id": "new", "original_saga_id": "old", "root_saga_id": "old", "depth": 1, "saga_name": "order", "mode": "resume",
+        "resume_step": "charge", "checkpoint": {"sequence": 1, "effective_time": "2026-06-01T07:00:00Z",
+        "position": {"topic": "events", "partition": 0, "offset": 0}}, "completed_steps": [], "results": {}, "attempts": {},
+        "restored_at": "2026-06-01T08:00:00Z", "requested_by": "ops", "reason": "test"}}"#;
+    const STARTED: &str = r#"{"event_id": "1", "saga_id": "new", "saga_name": "order", "kind": "STEP_STARTED", "step": "charge",
+        "occurred_at": "2026-06-01T08:00:01Z"}"#;
+    const COMPLETED: &str = r#"{"event_id": "2", "saga_id": "new", "saga_name": "order", "kind": "SAGA_COMPLETED",
+        "occurred_at": "2026-06-01T08:00:02Z"}"#;
+
+    #[test]
+    fn the_end_of_a_restored_saga_is_its_replays_outcome() {
+        let outcome = Some(("r".to_owned(), Status::Completed));
+        assert_eq!(told(&[RESTORED, STARTED, COMPLETED]), [None, None, outcome]);
+        assert_eq!(told(&[STARTED, COMPLETED]), [None, None], "no replay's saga");
+    }
+
+    #[test]
+    fn a_restored_event_that_comes_after_the_end_tells_the_outcome() {
+        let outcome = Some(("r".to_owned(), Status::Completed));
+        assert_eq!(told(&[STARTED, COMPLETED, RESTORED]), [None, None, outcome]);
+    }
+}

@@ -1,0 +1,76 @@
+//! Making entries durable: the dead letters and outcomes before the segment's end acknowledged, then the segment appended
+//! to the chain; then the owner commits the offset. In this order: the next owner goes on at the chain's end, so nothing
+//! that came before it may still be unsent. The first two wait for their dependency as long as it takes; a commit that
+//! fails is tried again later, beside other work.
+
+use crate::cold::chain::{Appended, ChainWriter};
+use crate::cold::segment::NewSegment;
+use crate::error::{Error, Result};
+use crate::kafka::intake::Intake;
+use crate::roles::retry::Backoff;
+use crate::saga::position::{Offset, TopicPartition};
+
+use super::publish::Sends;
+
+/// One flush of one partition.
+pub struct Flush {
+    pub partition: TopicPartition,
+    /// Tells this ownership of the partition from an earlier one.
+    pub generation: u64,
+    pub writer: ChainWriter,
+    pub segment: NewSegment,
+    /// What must be acknowledged before the segment is appended.
+    pub sends: Sends,
+}
+
+pub struct Flushed {
+    pub partition: TopicPartition,
+    pub generation: u64,
+    pub writer: ChainWriter,
+    pub appended: Result<Appended>,
+}
+
+/// Next offset of a partition, as it is to be committed, with a text for people.
+pub type Commit = (TopicPartition, Offset, String);
+
+pub async fn flush(mut flush: Flush) -> Flushed {
+    let sends = std::mem::take(&mut flush.sends);
+    let appended = send_and_append(sends, &mut flush).await;
+    Flushed { partition: flush.partition, generation: flush.generation, writer: flush.writer, appended }
+}
+
+async fn send_and_append(sends: Sends, flush: &mut Flush) -> Result<Appended> {
+    sends.acknowledged().await?;
+    crate::crash::point("materialize.before_put");
+    let appended = append(&mut flush.writer, &flush.segment).await?;
+    crate::crash::point("materialize.after_put");
+    Ok(appended)
+}
+
+/// What another owner's segment covers beyond ours is durable too, and its dead letters were acknowledged before it.
+pub fn commit_of(partition: &TopicPartition, writer: &ChainWriter) -> Commit {
+    let newest = writer.newest().map(|info| format!("segment {}", info.ordinal)).unwrap_or_default();
+    (partition.clone(), writer.next(), newest)
+}
+
+/// Tries once. The chain is the truth: the next owner finds its end without the commit, which is for those who watch the group.
+pub async fn commit(intake: &Intake, offsets: Vec<Commit>) -> bool {
+    crate::crash::point("materialize.before_commit");
+    let partitions = offsets.iter().map(|(partition, offset, _)| format!("{partition}@{offset}")).collect::<Vec<_>>().join(" ");
+    let committed = intake.commit(offsets).await;
+    if let Err(reason) = &committed {
+        tracing::warn!(partitions, %reason, "offsets not committed, trying again");
+    }
+    crate::crash::point("materialize.after_commit");
+    committed.is_ok()
+}
+
+async fn append(writer: &mut ChainWriter, segment: &NewSegment) -> Result<Appended> {
+    let mut backoff = Backoff::new("append segment to chain");
+    loop {
+        match writer.append(segment).await {
+            Err(Error::Unavailable(reason)) => backoff.pause(&reason).await,
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What the role does with the events of its intake: records are queued and folded one partition's batch at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Materialize;
+use super::assign::HISTORY_CORRUPT;
+use super::hot_writer::HotWork;
+use super::partition::{Content, Decoded};
+use super::publish::DeadLetter;
+use crate::error::{Error, Result};
+use crate::kafka::intake::{IntakeEvent, IntakeStats};
+use crate::kafka::record::{PartitionRecords, Record};
+use crate::roles::log_saga;
+use crate::roles::schema::learn;
+use crate::saga::event::StepEvent;
+use crate::saga::json::Json;
+use crate::saga::position::{Offset, TopicPartition};
+use crate::wire::event::{decode_event, schema_missing};
+use crate::wire::log::{decode_log, log_json};
+use crate::wire::payload::NotDecoded;
+
+/// Longest wait for a partition to become durable when it is taken away; the rest is folded again by the next owner.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Codes of [`Materialize::alarm`].
+const ALARMS: [&str; 4] = ["offsets_gone", "offsets_replaced", "topic_replaced", HISTORY_CORRUPT];
+
+impl Materialize {
+    pub(super) async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {
+        match event {
+            IntakeEvent::Assigned { partitions, reply } => {
+                self.parts.metrics.consumer_rebalances.with_label_values(&["materialize"]).inc();
+                let starts = self.assigned(partitions).await?;
+                self.assigned_metric();
+                (self.parts.assigned)(true);
+                // The intake has given up if nobody listens; it says so itself.
+                let _ = reply.send(starts);
+            }
+            IntakeEvent::Revoked { partitions, lost, reply } => {
+                self.revoked(&partitions, lost).await?;
+                self.assigned_metric();
+                let _ = reply.send(());
+            }
+            IntakeEvent::Records { batch, held } => {
+                let held = Arc::new(held);
+                if !self.stopping {
+                    self.waiting.extend(batch.into_iter().map(|records| (records, held.clone())));
+                }
+            }
+            IntakeEvent::ReachedEnd { partition, position } => {
+                if !follows_what_waits(&mut self.waiting, &partition, position)
+                    && let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.stopped)
+                {
+                    owned.partition.position = owned.partition.position.max(position);
+                    self.start_hot();
+                }
+            }
+            IntakeEvent::OffsetsGone { partition, position, reason } => {
+                self.alarm(&partition, "offsets_gone", &format!("offset {position}: {reason}"));
+            }
+            IntakeEvent::Stats(stats) => self.stats(&stats),
+            IntakeEvent::Failed(error) if self.stopping => tracing::debug!(%error, "intake closed"),
+            IntakeEvent::Failed(error) => return Err(error.context("read step events")),
+        }
+        Ok(())
+    }
+
+    fn assigned_metric(&self) {
+        self.parts.metrics.consumer_assigned_partitions.with_label_values(&["materialize"]).set(self.owned.len() as i64);
+    }
+
+    /// Makes what these partitions have durable, for a while, and forgets them.
+    async fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<()> {
+        self.waiting.retain(|(records, _)| !partitions.contains(&records.partition));
+        if !lost {
+            let deadline = tokio::time::Instant::now() + DRAIN;
+            if tokio::time::timeout_at(deadline, self.drain(partitions))
+                .await
+                .map_err(|_| ())
+                .and_then(|r| r.map_err(|_| ()))
+                .is_err()
+            {
+                tracing::warn!("partitions given up before all was durable; the next owner folds it again");
+            }
+        }
+        for partition in partitions {
+            self.owned.remove(partition);
+            self.all_clear(partition);
+            let labels = [&*partition.topic, &partition.partition.to_string()];
+            // A series of a partition that somebody else has would stand still and mislead.
+            let _ = self.parts.metrics.consumer_lag_records.remove_label_values(&labels);
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        loop {
+            for partition in partitions {
+                self.start_flush(partition);
+            }
+            let busy = |owned: &super::Owned| owned.writer.is_none() || !owned.partition.active.is_empty();
+            let cold_busy = partitions.iter().filter_map(|partition| self.owned.get(partition)).any(busy);
+            if !cold_busy && self.hot.is_empty() && self.commits.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flushed(super::joined(done)?)?,
+                Some(done) = self.hot.join_next(), if !self.hot.is_empty() => self.hot_written(super::joined(done)??)?,
+                Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(super::joined(done)?),
+                else => break,
+            }
+        }
+        // The last moment to tell the group: once more for what was refused.
+        let due = self.due_commits();
+        if !due.is_empty() {
+            let committed = super::flush::commit(&self.intake, due.clone()).await;
+            self.committed((due, committed));
+        }
+        Ok(())
+    }
+
+    /// Folds the batch that waits longest.
+    pub(super) async fn fold_next(&mut self) -> Result<()> {
+        let Some((records, held)) = self.waiting.pop_front() else { return Ok(()) };
+        match self.fold(&records).await {
+            Ok(()) => self.loading.succeeded(),
+            Err(Error::Unavailable(reason)) => {
+                // Nothing was applied: the same batch again, later. Other work goes on meanwhile.
+                self.not_before = Instant::now() + self.loading.failed(&reason);
+                self.waiting.push_front((records, held));
+            }
+            // What is stored cannot be read: this partition would be folded wrongly, the others need not wait for it.
+            Err(Error::Corrupt(reason)) => self.give_up(&records.partition, &reason).await?,
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Reads a partition no further until it is assigned anew; what was folded of it becomes durable.
+    async fn give_up(&mut self, partition: &TopicPartition, reason: &str) -> Result<()> {
+        self.alarm(partition, HISTORY_CORRUPT, reason);
+        self.waiting.retain(|(records, _)| records.partition != *partition);
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.stopped = true;
+        }
+        self.intake.pause(vec![partition.clone()]).await
+    }
+
+    async fn fold(&mut self, batch: &PartitionRecords) -> Result<()> {
+        let Some(owned) = self.owned.get(&batch.partition).filter(|owned| !owned.stopped) else { return Ok(()) };
+        let content = owned.partition.content;
+        let position = owned.partition.position;
+        let mut dead = Vec::new();
+        let mut decoded = Vec::with_capacity(batch.records.len());
+        // A seek or a new assignment may give records again.
+        for record in batch.records.iter().filter(|record| record.offset >= position) {
+            match self.decode(content, &batch.partition, record).await? {
+                Ok(event) => {
+                    decoded.push(Decoded { offset: record.offset, timestamp: record.timestamp, size: record.size(), event });
+                }
+                Err(letter) => dead.push(letter),
+            }
+        }
+        self.load_missing(&batch.partition, &decoded).await?;
+        crate::crash::point("materialize.before_hot");
+
+        if content == Content::StepEvents
+            && let Some(partitions) = self.parts.chains.partitions_of(&batch.partition.topic)
+        {
+            let keys = decoded.iter().map(|event| event.event.saga_id.as_str().as_bytes());
+            self.parts.partitioning.see(keys, batch.partition.partition, partitions);
+        }
+        let now = Instant::now();
+        let Some(owned) = self.owned.get_mut(&batch.partition) else { return Ok(()) };
+        for _ in &dead {
+            owned.partition.active.skip(now);
+        }
+        let work = owned.partition.apply(decoded, &self.settings.fold, now);
+        owned.partition.position = owned.partition.position.max(batch.position);
+
+        let metrics = &self.parts.metrics;
+        metrics.events_consumed.with_label_values(&[&*batch.partition.topic]).inc_by(batch.records.len() as u64);
+        metrics.events_duplicate.inc_by(work.tally.duplicates);
+        for anomaly in &work.tally.anomalies {
+            metrics.events_anomalies.with_label_values(&[anomaly.as_str()]).inc();
+        }
+        for (offset, code, message) in work.dead {
+            if let Some(record) = batch.records.iter().find(|record| record.offset == offset) {
+                dead.push(DeadLetter::of(record, "fold", code, message));
+            }
+        }
+        for letter in &dead {
+            metrics.dead_letters.with_label_values(&[letter.stage, letter.code]).inc();
+        }
+        self.publish(&batch.partition, dead, work.outcomes)?;
+        self.queue_hot(HotWork { batch: work.hot, ..HotWork::default() });
+        self.flush_due(now);
+        Ok(())
+    }
+
+    /// The event of a record, or its dead letter. `Unavailable`: the schema registry does not answer.
+    async fn decode(
+        &self,
+        content: Content,
+        partition: &TopicPartition,
+        record: &Record,
+    ) -> Result<std::result::Result<StepEvent, DeadLetter>> {
+        let value = record.value.as_deref();
+        loop {
+            let schemas = &self.parts.schemas;
+            let read = match content {
+                Content::StepEvents => {
+                    decode_event(record.key.as_deref(), value, &record.headers, self.settings.max_record_bytes, schemas)
+                }
+                Content::ReplayLog => decode_log(value, &record.headers, schemas).map(|replay| {
+                    let text = Json::from_valid(log_json(&replay));
+                    log_saga::as_step_event(&replay.replay_id, text, partition, record.offset)
+                }),
+            };
+            match read {
+                Ok(event) => return Ok(Ok(event)),
+                Err(NotDecoded::DeadLetter { code, message }) => return Ok(Err(DeadLetter::of(record, "decode", code, message))),
+                Err(NotDecoded::NeedSchema(schema)) => {
+                    if !learn(self.parts.registry.as_deref(), schema, schemas).await? {
+                        let max_record = match content {
+                            Content::StepEvents => self.settings.max_record_bytes,
+                            Content::ReplayLog => u64::MAX,
+                        };
+                        let (code, message) = schema_missing(schema, record.size() as u64, max_record);
+                        return Ok(Err(DeadLetter::of(record, "decode", code, message)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts every saga that has durable entries into the cache.
+    async fn load_missing(&mut self, partition: &TopicPartition, decoded: &[Decoded]) -> Result<()> {
+        let Some(owned) = self.owned.get(partition) else { return Ok(()) };
+        let may_have_entries = |id: &crate::saga::position::SagaId| {
+            // While a flush has the writer, ask: it is rare, and a false yes only costs a look-up. Of what an earlier
+            // incarnation of the topic holds the writer knows nothing.
+            owned.partition.chain.incarnation > 0 || owned.writer.as_ref().is_none_or(|writer| writer.may_contain(id))
+        };
+        let missing = owned.partition.missing(decoded.iter().map(|d| &d.event), may_have_entries);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (chain, durable) = (owned.partition.chain.clone(), owned.partition.durable);
+        let started = Instant::now();
+        let history = match owned.partition.content {
+            Content::StepEvents => &self.parts.history,
+            Content::ReplayLog => &self.parts.log_history,
+        };
+        let found = history.newest_sagas(&missing, &chain, durable).await?;
+        let timer = self.parts.metrics.event_process_duration.with_label_values(&["load"]);
+        timer.observe(started.elapsed().as_secs_f64());
+        let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
+        let mut failure = None;
+        for newest in found {
+            match newest {
+                Ok(Some(newest)) => {
+                    if newest.of_before {
+                        owned.partition.of_before.insert(newest.saga.state.saga_id.clone());
+                    }
+                    owned.partition.cache.keep(newest.saga);
+                }
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        // What was loaded stays for the next try.
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn stats(&self, stats: &IntakeStats) {
+        let metrics = &self.parts.metrics;
+        let micros = |micros: u64| micros as f64 / 1e6;
+        metrics.broker_rtt_seconds.with_label_values(&["0.5"]).set(micros(stats.round_trip_p50_micros));
+        metrics.broker_rtt_seconds.with_label_values(&["0.99"]).set(micros(stats.round_trip_p99_micros));
+        for partition in &stats.partitions {
+            if let (Some(end), Some(owned)) = (partition.end, self.owned.get(&partition.partition)) {
+                let lag = (end.0 - owned.partition.position.0).max(0);
+                let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
+                metrics.consumer_lag_records.with_label_values(&labels).set(lag);
+            }
+        }
+    }
+
+    /// Ends the alarms of a partition that goes on, or goes to another process.
+    pub(super) fn all_clear(&self, partition: &TopicPartition) {
+        for code in ALARMS {
+            let labels = [&*partition.topic, &partition.partition.to_string(), code];
+            // It is an error that there is none, and nothing else.
+            let _ = self.parts.metrics.partition_alarms.remove_label_values(&labels);
+        }
+    }
+
+    /// Stops one partition until an operator acts; the others go on.
+    pub(super) fn alarm(&self, partition: &TopicPartition, code: &str, reason: &str) {
+        let labels = [&*partition.topic, &partition.partition.to_string(), code];
+        self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
+        tracing::error!(
+            topic = %partition.topic, partition = partition.partition, code, reason,
+            "partition stopped; `resaga doctor` explains, `resaga store accept-gap` accepts the loss"
+        );
+    }
+}
+
+/// A position that was reached behind records which still wait counts once they are folded: it is told only once, and
+/// passes control records that no record follows. `false`: nothing of the partition waits.
+fn follows_what_waits<H>(waiting: &mut VecDeque<(PartitionRecords, H)>, partition: &TopicPartition, position: Offset) -> bool {
+    let last = waiting.iter_mut().rev().map(|(records, _)| records).find(|records| records.partition == *partition);
+    if let Some(records) = last {
+        records.position = records.position.max(position);
+        return true;
+    }
+    false
+}
+
+impl DeadLetter {
+    fn of(record: &Record, stage: &'static str, code: &'static str, message: String) -> Self {
+        Self { record: record.clone(), offset: record.offset, stage, code, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(partition: i32, position: i64) -> (PartitionRecords, ()) {
+        let partition = TopicPartition::new("events", partition);
+        (PartitionRecords { partition, records: Vec::new(), position: Offset(position), leader_epoch: None }, ())
+    }
+
+    #[test]
+    fn an_end_reached_behind_records_that_wait_is_not_forgotten() {
+        let mut waiting: VecDeque<_> = [records(0, 5), records(1, 7), records(0, 9)].into();
+        assert!(follows_what_waits(&mut waiting, &TopicPartition::new("events", 0), Offset(10)));
+        let positions: Vec<i64> = waiting.iter().map(|(records, ())| records.position.0).collect();
+        assert_eq!(positions, [5, 7, 10], "the last batch of the partition ends behind the control record");
+        assert!(!follows_what_waits(&mut waiting, &TopicPartition::new("events", 2), Offset(3)));
+    }
+}

@@ -1,0 +1,485 @@
+//! The role that folds: records of step topics (and of the replay log) become entries, hot and cold.
+//!
+//! decode -> load missing sagas -> fold -> hot entries, then marks -> cold chain -> commit. The loop waits for a value
+//! and applies it; what takes time (hot writes, flushes, asking for ends) runs beside it, at most one hot write and one
+//! flush per partition at once. Two owners of one partition are harmless: both write the same.
+
+mod assign;
+mod buffer;
+mod cache;
+mod facts;
+mod flush;
+mod hot_writer;
+mod intake;
+mod partition;
+mod publish;
+mod through;
+
+pub use assign::{Log, disagreement};
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::cold::chain::{Appended, ChainWriter};
+use crate::cold::object_store::ObjectStore;
+use crate::cold::segment::NewSegment;
+use crate::error::{Error, Result};
+use crate::history::History;
+use crate::history::chains::Chains;
+use crate::hot::{HotStore, MarkMove};
+use crate::kafka::intake::{Held, Intake, IntakeEvent, PartitionEnd};
+use crate::kafka::publisher::Publisher;
+use crate::kafka::record::PartitionRecords;
+use crate::kafka::registry::SchemaRegistry;
+use crate::roles::partitioning::Partitioning;
+use crate::saga::fold::FoldSettings;
+use crate::saga::position::{Offset, Topic, TopicPartition};
+use crate::saga::time::Micros;
+use crate::telemetry::Metrics;
+use crate::wire::avro::{SchemaId, Schemas};
+
+use flush::{Commit, Flush, Flushed};
+use hot_writer::{HotWork, Move, Moved};
+use partition::Partition;
+use publish::Sends;
+
+use super::retry::Backoff;
+use super::stopped;
+
+/// How often due work is looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// How often ends are asked for and marks are checked when nothing is read.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the hot indexes are rid of old minutes.
+const INDEX_SWEEP: Duration = Duration::from_secs(60);
+/// Members in the write that waits while another runs; with more of them nothing is folded.
+const MAX_NEXT_MEMBERS: usize = 10_000;
+
+/// What the role works with.
+pub struct Parts {
+    pub hot: Arc<dyn HotStore>,
+    pub objects: Arc<dyn ObjectStore>,
+    /// Of the step topics.
+    pub history: History,
+    /// Of the replay log.
+    pub log_history: History,
+    pub publisher: Publisher,
+    pub registry: Option<Arc<SchemaRegistry>>,
+    pub schemas: Arc<Schemas>,
+    pub partitioning: Arc<Partitioning>,
+    pub metrics: Arc<Metrics>,
+    pub chains: Arc<Chains>,
+    /// Told when partitions were assigned for the first time.
+    pub assigned: Arc<dyn Fn(bool) + Send + Sync>,
+    /// The time now; the only clock that the role reads.
+    pub now: fn() -> Micros,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub log: Topic,
+    pub requests: String,
+    /// Of the requests topic; `None`: JSON.
+    pub request_schema: Option<SchemaId>,
+    pub dead_letters: String,
+    pub max_record_bytes: u64,
+    pub fold: FoldSettings,
+    /// The fold settings as each segment names them.
+    pub fold_text: String,
+    pub flush_interval: Duration,
+    pub flush_bytes: u64,
+    pub buffer_bytes: u64,
+    pub max_cached_sagas: usize,
+    /// How long index facts are kept in hot.
+    pub index_ttl: Duration,
+}
+
+/// A partition and what runs for it.
+struct Owned {
+    partition: Partition,
+    /// `None` while a flush has it.
+    writer: Option<ChainWriter>,
+    generation: u64,
+    topic_id: Option<String>,
+    leader_epoch: Option<i32>,
+    /// The group's offset is not where the chain ends, and no flush is about to commit it.
+    uncommitted: bool,
+    /// Dead letters and outcomes on their way.
+    sends: Sends,
+    /// Folded no further: what is stored of it cannot be read.
+    stopped: bool,
+    /// When marks were last moved or checked.
+    checked: Instant,
+}
+
+pub struct Materialize {
+    parts: Parts,
+    settings: Settings,
+    intake: Intake,
+    owned: HashMap<TopicPartition, Owned>,
+    generation: u64,
+    /// Records read and not yet folded; the intake bounds their bytes.
+    waiting: VecDeque<(PartitionRecords, Arc<Held>)>,
+    /// No folding before this: a dependency did not answer.
+    not_before: Instant,
+    loading: Backoff,
+    hot: JoinSet<Result<Vec<Moved>>>,
+    /// Folded while the write before it runs.
+    next: Option<HotWork>,
+    flushes: JoinSet<Flushed>,
+    commits: JoinSet<(Vec<Commit>, bool)>,
+    ends: JoinSet<(Micros, Result<Vec<PartitionEnd>>)>,
+    /// `None`: to be asked with the next look.
+    ends_asked: Option<Instant>,
+    swept: Instant,
+    stopping: bool,
+}
+
+impl Materialize {
+    pub fn new(parts: Parts, settings: Settings, intake: Intake) -> Self {
+        let now = Instant::now();
+        Self {
+            parts,
+            settings,
+            intake,
+            owned: HashMap::new(),
+            generation: 0,
+            waiting: VecDeque::new(),
+            not_before: now,
+            loading: Backoff::new("load sagas"),
+            hot: JoinSet::new(),
+            next: None,
+            flushes: JoinSet::new(),
+            commits: JoinSet::new(),
+            ends: JoinSet::new(),
+            ends_asked: None,
+            swept: now,
+            stopping: false,
+        }
+    }
+
+    /// Until the shutdown is signalled and everything read is durable and committed, or the intake fails.
+    pub async fn run(mut self, mut events: mpsc::Receiver<IntakeEvent>, mut shutdown: watch::Receiver<bool>) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let may_fold = self.may_fold();
+            tokio::select! {
+                biased;
+                () = stopped(&mut shutdown), if !self.stopping => self.stop(),
+                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flushed(joined(done)?)?,
+                Some(done) = self.hot.join_next(), if !self.hot.is_empty() => self.hot_written(joined(done)??)?,
+                Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(joined(done)?),
+                Some(done) = self.ends.join_next(), if !self.ends.is_empty() => self.learn_ends(joined(done)?),
+                event = events.recv() => match event {
+                    Some(event) => self.intake_event(event).await?,
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => self.tick(),
+                () = std::future::ready(()), if may_fold => self.fold_next().await?,
+            }
+        }
+    }
+
+    /// Stops reading; the intake takes the partitions away, which drains them, and then closes the channel.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.waiting.clear();
+        let intake = self.intake.clone();
+        tokio::spawn(async move {
+            if let Err(reason) = intake.stop().await {
+                tracing::warn!(%reason, "intake did not stop cleanly");
+            }
+        });
+    }
+
+    fn may_fold(&self) -> bool {
+        !self.waiting.is_empty()
+            && self.next.as_ref().is_none_or(|next| next.len() < MAX_NEXT_MEMBERS)
+            && self.backlog_bytes() < self.settings.buffer_bytes.saturating_mul(2)
+            && Instant::now() >= self.not_before
+            && !self.owned.values().any(|owned| owned.sends.is_full())
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        self.owned.values().map(|owned| owned.partition.backlog_bytes()).sum()
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.owned.values_mut().for_each(|owned| owned.sends.settle());
+        let ask = self.ends_asked.is_none_or(|asked| now.duration_since(asked) >= HEARTBEAT);
+        if ask && self.ends.is_empty() && !self.owned.is_empty() {
+            self.ask_ends(now);
+            self.commit_what_is_durable();
+        }
+        self.flush_due(now);
+        self.start_hot();
+        if now.duration_since(self.swept) >= INDEX_SWEEP {
+            self.swept = now;
+            self.sweep_indexes();
+        }
+        self.observe();
+    }
+
+    fn ask_ends(&mut self, now: Instant) {
+        self.ends_asked = Some(now);
+        let (intake, clock) = (self.intake.clone(), self.parts.now);
+        let partitions: Vec<_> = self.owned.keys().cloned().collect();
+        self.ends.spawn(async move {
+            // Before asking: what is appended while the answer is on its way may be missing from it.
+            let at = clock();
+            (at, intake.ends(partitions).await)
+        });
+    }
+
+    fn learn_ends(&mut self, (at, ends): (Micros, Result<Vec<PartitionEnd>>)) {
+        let ends = match ends {
+            Ok(ends) => ends,
+            Err(reason) => return tracing::debug!(%reason, "ends not known"),
+        };
+        for end in ends {
+            if let Some(owned) = self.owned.get_mut(&end.partition) {
+                owned.partition.through.asked(end.end, at);
+                owned.leader_epoch = end.leader_epoch.or(owned.leader_epoch);
+                let lag = (end.end.0 - owned.partition.position.0).max(0);
+                let labels = [&*end.partition.topic, &end.partition.partition.to_string()];
+                self.parts.metrics.consumer_lag_records.with_label_values(&labels).set(lag);
+            }
+        }
+    }
+
+    // Hot.
+
+    /// Starts the next hot write if none runs: what was folded last, or marks that are due.
+    fn start_hot(&mut self) {
+        if !self.hot.is_empty() {
+            return;
+        }
+        let mut work = self.next.take().unwrap_or_default();
+        let due: Vec<TopicPartition> =
+            self.owned.iter().filter(|(_, owned)| owned.mark_is_due()).map(|(partition, _)| partition.clone()).collect();
+        for partition in due {
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                work.moves.extend(owned.mark_moves());
+            }
+        }
+        if !work.is_empty() {
+            self.hot.spawn(hot_writer::write(self.parts.hot.clone(), work));
+        }
+    }
+
+    fn hot_written(&mut self, moved: Vec<Moved>) -> Result<()> {
+        let mut healing = HotWork::default();
+        for Moved { wanted: Move { mark, generation, position, through }, found } in moved {
+            let of = |owned: &&mut Owned| owned.generation == generation && owned.partition.chain == mark.chain;
+            let Some(owned) = self.owned.values_mut().find(of) else { continue };
+            let Some(known) = owned.partition.marks.get_mut(usize::from(mark.bucket)) else { continue };
+            owned.partition.written = owned.partition.written.max(position);
+            match found {
+                None => *known = Some(mark.new),
+                Some(found) => {
+                    *known = found;
+                    self.parts.metrics.hot_marks_lost.inc();
+                    tracing::info!(chain = %mark.chain, bucket = mark.bucket, "hot store lost writes, writing them again");
+                    let heal = hot_writer::heal(found, owned.partition.durable, position);
+                    let mut batch = owned.partition.undurable_from(heal.write_from);
+                    let hot = &self.parts.hot;
+                    batch.sagas.retain(|write| hot.bucket(&write.saga) == mark.bucket);
+                    let kept = found.filter(|found| heal.begin == found.from).map(|found| found.complete_through);
+                    let complete_through = kept.max(through).unwrap_or_default();
+                    let new = crate::hot::Mark { from: heal.begin, to: heal.to, complete_through };
+                    let mark = MarkMove { expect: found, new, ..mark };
+                    let moves = vec![Move { mark, generation, position, through }];
+                    healing.append(HotWork { batch, moves, ..HotWork::default() });
+                }
+            }
+        }
+        if !healing.is_empty() {
+            // Before anything newer, so that marks only ever cover what was written.
+            self.hot.spawn(hot_writer::write(self.parts.hot.clone(), healing));
+        }
+        self.start_hot();
+        Ok(())
+    }
+
+    fn queue_hot(&mut self, work: HotWork) {
+        match &mut self.next {
+            Some(next) => next.append(work),
+            None => self.next = Some(work),
+        }
+        self.start_hot();
+    }
+
+    fn sweep_indexes(&self) {
+        let keep = i64::try_from(self.settings.index_ttl.as_micros()).unwrap_or(i64::MAX);
+        let old = facts::minute((self.parts.now)().saturating_add(-keep));
+        // What is not durable yet is found by these facts alone.
+        let undurable = self.owned.values().filter_map(|owned| owned.partition.oldest_minute()).min();
+        let before = undurable.map_or(old, |minute| minute.min(old));
+        let hot = self.parts.hot.clone();
+        tokio::spawn(async move {
+            if let Err(reason) = hot.drop_indexes_before(before).await {
+                tracing::debug!(%reason, "old index facts not dropped yet");
+            }
+        });
+    }
+
+    // Cold.
+
+    fn flush_due(&mut self, now: Instant) {
+        let mut due: Vec<TopicPartition> = Vec::new();
+        for (partition, owned) in &self.owned {
+            let active = &owned.partition.active;
+            let old = active.oldest().is_some_and(|at| now.duration_since(at) >= self.settings.flush_interval);
+            if old || active.bytes() >= self.settings.flush_bytes {
+                due.push(partition.clone());
+            }
+        }
+        if self.backlog_bytes() >= self.settings.buffer_bytes {
+            // Memory is short: the largest first.
+            let largest = self.owned.iter().filter(|(_, owned)| owned.writer.is_some());
+            due.extend(largest.max_by_key(|(_, owned)| owned.partition.active.bytes()).map(|(partition, _)| partition.clone()));
+        }
+        for partition in due {
+            self.start_flush(&partition);
+        }
+    }
+
+    /// Seals what a partition has and appends it to the chain, unless a flush runs or there is nothing.
+    fn start_flush(&mut self, partition: &TopicPartition) {
+        let Some(owned) = self.owned.get_mut(partition) else { return };
+        if owned.partition.active.is_empty() || owned.partition.position <= owned.partition.durable {
+            return;
+        }
+        let Some(writer) = owned.writer.take() else { return };
+        let sealed = Arc::new(std::mem::take(&mut owned.partition.active));
+        owned.partition.sealed = Some(sealed.clone());
+        let position = owned.partition.position;
+        let segment = NewSegment {
+            start: owned.partition.durable,
+            end: Offset(position.0 - 1),
+            rows: Arc::new(sealed.segment_rows()),
+            complete_through: owned.partition.through.at(position).unwrap_or_default(),
+            leader_epoch: owned.leader_epoch,
+            topic_id: owned.topic_id.clone(),
+            fold_settings: self.settings.fold_text.clone(),
+            gap: false,
+        };
+        let flush = Flush {
+            partition: partition.clone(),
+            generation: owned.generation,
+            writer,
+            segment,
+            sends: std::mem::take(&mut owned.sends),
+        };
+        self.flushes.spawn(flush::flush(flush));
+    }
+
+    fn flushed(&mut self, done: Flushed) -> Result<()> {
+        let Some(owned) = self.owned.get_mut(&done.partition).filter(|owned| owned.generation == done.generation) else {
+            return Ok(());
+        };
+        let appended = done.appended?;
+        let durable = done.writer.next();
+        owned.writer = Some(done.writer);
+        owned.uncommitted = true;
+        let sealed = owned.partition.sealed.take();
+        if let Appended::Exists { stored, same_end, same_entries } = &appended {
+            tracing::warn!(
+                chain = %owned.partition.chain, start = stored.start.0, end = stored.end.0, same_end, same_entries,
+                "another owner's segment is stored"
+            );
+            if *same_end && !same_entries {
+                self.parts.metrics.integrity_failures.with_label_values(&["cold"]).inc();
+                tracing::error!(
+                    chain = %owned.partition.chain, start = stored.start.0,
+                    "the stored segment has other entries for the same offsets: another version or other fold settings wrote it"
+                );
+            }
+            owned.partition.yield_to(sealed, durable, Instant::now());
+        } else if let Some(oldest) = sealed.as_ref().and_then(|sealed| sealed.rows().first()) {
+            let delay = (self.parts.now)().0 - oldest.entry.recorded_time.0;
+            self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
+        }
+        owned.partition.durable = durable;
+        let settled = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
+        owned.partition.cache.trim();
+        self.queue_hot(HotWork { expire: settled.into_iter().collect(), ..HotWork::default() });
+        self.commit_what_is_durable();
+        Ok(())
+    }
+
+    /// Commits where the chains of these partitions end, if the group's offset is elsewhere.
+    fn due_commits(&self) -> Vec<Commit> {
+        let due = self.owned.iter().filter(|(_, owned)| owned.uncommitted);
+        due.filter_map(|(partition, owned)| Some(flush::commit_of(partition, owned.writer.as_ref()?))).collect()
+    }
+
+    /// One try at a time; what is refused is tried again with the next heartbeat.
+    fn commit_what_is_durable(&mut self) {
+        let due = self.due_commits();
+        if self.commits.is_empty() && !due.is_empty() {
+            let intake = self.intake.clone();
+            self.commits.spawn(async move { (due.clone(), flush::commit(&intake, due).await) });
+        }
+    }
+
+    fn committed(&mut self, (commits, committed): (Vec<Commit>, bool)) {
+        if !committed {
+            return;
+        }
+        for (partition, next, _) in commits {
+            if let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.partition.durable == next) {
+                owned.uncommitted = false;
+            }
+        }
+        // Of flushes that ended meanwhile.
+        self.commit_what_is_durable();
+    }
+
+    fn observe(&self) {
+        let metrics = &self.parts.metrics;
+        metrics.snapshot_backlog_bytes.set(i64::try_from(self.backlog_bytes()).unwrap_or(i64::MAX));
+        let rows = |owned: &Owned| {
+            let sealed = owned.partition.sealed.as_ref().map_or(0, |sealed| sealed.rows().len());
+            owned.partition.active.rows().len() + sealed
+        };
+        metrics.snapshot_backlog_records.set(self.owned.values().map(rows).sum::<usize>() as i64);
+        metrics.cached_sagas.set(self.owned.values().map(|owned| owned.partition.cache.len()).sum::<usize>() as i64);
+    }
+}
+
+impl Owned {
+    /// Did the position move, or is it time to look whether the mark is still there?
+    fn mark_is_due(&self) -> bool {
+        self.checked.elapsed() >= HEARTBEAT || self.partition.position > self.partition.written
+    }
+
+    /// Moves every bucket's mark to the position. Only called when everything folded so far is in the same write.
+    fn mark_moves(&mut self) -> Vec<Move> {
+        self.checked = Instant::now();
+        let (generation, partition) = (self.generation, &mut self.partition);
+        let (position, through) = (partition.position, partition.through.at(partition.position));
+        let moves = partition.marks.iter().enumerate().map(|(bucket, known)| {
+            // A mark that stops below the chain's end vouches for what this owner never saw: begin anew.
+            let kept = known.filter(|mark| mark.to >= partition.base);
+            let new = crate::hot::Mark {
+                from: kept.map_or(partition.base, |mark| mark.from),
+                to: kept.map_or(position, |mark| mark.to.max(position)),
+                complete_through: kept.map(|mark| mark.complete_through).max(through).unwrap_or_default(),
+            };
+            let mark = MarkMove { chain: partition.chain.clone(), bucket: bucket as u16, expect: *known, new };
+            Move { mark, generation, position, through }
+        });
+        moves.collect()
+    }
+}
+
+fn joined<T>(done: std::result::Result<T, tokio::task::JoinError>) -> Result<T> {
+    done.map_err(|e| Error::bug(format!("a task of materialize ended: {e}")))
+}

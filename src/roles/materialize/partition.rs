@@ -1,0 +1,253 @@
+//! One partition as its owner has it in memory: position, states in flight, entries that are not yet durable.
+//! Applying records is a plain function; what must be written comes out as data.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+
+use crate::hot::{HotBatch, Mark, Member, SagaWrite};
+use crate::saga::event::StepEvent;
+use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga};
+use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::request::Outcome;
+use crate::saga::state::Anomaly;
+use crate::saga::time::Micros;
+use crate::wire::frame;
+
+use super::buffer::{Buffer, Pending};
+use super::cache::Cache;
+use super::facts;
+use super::through::Through;
+
+/// What a topic holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    StepEvents,
+    /// The replay log: kept like sagas, but in no index of sagas.
+    ReplayLog,
+}
+
+/// A record after decoding.
+pub struct Decoded {
+    pub offset: Offset,
+    pub timestamp: Micros,
+    /// Bytes of the record.
+    pub size: usize,
+    pub event: StepEvent,
+}
+
+/// What a record is worth besides entries.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub entries: u64,
+    pub duplicates: u64,
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// What applying records asks the role to write.
+#[derive(Default)]
+pub struct Work {
+    pub hot: HotBatch,
+    /// Records that the fold turned away: offset, code, message.
+    pub dead: Vec<(Offset, &'static str, String)>,
+    pub outcomes: Vec<Outcome>,
+    pub tally: Tally,
+}
+
+pub struct Partition {
+    pub chain: ChainId,
+    pub content: Content,
+    /// First offset that is not durable: the chain's next start.
+    pub durable: Offset,
+    /// Where this owner began: it wrote everything from here on to hot.
+    pub base: Offset,
+    /// First offset that is not folded; passes control records.
+    pub position: Offset,
+    /// First offset that is surely not in hot: what the last finished write reached.
+    pub written: Offset,
+    pub cache: Cache,
+    pub active: Buffer,
+    /// Being made durable.
+    pub sealed: Option<Arc<Buffer>>,
+    /// The mark of each bucket as last known.
+    pub marks: Vec<Option<Mark>>,
+    pub through: Through,
+    /// Ranges of lost offsets that an operator accepted, ascending: (first, last).
+    pub gaps: Vec<(Offset, Offset)>,
+    /// Sagas loaded from an earlier incarnation of the topic: their next entry comes after a gap.
+    pub of_before: HashSet<SagaId>,
+}
+
+impl Partition {
+    pub fn new(chain: ChainId, content: Content, durable: Offset, cache: usize, marks: Vec<Option<Mark>>) -> Self {
+        Self {
+            chain,
+            content,
+            durable,
+            base: durable,
+            position: durable,
+            written: durable,
+            cache: Cache::new(cache),
+            active: Buffer::default(),
+            sealed: None,
+            marks,
+            through: Through::default(),
+            gaps: Vec::new(),
+            of_before: HashSet::new(),
+        }
+    }
+
+    /// Folds events in log order. Every saga that has durable entries must be in the cache: see [`Partition::missing`].
+    pub fn apply(&mut self, records: Vec<Decoded>, settings: &FoldSettings, now: Instant) -> Work {
+        let mut work = Work::default();
+        let mut writes: Vec<SagaWrite> = Vec::new();
+        let mut write_of: HashMap<SagaId, usize, RandomState> = HashMap::default();
+        let mut seen_minutes: HashSet<(SagaId, i64), RandomState> = HashSet::default();
+        for record in records {
+            let Decoded { offset, timestamp, size, event } = record;
+            let id = event.saga_id.clone();
+            let (mut slot, pinned) = match self.cache.take(&id) {
+                Some((saga, pinned)) => (Some(saga), pinned),
+                None => (None, None),
+            };
+            let had_entries = slot.is_some();
+            let before = slot.as_ref().map(|saga| saga.state.context.clone());
+            let meta = RecordMeta {
+                position: Position { topic: self.chain.topic.clone(), partition: self.chain.partition, offset },
+                timestamp,
+            };
+            let across_gap = self.across_gap(slot.as_ref(), offset);
+            match Saga::admit(&mut slot, event, &meta, across_gap, settings) {
+                Admitted::Entry(entry) => {
+                    let Some(saga) = slot else { continue };
+                    self.of_before.remove(&id);
+                    work.tally.entries += 1;
+                    work.tally.anomalies.extend_from_slice(&entry.anomalies);
+                    if let Some(outcome) = facts::outcome(&entry, &saga.state) {
+                        work.outcomes.push(outcome);
+                    }
+                    let member = Member {
+                        effective_time: entry.effective_time,
+                        bytes: frame::encode_member(&entry, before.as_ref(), entry.snapshot.then_some(&saga)),
+                    };
+                    let at = *write_of.entry(id.clone()).or_insert_with(|| {
+                        let persist = had_entries && pinned.is_none();
+                        writes.push(SagaWrite { saga: id.clone(), members: Vec::new(), persist });
+                        writes.len() - 1
+                    });
+                    writes[at].members.push(member.clone());
+                    if self.content == Content::StepEvents {
+                        if seen_minutes.insert((id, facts::minute(entry.effective_time))) {
+                            work.hot.activity.push(facts::activity(&entry, &saga.state.saga_name));
+                        }
+                        work.hot.failures.extend(facts::failure(&entry, &saga.state.saga_name));
+                    }
+                    let row = Pending {
+                        status: saga.state.status,
+                        saga_name: saga.state.saga_name.as_str().into(),
+                        context: saga.state.context.clone(),
+                        member,
+                        size,
+                        entry: Arc::from(entry),
+                    };
+                    self.active.push(row, &saga, now);
+                    self.cache.pin(saga, offset);
+                }
+                turned_away => {
+                    if let Some(saga) = slot {
+                        match pinned {
+                            Some(newest) => self.cache.pin(saga, newest),
+                            None => self.cache.keep(saga),
+                        }
+                    }
+                    self.active.skip(now);
+                    match turned_away {
+                        Admitted::DeadLetter { code, message } => work.dead.push((offset, code, message)),
+                        _ => work.tally.duplicates += 1,
+                    }
+                }
+            }
+        }
+        work.hot.sagas = writes;
+        self.cache.trim();
+        work
+    }
+
+    /// A segment of another owner, up to `durable`, is stored in place of ours (`sealed`). What it covers of ours needs no
+    /// second one. Where it covers more than was folded here, this owner begins anew at its end, as one that takes over
+    /// does: states of sagas that came out of that segment must not meet records that it covers.
+    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, now: Instant) {
+        let mut back = sealed.map(Arc::unwrap_or_clone).unwrap_or_default();
+        back.append(std::mem::take(&mut self.active));
+        if durable <= self.position {
+            back.drop_through(Offset(durable.0 - 1));
+            if back.is_empty() && self.position > durable {
+                // Offsets without rows (dead letters, duplicates) need a segment too.
+                back.skip(now);
+            }
+            self.active = back;
+        } else {
+            self.cache.clear();
+            self.of_before.clear();
+            (self.base, self.position, self.written) = (durable, durable, durable);
+        }
+    }
+
+    /// Sagas of these events whose states must be loaded first.
+    pub fn missing<'a>(
+        &self,
+        events: impl Iterator<Item = &'a StepEvent>,
+        may_have_entries: impl Fn(&SagaId) -> bool,
+    ) -> Vec<SagaId> {
+        let mut asked = HashSet::new();
+        events
+            .map(|event| &event.saga_id)
+            .filter(|id| !self.cache.contains(id) && asked.insert((*id).clone()))
+            .filter(|id| may_have_entries(id))
+            .cloned()
+            .collect()
+    }
+
+    fn across_gap(&self, saga: Option<&Saga>, offset: Offset) -> bool {
+        // A saga that begins after the gap was not folded across it.
+        let Some(saga) = saga else { return false };
+        if self.of_before.contains(&saga.state.saga_id) {
+            return true;
+        }
+        let previous = saga.state.entry.position.offset;
+        self.gaps.iter().any(|(first, last)| previous < *first && *last < offset)
+    }
+
+    /// Members and facts that hot must have from `from` on: everything that cold does not have yet.
+    pub fn undurable_from(&self, from: Offset) -> HotBatch {
+        let mut batch = HotBatch::default();
+        let mut write_of: HashMap<SagaId, usize> = HashMap::new();
+        let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
+        for row in sealed.chain(self.active.rows()).filter(|row| row.entry.position.offset >= from) {
+            let id = &row.entry.event.saga_id;
+            let at = *write_of.entry(id.clone()).or_insert_with(|| {
+                batch.sagas.push(SagaWrite { saga: id.clone(), members: Vec::new(), persist: true });
+                batch.sagas.len() - 1
+            });
+            batch.sagas[at].members.push(row.member.clone());
+            if self.content == Content::StepEvents {
+                batch.activity.push(facts::activity(&row.entry, &row.saga_name));
+                batch.failures.extend(facts::failure(&row.entry, &row.saga_name));
+            }
+        }
+        batch
+    }
+
+    /// The earliest minute (effective time) of what is not durable.
+    pub fn oldest_minute(&self) -> Option<i64> {
+        let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
+        sealed.chain(self.active.rows()).map(|row| facts::minute(row.entry.effective_time)).min()
+    }
+
+    /// Bytes in memory of what is not yet durable.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.active.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+    }
+}

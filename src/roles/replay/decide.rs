@@ -1,0 +1,345 @@
+//! Deciding the requests of one batch, one after the other: repeat, wait, refuse or plan. What comes of it is a draft.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::Replay;
+use super::desk::{Asked, Known};
+use super::draft::{self, Draft};
+use super::fresh::EndsThen;
+use super::parked::Parked;
+use super::take_up::Item;
+use super::unseen::Unseen;
+use crate::error::{Error, Result};
+use crate::saga::partitioner::Partitioner;
+use crate::saga::position::{SagaId, TopicPartition};
+use crate::saga::request::{Command, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::restored::RestoredSaga;
+use crate::saga::state::Status;
+use crate::saga::time::Micros;
+
+/// How long a batch waits for its sagas' partitions; what is still behind then is parked.
+const FRESH_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at a saga whose history cannot be read.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Histories loaded at once.
+const LOADS: usize = 16;
+
+#[derive(Default)]
+struct Loaded {
+    /// Of the sagas that are fresh and could be read.
+    histories: HashMap<SagaId, Known>,
+    /// The ends at this take-up.
+    ends: EndsThen,
+}
+
+impl Replay {
+    pub(super) async fn decide_all(
+        &mut self,
+        items: Vec<Item>,
+        draft: &mut Draft,
+        again: &mut Vec<(Parked, TopicPartition)>,
+        now: Micros,
+    ) -> Result<()> {
+        let of_replay = |item: &Item| match &item.request.command {
+            Command::Replay(order) => Some(order.saga_id.clone()),
+            _ => None,
+        };
+        let mut seen = HashSet::new();
+        let sagas: Vec<SagaId> = items.iter().filter_map(of_replay).filter(|saga| seen.insert(saga.clone())).collect();
+        let loaded = self.load_fresh(&items, &sagas).await?;
+        // Loading may have taken a while: what expired meanwhile is not carried out.
+        let decided_at = (self.parts.now)().max(now);
+        let mut blocked: HashSet<SagaId> = HashSet::new();
+        for item in items {
+            match item.request.command.clone() {
+                Command::Replay(order) => {
+                    self.replay(item, &order, &loaded, &mut blocked, draft, again, (now, decided_at)).await?;
+                }
+                Command::Cancel { replay_id, .. } => self.cancel(item, &replay_id, draft, decided_at).await?,
+                Command::Outcome(outcome) => self.outcome(&outcome, draft).await?,
+                Command::Invalid { message, .. } => {
+                    if self.is_repeat(&item.record, draft).await? {
+                        self.parts.metrics.replay_duplicates_suppressed.inc();
+                    } else {
+                        self.refuse(item, &Refusal::new("request_invalid", message), draft)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The histories of the sagas whose partitions are materialized to the ends at take-up.
+    async fn load_fresh(&mut self, items: &[Item], sagas: &[SagaId]) -> Result<Loaded> {
+        if sagas.is_empty() {
+            return Ok(Loaded::default());
+        }
+        let ends = self.parts.freshness.ends_now().await?;
+        // One that was not taken up before needs the ends of now, and then so do the others of its saga.
+        let mut known: HashMap<&SagaId, Option<&EndsThen>> = HashMap::new();
+        for item in items {
+            if let Command::Replay(order) = &item.request.command {
+                let ends = item.parked.as_ref().and_then(|parked| parked.ends.as_ref());
+                known.entry(&order.saga_id).and_modify(|before| *before = before.and(ends)).or_insert(ends);
+            }
+        }
+        let known: HashMap<&SagaId, &EndsThen> = known.into_iter().filter_map(|(saga, ends)| Some((saga, ends?))).collect();
+        // New ones may wait a moment for materialize; those parked before are looked at only.
+        let has_new = items.iter().any(|item| item.parked.is_none());
+        let deadline = Instant::now() + if has_new { FRESH_WITHIN } else { Duration::ZERO };
+        let (earlier, new): (Vec<SagaId>, Vec<SagaId>) = sagas.iter().cloned().partition(|saga| known.contains_key(saga));
+        let mut fresh: HashSet<SagaId> = HashSet::new();
+        for saga in earlier {
+            if let Some(then) = known.get(&saga)
+                && self.parts.freshness.wait(std::slice::from_ref(&saga), then, Instant::now()).await?[0]
+            {
+                fresh.insert(saga);
+            }
+        }
+        let is_fresh = self.parts.freshness.wait(&new, &ends, deadline).await?;
+        fresh.extend(new.into_iter().zip(is_fresh).filter_map(|(saga, fresh)| fresh.then_some(saga)));
+        Ok(Loaded { histories: self.histories(fresh).await?, ends })
+    }
+
+    /// What history has of these sagas. One that cannot be read waits, longer each time, and keeps no other from being
+    /// carried out.
+    async fn histories(&mut self, sagas: HashSet<SagaId>) -> Result<HashMap<SagaId, Known>> {
+        let desk = &self.parts.desk;
+        let loads = stream::iter(sagas).map(|saga| async move { (desk.load(&saga).await, saga) });
+        let loads: Vec<(Result<Known>, SagaId)> = loads.buffer_unordered(LOADS).collect().await;
+        let mut histories = HashMap::with_capacity(loads.len());
+        for (known, saga) in loads {
+            match known {
+                Ok(known) => {
+                    self.unreadable.remove(&saga);
+                    histories.insert(saga, known);
+                }
+                Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => self.unreadable(saga, &error),
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(histories)
+    }
+
+    fn unreadable(&mut self, saga: SagaId, error: &Error) {
+        let pause = match self.unreadable.get(&saga) {
+            Some((_, pause)) => (*pause * 2).min(LONGEST_PAUSE),
+            None => {
+                tracing::warn!(%saga, %error, "history cannot be read, the saga's replays wait");
+                FIRST_PAUSE
+            }
+        };
+        self.unreadable.insert(saga, (Instant::now().into_std() + pause, pause));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request meets everything that a batch has")]
+    async fn replay(
+        &mut self,
+        item: Item,
+        order: &ReplayOrder,
+        loaded: &Loaded,
+        blocked: &mut HashSet<SagaId>,
+        draft: &mut Draft,
+        again: &mut Vec<(Parked, TopicPartition)>,
+        (now, decided_at): (Micros, Micros),
+    ) -> Result<()> {
+        if item.parked.is_some() {
+            if !self.still_waits(&item.record, draft).await? {
+                if let Some(owned) = self.owned.get_mut(&item.partition) {
+                    owned.waiting.remove(&item.record.replay_id);
+                }
+                return Ok(());
+            }
+        } else if self.is_repeat(&item.record, draft).await? {
+            self.parts.metrics.replay_duplicates_suppressed.inc();
+            return Ok(());
+        }
+        let not_yet = order.not_before.is_some_and(|at| at > now);
+        // Requests of one saga keep their order: none overtakes one that waits for the saga's partition.
+        let overtakes = item.parked.is_none()
+            && self.owned.get(&item.partition).is_some_and(|owned| owned.waiting.blocks(&order.saga_id, now));
+        let known = loaded.histories.get(&order.saga_id);
+        let may_go = !not_yet && !overtakes && !blocked.contains(&order.saga_id);
+        let oversize = self.too_large.contains(&item.record.replay_id);
+        let Some(known) = known.filter(|_| may_go && self.rate_allows()) else {
+            if oversize && item.parked.is_none() {
+                return self.refuse(
+                    item,
+                    &Refusal::new("too_large", "the request is larger than the replay log's topic takes"),
+                    draft,
+                );
+            }
+            if !not_yet {
+                blocked.insert(order.saga_id.clone());
+            }
+            return self.park(item, order, (!not_yet).then(|| loaded.ends.clone()), draft, again);
+        };
+        let restored_at = item.record.accepted_at.max(order.not_before.unwrap_or(Micros::MIN));
+        let newer = [&draft.log, &self.pending];
+        let unseen = Unseen(&newer);
+        let asked = Some(Asked::of(&item.record));
+        let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await?;
+        let plan = match decided {
+            Ok(_) if oversize => {
+                return self.refuse(item, &Refusal::new("too_large", "the restored saga is larger than its topic takes"), draft);
+            }
+            Ok(plan) => plan,
+            Err(refusal) => return self.refuse(item, &refusal, draft),
+        };
+        if !order.dry_run {
+            let target = self.events_target(&plan.restored)?;
+            draft.restored(&self.settings.targets, &plan.restored, order.target.as_deref(), target, item.trace.as_deref())?;
+        }
+        let record = draft::planned(item.record, &plan, decided_at);
+        let name = self.parts.metrics.saga_name(&plan.restored.saga_name).to_owned();
+        let result = if order.dry_run { "dry_run" } else { "published" };
+        self.parts.metrics.replay_requests.with_label_values(&[&name, "topic", result]).inc();
+        if !order.dry_run {
+            self.parts.metrics.replay_duration.observe((decided_at.0 - restored_at.0).max(0) as f64 / 1e6);
+        }
+        draft.log(&self.settings.targets, record, item.trace.as_deref())
+    }
+
+    fn refuse(&self, item: Item, refusal: &Refusal, draft: &mut Draft) -> Result<()> {
+        self.count(refusal.code);
+        draft.log(&self.settings.targets, draft::refused(item.record, refusal), item.trace.as_deref())
+    }
+
+    /// Where SAGA_RESTORED goes: how keys of step events are spread over how many partitions.
+    fn events_target(&self, saga: &RestoredSaga) -> Result<(Partitioner, i32)> {
+        let position = &saga.checkpoint.position;
+        let partitions =
+            self.parts.freshness.chains.partitions_of(&position.topic).ok_or_else(|| {
+                Error::unavailable(format!("the saga's topic {} is not one of [topics] events", position.topic))
+            })?;
+        let original = saga.original_saga_id.as_str().as_bytes();
+        self.parts.partitioning.see(std::iter::once(original), position.partition, partitions);
+        let partitioner = self.parts.partitioning.partitioner().ok_or_else(|| {
+            Error::unavailable("no known partitioner explains where the step events' keys are: set [topics] partitioner")
+        })?;
+        Ok((partitioner, partitions))
+    }
+
+    fn park(
+        &mut self,
+        item: Item,
+        order: &ReplayOrder,
+        ends: Option<EndsThen>,
+        draft: &mut Draft,
+        again: &mut Vec<(Parked, TopicPartition)>,
+    ) -> Result<()> {
+        if let Some(parked) = item.parked {
+            // In the log already. The first take-up's ends stay.
+            if let (Some(ends), Some(owned)) = (ends, self.owned.get_mut(&item.partition)) {
+                owned.waiting.taken_up(&parked.record.replay_id, &ends);
+            }
+            return Ok(());
+        }
+        self.count("parked");
+        let record = draft::accepted(item.record, &item.request);
+        let parked = Parked {
+            request: item.request,
+            order: Box::new(order.clone()),
+            record: record.clone(),
+            trace: item.trace.clone(),
+            ends,
+        };
+        again.push((parked, item.partition));
+        draft.log(&self.settings.targets, record, item.trace.as_deref())
+    }
+
+    async fn known(&self, replay_id: &str, draft: &Draft) -> Result<Option<Arc<LogRecord>>> {
+        self.parts.desk.record(replay_id, Unseen(&[&draft.log, &self.pending])).await
+    }
+
+    /// Seen before, other than as a dry run, whatever became of that.
+    async fn is_repeat(&self, record: &LogRecord, draft: &Draft) -> Result<bool> {
+        let known = self.known(&record.replay_id, draft).await?;
+        Ok(known.is_some_and(|known| !known.dry_run))
+    }
+
+    /// Is a request that was parked still to be carried out? Not if it was cancelled, if the real run replaced it, or if
+    /// it was committed by a transaction whose outcome was not known.
+    async fn still_waits(&self, record: &LogRecord, draft: &Draft) -> Result<bool> {
+        let known = self.known(&record.replay_id, draft).await?;
+        Ok(known.is_some_and(|known| known.status == ReplayStatus::Accepted && known.dry_run == record.dry_run))
+    }
+
+    async fn cancel(&mut self, item: Item, replay_id: &str, draft: &mut Draft, now: Micros) -> Result<()> {
+        if self.is_repeat(&item.record, draft).await? {
+            self.parts.metrics.replay_duplicates_suppressed.inc();
+            return Ok(());
+        }
+        let known = self.known(replay_id, draft).await?;
+        let waits = known
+            .filter(|known| known.status == ReplayStatus::Accepted && known.original_saga_id == item.record.original_saga_id);
+        match waits {
+            Some(waiting) => {
+                let mut cancelled = (*waiting).clone();
+                cancelled.status = ReplayStatus::Cancelled;
+                cancelled.request = None;
+                draft.log(&self.settings.targets, cancelled, None)?;
+                let mut done = item.record;
+                done.published_at = Some(now);
+                draft.log(&self.settings.targets, done, item.trace.as_deref())
+            }
+            None => {
+                let refusal = Refusal::new("request_invalid", "replay_id: no replay of this saga with this id is waiting");
+                self.refuse(item, &refusal, draft)
+            }
+        }
+    }
+
+    /// A restored saga ended; an earlier end than the one recorded changes nothing.
+    async fn outcome(&mut self, outcome: &Outcome, draft: &mut Draft) -> Result<()> {
+        let Some(known) = self.known(&outcome.replay_id, draft).await? else {
+            tracing::warn!(replay_id = outcome.replay_id, "outcome of a replay that the log does not know");
+            return Ok(());
+        };
+        let undecided = known.published_at.is_some() && known.outcome_sequence.is_none_or(|before| outcome.sequence > before);
+        if !undecided {
+            return Ok(());
+        }
+        let mut record = (*known).clone();
+        record.status = match outcome.status {
+            Status::Completed => ReplayStatus::Completed,
+            Status::Compensated => ReplayStatus::Compensated,
+            Status::Cancelled => ReplayStatus::SagaCancelled,
+            Status::Failed | Status::Running | Status::Compensating => ReplayStatus::Failed,
+        };
+        record.outcome = Some(record.status.as_str().to_owned());
+        record.outcome_sequence = Some(outcome.sequence);
+        record.ended_at = Some(outcome.ended_at);
+        if record.new_saga_id.as_ref() != Some(&outcome.ended_saga_id) {
+            record.executed_as = Some(outcome.ended_saga_id.clone());
+        }
+        if let Some(published) = record.published_at {
+            self.parts.metrics.replay_end_to_end.observe((outcome.ended_at.0 - published.0).max(0) as f64 / 1e6);
+        }
+        draft.log(&self.settings.targets, record, None)
+    }
+
+    fn rate_allows(&mut self) -> bool {
+        let Some(rate) = self.settings.rate else { return true };
+        let (allowance, at) = self.allowance;
+        let now = std::time::Instant::now();
+        // A burst of one second.
+        let allowance = (allowance + now.duration_since(at).as_secs_f64() * rate).min(rate.max(1.0));
+        let may = allowance >= 1.0;
+        self.allowance = (if may { allowance - 1.0 } else { allowance }, now);
+        if !may {
+            self.parts.metrics.replay_throttled.inc();
+        }
+        may
+    }
+
+    fn count(&self, result: &str) {
+        self.parts.metrics.replay_requests.with_label_values(&["", "topic", result]).inc();
+    }
+}

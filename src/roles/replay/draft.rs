@@ -1,0 +1,240 @@
+//! What one transaction will write: restored sagas, SAGA_RESTORED events, log records, dead letters, forwarded requests,
+//! and the offsets that answer for them. Data only; building it twice gives the same bytes.
+
+use std::sync::Arc;
+
+use super::unseen::Pending;
+use crate::error::Result;
+use crate::kafka::record::NewRecord;
+use crate::saga::event::{ContextChange, Kind, StepEvent};
+use crate::saga::partitioner::Partitioner;
+use crate::saga::plan::Plan;
+use crate::saga::position::Position;
+use crate::saga::request::{
+    Command, CommandName, ForceFailure, From, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus,
+};
+use crate::saga::restored::RestoredSaga;
+use crate::saga::time::Micros;
+use crate::saga::{ids, position::SagaId};
+use crate::wire::avro::SchemaId;
+use crate::wire::event::{encode_event, record_size};
+use crate::wire::headers;
+use crate::wire::log::encode_log;
+use crate::wire::restored::encode_restored;
+
+/// Names of topics and ids of schemas (with a registry) that are written.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    pub restored: String,
+    pub log: String,
+    pub dead_letters: String,
+    pub requests: String,
+    pub schemas: Schemas,
+}
+
+/// `None`: JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Schemas {
+    pub event: Option<SchemaId>,
+    pub restored: Option<SchemaId>,
+    pub log: Option<SchemaId>,
+    pub request: Option<SchemaId>,
+}
+
+#[derive(Default)]
+pub struct Draft {
+    pub records: Vec<NewRecord>,
+    /// Restored sagas. They go last: even a reader that sees what is not committed finds a restored saga only after its
+    /// SAGA_RESTORED is recorded, and what it then publishes comes behind that.
+    pub restored: Vec<NewRecord>,
+    /// Log records among them, to be remembered once committed.
+    pub log: Pending,
+}
+
+impl Draft {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.restored.is_empty()
+    }
+
+    /// One log record, to the partition of its request. A later one of the same replay replaces it for readers.
+    pub fn log(&mut self, targets: &Targets, record: LogRecord, trace: Option<&str>) -> Result<()> {
+        self.records.push(NewRecord {
+            topic: targets.log.clone(),
+            partition: Some(record.position.partition),
+            key: Some(record.replay_id.clone().into()),
+            value: Some(encode_log(&record, targets.schemas.log)?.into()),
+            headers: headers::of_log(&record, targets.schemas.log.is_some(), trace),
+            timestamp: None,
+        });
+        self.log.insert(record.replay_id.clone(), Arc::new(record));
+        Ok(())
+    }
+
+    /// The restored saga and its SAGA_RESTORED event.
+    pub fn restored(
+        &mut self,
+        targets: &Targets,
+        saga: &RestoredSaga,
+        target: Option<&str>,
+        (partitioner, partitions): (Partitioner, i32),
+        trace: Option<&str>,
+    ) -> Result<()> {
+        let key: bytes::Bytes = saga.saga_id.as_str().as_bytes().to_vec().into();
+        self.restored.push(NewRecord {
+            topic: target.unwrap_or(&targets.restored).to_owned(),
+            partition: None,
+            key: Some(key.clone()),
+            value: Some(encode_restored(saga, targets.schemas.restored)?.into()),
+            headers: headers::of_restored(saga, targets.schemas.restored.is_some(), trace),
+            timestamp: None,
+        });
+        let event = restored_event(saga);
+        self.records.push(NewRecord {
+            topic: saga.checkpoint.position.topic.to_string(),
+            partition: Some(partitioner.partition(&key, partitions)),
+            key: Some(key),
+            value: Some(encode_event(&event, targets.schemas.event)?.into()),
+            headers: headers::of_event(&event, targets.schemas.event.is_some(), trace),
+            timestamp: None,
+        });
+        Ok(())
+    }
+}
+
+/// SAGA_RESTORED: what gives the restored saga a history at once.
+fn restored_event(saga: &RestoredSaga) -> StepEvent {
+    let context = saga.context.clone();
+    StepEvent {
+        event_id: saga.replay_id.clone(),
+        saga_id: saga.saga_id.clone(),
+        saga_name: saga.saga_name.clone(),
+        kind: Kind::SagaRestored,
+        occurred_at: Some(saga.restored_at),
+        step: None,
+        step_index: None,
+        attempt: None,
+        sequence: None,
+        context: context.map_or(ContextChange::None, ContextChange::Full),
+        result: None,
+        error: None,
+        saga_version: saga.saga_version.clone(),
+        tenant: saga.tenant.clone(),
+        region: saga.region.clone(),
+        labels: None,
+        lineage: None,
+        restored: Some(Box::new(RestoredSaga { context: None, ..saga.clone() })),
+    }
+}
+
+/// Bytes of the SAGA_RESTORED record as its reader counts them, in JSON, which is the larger of the two formats.
+pub fn restored_event_bytes(saga: &RestoredSaga) -> Result<u64> {
+    let event = restored_event(saga);
+    let value = encode_event(&event, None)?;
+    Ok(record_size(Some(saga.saga_id.as_str().as_bytes()), Some(&value), &headers::of_event(&event, false, None)))
+}
+
+/// A log record with what every command's has; the rest is filled in by what became of it.
+pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micros) -> LogRecord {
+    let (command, saga, named) = match &request.command {
+        Command::Replay(order) => (CommandName::Replay, Some(order.saga_id.clone()), None),
+        Command::Cancel { saga_id, replay_id } => (CommandName::Cancel, Some(saga_id.clone()), Some(replay_id.as_str())),
+        Command::Invalid { command, saga_id, replay_id, .. } => (*command, saga_id.clone(), replay_id.as_deref()),
+        Command::Outcome(outcome) => (CommandName::Outcome, Some(outcome.original_saga_id.clone()), None),
+    };
+    let replay_id = match (command, named, &saga) {
+        (CommandName::Undo | CommandName::Cancel, Some(named), _) => ids::command_replay_id(&request.request_id, named),
+        (_, _, Some(saga)) => ids::replay_id(&request.request_id, saga),
+        (_, _, None) => ids::request_uuid(&request.request_id),
+    };
+    let replay_id = replay_id.to_string();
+    let mut record = LogRecord {
+        replay_id,
+        request_id: request.request_id.clone(),
+        request_sha256: request.sha256.clone(),
+        batch_id: None,
+        schedule_id: None,
+        command,
+        original_saga_id: saga,
+        new_saga_id: None,
+        from: None,
+        override_sha256: None,
+        force_failure: None,
+        mode: None,
+        dry_run: false,
+        requested_by: request.requested_by.clone(),
+        reason: request.reason.clone(),
+        checkpoint: None,
+        resume_step: None,
+        compensated_since: Vec::new(),
+        changed: Vec::new(),
+        executed_as: None,
+        status: ReplayStatus::Published,
+        code: None,
+        message: None,
+        accepted_at,
+        published_at: None,
+        ended_at: None,
+        outcome: None,
+        outcome_sequence: None,
+        undone_by: None,
+        position,
+        request: None,
+    };
+    if let Command::Replay(order) = &request.command {
+        of_order(&mut record, order);
+    }
+    record
+}
+
+fn of_order(record: &mut LogRecord, order: &ReplayOrder) {
+    record.new_saga_id = Some(new_saga_id(&record.request_id, order));
+    record.from = Some(order.from_text.clone());
+    record.override_sha256.clone_from(&order.override_sha256);
+    record.force_failure = match (&order.force_failure, &order.from) {
+        (Some(ForceFailure::Step(step)), _) | (Some(ForceFailure::ResumeStep), From::Step { step, .. }) => Some(step.clone()),
+        // Which step that is shows once it is planned.
+        (Some(ForceFailure::ResumeStep), _) | (None, _) => None,
+    };
+    record.mode = Some(order.mode);
+    record.dry_run = order.dry_run;
+}
+
+pub fn new_saga_id(request_id: &str, order: &ReplayOrder) -> SagaId {
+    let replay_id = ids::replay_id(request_id, &order.saga_id);
+    order.new_saga_id.clone().unwrap_or_else(|| ids::new_saga_id(replay_id, &order.saga_id))
+}
+
+/// The record of a replay that was planned: published, or a dry run.
+pub fn planned(mut record: LogRecord, plan: &Plan, now: Micros) -> LogRecord {
+    let saga = &plan.restored;
+    record.new_saga_id = Some(saga.saga_id.clone());
+    record.force_failure.clone_from(&saga.force_failure);
+    record.checkpoint = Some(saga.checkpoint.clone());
+    record.resume_step.clone_from(&saga.resume_step);
+    record.compensated_since.clone_from(&saga.compensated_since);
+    record.changed.clone_from(&plan.changed);
+    record.request = None;
+    if record.dry_run {
+        record.status = ReplayStatus::DryRun;
+    } else {
+        record.status = ReplayStatus::Published;
+        record.published_at = Some(now);
+    }
+    record
+}
+
+/// The record of what is not carried out.
+pub fn refused(mut record: LogRecord, refusal: &Refusal) -> LogRecord {
+    record.status = ReplayStatus::Refused;
+    record.code = Some(refusal.code.to_owned());
+    record.message = Some(refusal.message.clone());
+    record.request = None;
+    record
+}
+
+/// The record of a request that waits, with the whole request inside.
+pub fn accepted(mut record: LogRecord, request: &ReplayRequest) -> LogRecord {
+    record.status = ReplayStatus::Accepted;
+    record.request = Some(request.json.clone());
+    record
+}

@@ -1,0 +1,71 @@
+//! Fresh first: a replay never answers from less than what was recorded before it was taken up (DESIGN 6.2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::history::chains::Chains;
+use crate::history::{History, Progress};
+use crate::kafka::ends::Ends;
+use crate::saga::position::{ChainId, Offset, SagaId, TopicPartition};
+
+/// Between two looks at what is materialized.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The ends of the events topics at one moment: what must be materialized before an answer.
+#[derive(Debug, Clone, Default)]
+pub struct EndsThen(HashMap<TopicPartition, Offset>);
+
+/// Knows the ends and how far materialize is.
+#[derive(Clone)]
+pub struct Freshness {
+    pub ends: Ends,
+    pub history: History,
+    pub chains: Arc<Chains>,
+}
+
+impl Freshness {
+    /// The ends of every events partition, asked now.
+    pub async fn ends_now(&self) -> Result<EndsThen> {
+        let mut partitions: Vec<TopicPartition> = self.chains.all().iter().map(ChainId::topic_partition).collect();
+        partitions.sort();
+        partitions.dedup();
+        Ok(EndsThen(self.ends.ends(&partitions).await?.into_iter().collect()))
+    }
+
+    /// Those of `sagas` whose partitions are materialized to the ends; waits for the others until the deadline.
+    pub async fn wait(&self, sagas: &[SagaId], ends: &EndsThen, deadline: Instant) -> Result<Vec<bool>> {
+        loop {
+            let progress = self.history.progress().await?;
+            let mut fresh = Vec::with_capacity(sagas.len());
+            for saga in sagas {
+                fresh.push(self.is_fresh(saga, ends, &progress).await?);
+            }
+            if fresh.iter().all(|fresh| *fresh) || Instant::now() >= deadline {
+                return Ok(fresh);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn is_fresh(&self, saga: &SagaId, ends: &EndsThen, progress: &Progress) -> Result<bool> {
+        // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
+        for chain in self.chains.newest_of(saga) {
+            let Some(end) = ends.0.get(&chain.topic_partition()) else { continue };
+            match self.history.reaches(progress, saga, &chain, *end).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // The partition has stopped with an alarm of its own: its sagas' replays wait until it is mended.
+                Err(Error::Corrupt(reason)) => {
+                    tracing::debug!(%chain, reason, "chain cannot be read");
+                    return Ok(false);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(true)
+    }
+}

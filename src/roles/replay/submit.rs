@@ -1,0 +1,164 @@
+//! The HTTP side of replays: planned at once, published to the requests topic, carried out by whoever owns the saga.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use super::draft::{accepted, new_saga_id, record_of};
+use super::fresh::Freshness;
+use super::unseen::{Pending, Unseen};
+use crate::error::{Error, Result};
+use crate::kafka::publisher::Publisher;
+use crate::kafka::record::NewRecord;
+use crate::saga::ids;
+use crate::saga::plan::{Plan, REFUSALS};
+use crate::saga::position::{Position, SagaId};
+use crate::saga::request::{Command, LogRecord, ReplayOrder, ReplayRequest, ReplayStatus};
+use crate::saga::time::Micros;
+use crate::wire::avro::SchemaId;
+use crate::wire::request;
+
+/// How long an answer waits for the saga's partition.
+const FRESH_WITHIN: Duration = Duration::from_secs(10);
+/// Requests remembered until the log shows them.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+pub struct Submit {
+    pub desk: Desk,
+    pub freshness: Freshness,
+    pub publisher: Publisher,
+    pub topic: String,
+    /// Of the requests topic; `None`: JSON.
+    pub schema: Option<SchemaId>,
+    pub now: fn() -> Micros,
+    /// By replay id, as the log will have them: a request counts from the moment it is published.
+    published: Mutex<LruCache<String, Arc<LogRecord>>>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// On its way.
+    Accepted { request_id: String, replay_id: String, new_saga_id: SagaId },
+    /// A dry run: what would be published.
+    DryRun(Box<Plan>),
+}
+
+/// A cancel on its way: its own ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelling {
+    pub request_id: String,
+    pub replay_id: String,
+}
+
+impl Submit {
+    pub fn new(
+        desk: Desk,
+        freshness: Freshness,
+        publisher: Publisher,
+        (topic, schema): (String, Option<SchemaId>),
+        now: fn() -> Micros,
+    ) -> Self {
+        Self { desk, freshness, publisher, topic, schema, now, published: Mutex::new(LruCache::new(REMEMBERED)) }
+    }
+
+    /// Plans a replay and, if it can be carried out, publishes the request. `Refused` with the refusal's code; `Refused`
+    /// `behind`: not caught up in time; `id_taken`: the request id was used with another body.
+    pub async fn replay(&self, request: &ReplayRequest) -> Result<Submitted> {
+        let order = match &request.command {
+            Command::Replay(order) => order,
+            Command::Invalid { message, .. } => return Err(Error::invalid("request_invalid", message.clone())),
+            _ => return Err(Error::invalid("request_invalid", "command: only REPLAY can be posted here")),
+        };
+        let replay_id = ids::replay_id(&request.request_id, &order.saga_id).to_string();
+        let on_its_way = Submitted::Accepted {
+            request_id: request.request_id.clone(),
+            replay_id: replay_id.clone(),
+            new_saga_id: new_saga_id(&request.request_id, order),
+        };
+        if let Some(known) = self.record(&replay_id).await?.filter(|known| !known.dry_run) {
+            if known.request_sha256 != request.sha256 {
+                return Err(Error::refused("id_taken", "request_id: used before with another body"));
+            }
+            return if known.status == ReplayStatus::Refused { Err(refusal_of(&known)) } else { Ok(on_its_way) };
+        }
+        let plan = self.plan(request, order).await?;
+        self.publish(request, &order.saga_id).await?;
+        if order.dry_run {
+            return Ok(Submitted::DryRun(Box::new(plan)));
+        }
+        let nowhere_yet = Position::new(self.topic.as_str(), -1, -1);
+        let record = accepted(record_of(request, nowhere_yet, (self.now)()), request);
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).put(replay_id, Arc::new(record));
+        Ok(on_its_way)
+    }
+
+    /// Asks for a waiting replay not to be carried out. `Refused` `replay_not_found`; `request_invalid`: it does not wait.
+    pub async fn cancel(&self, replay_id: &str, request_id: &str, requested_by: &str, reason: &str) -> Result<Cancelling> {
+        // One that the log does not show yet can be called off too: the CANCEL goes to its partition, behind it.
+        let Some(record) = self.record(replay_id).await? else {
+            return Err(Error::refused("replay_not_found", "no replay with this id"));
+        };
+        let saga = record.original_saga_id.as_ref().filter(|_| record.status == ReplayStatus::Accepted);
+        let Some(saga) = saga else {
+            return Err(Error::refused("request_invalid", format!("the replay does not wait: it is {}", record.status.as_str())));
+        };
+        let request = request::cancel(request_id, saga, replay_id, requested_by, reason)?;
+        self.publish(&request, saga).await?;
+        Ok(Cancelling { request_id: request_id.to_owned(), replay_id: ids::command_replay_id(request_id, replay_id).to_string() })
+    }
+
+    /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
+    /// with this process's clock and no offset.
+    pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
+        self.desk.record(replay_id, Unseen(&[&self.not_in_the_log()])).await
+    }
+
+    /// What was published here and is not in the log yet. What is, need not be remembered.
+    fn not_in_the_log(&self) -> Pending {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_log = |id: &str| self.desk.log.get(id).is_some_and(|record| !record.dry_run);
+        let done: Vec<String> = published.iter().map(|(id, _)| id.clone()).filter(|id| in_log(id)).collect();
+        for id in &done {
+            published.pop(id);
+        }
+        published.iter().map(|(id, record)| (id.clone(), record.clone())).collect()
+    }
+
+    async fn plan(&self, request: &ReplayRequest, order: &ReplayOrder) -> Result<Plan> {
+        let ends = self.freshness.ends_now().await?;
+        let fresh = self.freshness.wait(std::slice::from_ref(&order.saga_id), &ends, Instant::now() + FRESH_WITHIN).await?;
+        if fresh != [true] {
+            return Err(Error::refused("behind", "the saga's partition is not caught up yet"));
+        }
+        let known = self.desk.load(&order.saga_id).await?;
+        let now = (self.now)();
+        let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
+        let decided =
+            self.desk.decide(request, order, &known, Unseen(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
+        decided.map_err(|refusal| Error::refused(refusal.code, refusal.message))
+    }
+
+    async fn publish(&self, request: &ReplayRequest, saga: &SagaId) -> Result<()> {
+        let record = NewRecord {
+            topic: self.topic.clone(),
+            partition: None,
+            key: Some(saga.as_str().as_bytes().to_vec().into()),
+            value: Some(request::encode_request(request, self.schema)?.into()),
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        self.publisher.send(vec![record]).await
+    }
+}
+
+/// What a recorded refusal answers when its request comes again.
+fn refusal_of(record: &LogRecord) -> Error {
+    let code = record.code.as_deref().unwrap_or_default();
+    let known = REFUSALS.into_iter().find(|known| *known == code);
+    Error::refused(known.unwrap_or("request_invalid"), record.message.clone().unwrap_or_default())
+}

@@ -1,0 +1,245 @@
+//! The fold: from step events to entries and states. Pure and total; INTERFACE 2 is its specification.
+//!
+//! Two layers. [`Saga::admit`] looks at a record once, when it is read from the log: is it a duplicate, stale, an
+//! entry; with which effective time, which anomalies, is it a snapshot. [`Saga::apply`] replays an entry, at once or
+//! years later, and must give the same state each time.
+
+use std::collections::VecDeque;
+
+use super::entry::Entry;
+use super::event::{ContextChange, Kind, StepEvent};
+use super::json::Json;
+use super::patch::changed_context;
+use super::position::{EntrySequence, Position};
+use super::state::{Anomaly, State};
+use super::time::Micros;
+
+/// How many of a saga's last entries are remembered to recognise duplicates.
+pub const WINDOW: usize = 64;
+
+/// What is remembered of an entry to recognise a duplicate of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// XXH3-64 of the event id.
+    pub event_id_hash: u64,
+    pub sequence: Option<u64>,
+}
+
+/// Everything the fold needs to go on: the state and the memory for duplicates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saga {
+    pub state: State,
+    /// The last [`WINDOW`] entries, oldest first.
+    pub window: VecDeque<Seen>,
+    /// The highest `sequence` seen in an entry.
+    pub highest_sequence: Option<u64>,
+}
+
+/// Where and when the log has a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordMeta {
+    pub position: Position,
+    /// The record's timestamp.
+    pub timestamp: Micros,
+}
+
+/// What a record becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// An entry; the saga after it is in place.
+    Entry(Box<Entry>),
+    /// Seen among the last 64 entries: no entry, counted.
+    Duplicate,
+    /// No entry; to the dead letters with this code (`stale_sequence`, `id_taken`).
+    DeadLetter { code: &'static str, message: String },
+}
+
+/// Which entries become snapshots (DESIGN 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotPolicy {
+    /// At STEP_STARTED, after compensation (STEP_COMPENSATED), at the end.
+    #[default]
+    BeforeEachStep,
+    /// At STEP_FAILED, COMPENSATION_FAILED and SAGA_FAILED.
+    OnFailure,
+    /// At the four ends.
+    OnCompletion,
+    EveryEvent,
+    /// CHECKPOINT events only.
+    Manual,
+}
+
+/// Settings that change what the fold gives; written into each cold segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldSettings {
+    /// Microseconds that `occurred_at` may be after the record's timestamp.
+    pub max_clock_ahead_micros: i64,
+    /// Bytes of a state's context and results together; over it the last context is kept.
+    pub max_state_bytes: u64,
+    pub policy: SnapshotPolicy,
+    /// Policy by saga name, where it differs.
+    pub policy_by_saga: Vec<(String, SnapshotPolicy)>,
+}
+
+impl FoldSettings {
+    pub fn policy_of(&self, saga_name: &str) -> SnapshotPolicy {
+        self.policy_by_saga.iter().find(|(name, _)| name == saga_name).map_or(self.policy, |(_, policy)| *policy)
+    }
+}
+
+impl SnapshotPolicy {
+    /// Is the entry of an event of this kind a snapshot? A restored saga's first entry is one under `every_event`
+    /// alone: the policies name steps, compensation, failures and ends.
+    pub fn takes(self, kind: Kind) -> bool {
+        kind == Kind::Checkpoint
+            || match self {
+                Self::BeforeEachStep => matches!(kind, Kind::StepStarted | Kind::StepCompensated) || kind.is_end(),
+                Self::OnFailure => matches!(kind, Kind::StepFailed | Kind::CompensationFailed | Kind::SagaFailed),
+                Self::OnCompletion => kind.is_end(),
+                Self::EveryEvent => true,
+                Self::Manual => false,
+            }
+    }
+}
+
+impl Seen {
+    pub fn of(event: &StepEvent) -> Self {
+        Self { event_id_hash: xxhash_rust::xxh3::xxh3_64(event.event_id.as_bytes()), sequence: event.sequence }
+    }
+}
+
+impl Saga {
+    /// Looks at a record once, in log order: an entry, a duplicate or a dead letter. An entry is applied to `slot`;
+    /// otherwise `slot` stays as it is. `across_gap`: an operator accepted the loss of offsets between the saga's
+    /// previous entry, or the start of the log, and this record.
+    pub fn admit(
+        slot: &mut Option<Self>,
+        event: StepEvent,
+        record: &RecordMeta,
+        across_gap: bool,
+        settings: &FoldSettings,
+    ) -> Admitted {
+        let seen = Seen::of(&event);
+        if let Some(turned_away) = slot.as_ref().and_then(|saga| saga.turns_away(&event, seen)) {
+            return turned_away;
+        }
+        let before = slot.as_ref();
+        let mut anomalies = Vec::new();
+        let mut note = |when: bool, anomaly| {
+            if when {
+                anomalies.push(anomaly);
+            }
+        };
+
+        let latest_allowed = record.timestamp.saturating_add(settings.max_clock_ahead_micros);
+        let clock_ahead = event.occurred_at.is_some_and(|at| at > latest_allowed);
+        let occurred_time = event.occurred_at.filter(|_| !clock_ahead).unwrap_or(record.timestamp);
+        let effective_time = before.map_or(occurred_time, |saga| occurred_time.max(saga.state.entry.effective_time));
+        note(clock_ahead, Anomaly::ClockAhead);
+        note(!clock_ahead && event.occurred_at.is_some_and(|at| effective_time > at), Anomaly::Late);
+
+        let highest = before.and_then(|saga| saga.highest_sequence);
+        if let (Some(highest), Some(sequence)) = (highest, event.sequence) {
+            note(sequence <= highest, Anomaly::OutOfOrder);
+            note(sequence > highest && sequence - highest > 1, Anomaly::Gap);
+        }
+        note(before.is_none() && !matches!(event.kind, Kind::SagaStarted | Kind::SagaRestored), Anomaly::NoStart);
+        note(before.is_some_and(|saga| saga.state.status.is_end()), Anomaly::AfterEnd);
+
+        let context = next_context(before, &event.context);
+        let too_large = over_limit(before, &event, context.as_ref(), settings.max_state_bytes);
+        note(too_large, Anomaly::StateTooLarge);
+        note(across_gap, Anomaly::LogGap);
+        let moved = before.is_some_and(|saga| {
+            let last = &saga.state.entry.position;
+            last.partition != record.position.partition || last.topic != record.position.topic
+        });
+        note(moved, Anomaly::Moved);
+
+        // As the state will have it: the first event's name until a SAGA_RESTORED gives another.
+        let known = before.filter(|_| event.kind != Kind::SagaRestored);
+        let name = known.map_or(&event.saga_name, |saga| &saga.state.saga_name);
+        let entry = Entry {
+            sequence: before.map_or(EntrySequence::FIRST, |saga| saga.state.entry.sequence.next()),
+            position: record.position.clone(),
+            effective_time,
+            occurred_time,
+            recorded_time: record.timestamp,
+            snapshot: settings.policy_of(name).takes(event.kind),
+            anomalies,
+            event,
+        };
+        Self::apply_with(slot, &entry, seen, context.filter(|_| !too_large));
+        Admitted::Entry(Box::new(entry))
+    }
+
+    /// Replays an entry that was admitted before, in whatever form a store gave it back.
+    pub fn apply(slot: &mut Option<Self>, entry: &Entry) {
+        let kept = entry.anomalies.contains(&Anomaly::StateTooLarge);
+        let context = if kept { None } else { next_context(slot.as_ref(), &entry.event.context) };
+        Self::apply_with(slot, entry, Seen::of(&entry.event), context);
+    }
+
+    fn apply_with(slot: &mut Option<Self>, entry: &Entry, seen: Seen, context: Option<Json>) {
+        let saga = slot.get_or_insert_with(|| Self {
+            state: State::before_first(entry),
+            window: VecDeque::new(),
+            highest_sequence: None,
+        });
+        saga.state.apply(entry, context);
+        if saga.window.len() == WINDOW {
+            saga.window.pop_front();
+        }
+        saga.window.push_back(seen);
+        saga.highest_sequence = saga.highest_sequence.max(seen.sequence);
+    }
+
+    /// Why the event becomes no entry, if so.
+    fn turns_away(&self, event: &StepEvent, seen: Seen) -> Option<Admitted> {
+        let same_id = |known: &Seen| known.event_id_hash == seen.event_id_hash;
+        let same_sequence = |known: &Seen| seen.sequence.is_some() && known.sequence == seen.sequence;
+        if self.window.iter().any(same_id) || self.window.iter().any(same_sequence) {
+            return Some(Admitted::Duplicate);
+        }
+        // "Below them all": below every sequence among the 64; entries without one have nothing to be below of, and
+        // where none has one a sequence is never stale.
+        let lowest = self.window.iter().filter_map(|known| known.sequence).min();
+        if let (Some(sequence), Some(lowest)) = (event.sequence, lowest)
+            && self.window.len() == WINDOW
+            && sequence < lowest
+        {
+            let message = "sequence: below those of the saga's last 64 entries".to_owned();
+            return Some(Admitted::DeadLetter { code: "stale_sequence", message });
+        }
+        self.state.taken_by_another_replay(event).then(|| Admitted::DeadLetter {
+            code: "id_taken",
+            message: "saga_id: another replay has restored a saga under this id".to_owned(),
+        })
+    }
+}
+
+fn next_context(before: Option<&Saga>, change: &ContextChange) -> Option<Json> {
+    match before {
+        Some(saga) => changed_context(&saga.state.context, change),
+        None => changed_context(&Json::empty_object(), change),
+    }
+}
+
+/// Would the state's context and results be over the limit? Asked of events that change one of them.
+fn over_limit(before: Option<&Saga>, event: &StepEvent, context: Option<&Json>, limit: u64) -> bool {
+    let sets_result = event.kind == Kind::StepCompleted;
+    if context.is_none() && !sets_result && event.restored.is_none() {
+        return false;
+    }
+    let context = context.or(before.map(|saga| &saga.state.context)).map_or(2, Json::len);
+    let results = match (&event.restored, before) {
+        (Some(restored), _) => &restored.results[..],
+        (None, Some(saga)) => &saga.state.results[..],
+        (None, None) => &[],
+    };
+    let replaced = event.step.as_deref().filter(|_| sets_result);
+    let kept = results.iter().filter(|(step, _)| Some(step.as_str()) != replaced).map(|(step, r)| step.len() + r.len());
+    let new = replaced.map_or(0, |step| step.len() + event.result.as_ref().map_or(4, Json::len));
+    (context + kept.sum::<usize>() + new) as u64 > limit
+}

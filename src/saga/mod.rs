@@ -1,0 +1,31 @@
+//! Pure: ids, events, the fold, the replay plan. No I/O, no clock, no randomness: `now` and ids come in as arguments.
+
+pub mod apply;
+pub mod entry;
+pub mod event;
+pub mod fold;
+pub mod ids;
+pub mod json;
+pub mod json_patch;
+pub mod lineage;
+pub mod partitioner;
+pub mod patch;
+pub mod plan;
+pub mod position;
+pub mod request;
+pub mod restored;
+pub mod selector;
+pub mod state;
+pub mod time;
+pub mod timeline;
+
+#[cfg(test)]
+mod fold_model;
+#[cfg(test)]
+mod fold_tests;
+#[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
+mod selector_tests;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,433 @@
+//! Changes of JSON texts: merge patches, replaced keys, splices, overrides, and what differs between two texts.
+//!
+//! Works on the text and takes apart only the objects that a change names, so what is not touched keeps its bytes.
+//! Knows RFC 7396 and, through [`super::json_patch`], RFC 6902; must not know what a context means.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use ::json_patch::PatchOperation;
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::event::ContextChange;
+use super::json::Json;
+use super::json_patch;
+use super::request::{Override, Refusal};
+
+/// The context after `change`, or `None` where it carries none.
+pub fn changed_context(before: &Json, change: &ContextChange) -> Option<Json> {
+    match change {
+        ContextChange::None => None,
+        ContextChange::Full(context) => Some(context.clone()),
+        ContextChange::Patch(patch) => Some(merge_patch(before, patch)),
+        ContextChange::Set(keys) => Some(set_keys(before, keys)),
+        // A splice that does not fit its text can only come from a text that is not the one it was made from; frames
+        // carry a checksum and histories are checked for holes, so the fold has nothing better than the last context.
+        ContextChange::Splice { prefix, suffix, middle } => {
+            unsplice(before.as_str(), *prefix, *suffix, middle).map(Json::from_valid)
+        }
+    }
+}
+
+/// RFC 7396: members keep their place, new ones go to the end; what the patch does not name keeps its bytes.
+pub fn merge_patch(target: &Json, patch: &Json) -> Json {
+    let mut out = String::with_capacity(target.as_str().len() + patch.as_str().len());
+    merge_into(&mut out, Some(target.as_str()), patch.as_str());
+    Json::from_valid(out)
+}
+
+/// Top-level keys replaced; null is a value.
+pub fn set_keys(target: &Json, keys: &Json) -> Json {
+    let mut members = Members::of(target.as_str()).unwrap_or_default();
+    for (key, value) in Members::of(keys.as_str()).unwrap_or_default().into_list() {
+        members.put(key, value);
+    }
+    let mut out = String::with_capacity(target.as_str().len() + keys.as_str().len());
+    out.push('{');
+    let mut first = true;
+    for (key, value) in members.into_list() {
+        write_key(&mut out, &key, &mut first);
+        out.push_str(value);
+    }
+    out.push('}');
+    Json::from_valid(out)
+}
+
+fn merge_into(out: &mut String, target: Option<&str>, patch: &str) {
+    let Some(patch) = Members::of(patch) else {
+        out.push_str(patch);
+        return;
+    };
+    let mut members = target.and_then(Members::of).unwrap_or_default();
+    let mut nested = HashMap::new();
+    for (key, value) in patch.into_list() {
+        if value == "null" {
+            members.remove(&key);
+        } else if value.starts_with('{') {
+            // Merged while writing: `nested` remembers the patch of the member that stands at this place.
+            let (place, before) = members.place_of(key, value);
+            nested.insert(place, (before, value));
+        } else {
+            members.put(key, value);
+        }
+    }
+    out.push('{');
+    let mut first = true;
+    for (place, (key, value)) in members.list.into_iter().enumerate() {
+        let Some(value) = value else { continue };
+        write_key(out, &key, &mut first);
+        match nested.get(&place) {
+            Some((before, patch)) => merge_into(out, *before, patch),
+            None => out.push_str(value),
+        }
+    }
+    out.push('}');
+}
+
+/// The members of one object: key and value's text, in order of first occurrence; of duplicate names the last wins.
+#[derive(Default)]
+struct Members<'a> {
+    /// `None`: removed.
+    list: Vec<(Cow<'a, str>, Option<&'a str>)>,
+    places: HashMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> Members<'a> {
+    /// `None`: not an object.
+    fn of(text: &'a str) -> Option<Self> {
+        if !text.starts_with('{') {
+            return None;
+        }
+        let mut members = Self::default();
+        let mut reader = serde_json::Deserializer::from_str(text);
+        reader.deserialize_map(Fill(&mut members)).expect("valid JSON object by construction");
+        Some(members)
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.list[*self.places.get(key)?].1
+    }
+
+    fn put(&mut self, key: Cow<'a, str>, value: &'a str) {
+        let (place, _) = self.place_of(key, value);
+        self.list[place].1 = Some(value);
+    }
+
+    /// Where the member stands and its value there; it is added with `value` if there is none.
+    fn place_of(&mut self, key: Cow<'a, str>, value: &'a str) -> (usize, Option<&'a str>) {
+        if let Some(place) = self.places.get(&key) {
+            return (*place, self.list[*place].1);
+        }
+        let place = self.list.len();
+        self.places.insert(key.clone(), place);
+        self.list.push((key, Some(value)));
+        (place, None)
+    }
+
+    fn remove(&mut self, key: &str) {
+        // A member that comes again later goes to the end: it must not find its old place.
+        if let Some(place) = self.places.remove(key) {
+            self.list[place].1 = None;
+        }
+    }
+
+    fn into_list(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+        self.list.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+fn write_key(out: &mut String, key: &str, first: &mut bool) {
+    if !std::mem::take(first) {
+        out.push(',');
+    }
+    out.push_str(&serde_json::to_string(key).expect("a string is always writable as JSON"));
+    out.push(':');
+}
+
+struct Fill<'m, 'a>(&'m mut Members<'a>);
+
+impl<'a> Visitor<'a> for Fill<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'a>>()? {
+            let value: &'a RawValue = map.next_value()?;
+            self.0.put(key.0, value.get());
+        }
+        Ok(())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// How `after` comes from `before`: the first `prefix` bytes, `middle`, the last `suffix` bytes; cut between characters.
+pub fn splice<'a>(before: &str, after: &'a str) -> (u32, u32, &'a str) {
+    let limit = before.len().min(after.len()).min(u32::MAX as usize);
+    let (b, a) = (before.as_bytes(), after.as_bytes());
+    let mut prefix = common(limit, |i| (b[i], a[i]), |i, n| b[i..i + n] == a[i..i + n]);
+    while !after.is_char_boundary(prefix) || !before.is_char_boundary(prefix) {
+        prefix -= 1;
+    }
+    let limit = limit - prefix;
+    let (bl, al) = (before.len(), after.len());
+    let mut suffix = common(limit, |i| (b[bl - 1 - i], a[al - 1 - i]), |i, n| b[bl - i - n..bl - i] == a[al - i - n..al - i]);
+    while !after.is_char_boundary(al - suffix) || !before.is_char_boundary(bl - suffix) {
+        suffix -= 1;
+    }
+    // Both fit: `limit` is at most u32::MAX.
+    (prefix as u32, suffix as u32, &after[prefix..al - suffix])
+}
+
+/// How many places from 0 up to `limit` are the same, in steps of a block as long as possible.
+fn common(limit: usize, at: impl Fn(usize) -> (u8, u8), same: impl Fn(usize, usize) -> bool) -> usize {
+    const BLOCK: usize = 32;
+    let mut n = 0;
+    while n + BLOCK <= limit && same(n, BLOCK) {
+        n += BLOCK;
+    }
+    while n < limit && at(n).0 == at(n).1 {
+        n += 1;
+    }
+    n
+}
+
+/// Undoes [`splice`]; `None`: the splice was not made from this text.
+pub fn unsplice(before: &str, prefix: u32, suffix: u32, middle: &str) -> Option<String> {
+    let (prefix, suffix) = (prefix as usize, suffix as usize);
+    let head = before.get(..prefix)?;
+    let tail = before.get(before.len().checked_sub(suffix)?..)?;
+    let mut out = String::with_capacity(prefix + middle.len() + suffix);
+    out.push_str(head);
+    out.push_str(middle);
+    out.push_str(tail);
+    Some(out)
+}
+
+/// JSON pointers of the deepest members that differ, arrays as a whole; a member that one side lacks is named itself,
+/// not its inside. In the order of `after`, then what it lacks.
+pub fn changed_pointers(before: &Json, after: &Json) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_changed(before.as_str(), after.as_str(), &mut String::new(), &mut found);
+    found
+}
+
+fn collect_changed(before: &str, after: &str, path: &mut String, found: &mut Vec<String>) {
+    if before == after {
+        return;
+    }
+    let (Some(old), Some(new)) = (Members::of(before), Members::of(after)) else {
+        // Texts may differ in white space, escapes or member order alone.
+        if value_of(before) != value_of(after) {
+            found.push(path.clone());
+        }
+        return;
+    };
+    let parent = path.len();
+    for (key, value) in new.list.iter() {
+        let Some(value) = value else { continue };
+        push_token(path, key);
+        match old.get(key) {
+            Some(was) => collect_changed(was, value, path, found),
+            None => found.push(path.clone()),
+        }
+        path.truncate(parent);
+    }
+    for (key, _) in old.list.iter().filter(|(key, _)| new.get(key).is_none()) {
+        push_token(path, key);
+        found.push(path.clone());
+        path.truncate(parent);
+    }
+}
+
+fn push_token(path: &mut String, key: &str) {
+    path.push('/');
+    for c in key.chars() {
+        match c {
+            '~' => path.push_str("~0"),
+            '/' => path.push_str("~1"),
+            c => path.push(c),
+        }
+    }
+}
+
+fn value_of(text: &str) -> Value {
+    Json::from_valid(text).to_value()
+}
+
+/// RFC 6902 operations that turn `before` into `after`.
+pub fn diff(before: &Json, after: &Json) -> Value {
+    let patch = ::json_patch::diff(&before.to_value(), &after.to_value());
+    Value::Array(patch.0.into_iter().map(operation).collect())
+}
+
+/// By hand: serde_json would write the number `1e3` anew, as `1e+3`.
+fn operation(operation: PatchOperation) -> Value {
+    let (op, path, value) = match operation {
+        PatchOperation::Add(add) => ("add", add.path, Some(add.value)),
+        PatchOperation::Remove(remove) => ("remove", remove.path, None),
+        PatchOperation::Replace(replace) => ("replace", replace.path, Some(replace.value)),
+        // These a difference never has: it knows neither where a value came from nor what to test.
+        PatchOperation::Move(_) | PatchOperation::Copy(_) | PatchOperation::Test(_) => return Value::Null,
+    };
+    let named = [("op", Some(op.into())), ("path", Some(path.to_string().into())), ("value", value)];
+    Value::Object(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+/// The context with the override applied.
+pub fn apply_override(context: &Json, change: &Override) -> Result<Json, Refusal> {
+    match change {
+        Override::Merge(patch) if patch.is_object() => Ok(merge_patch(context, patch)),
+        Override::Shallow(keys) if keys.is_object() => Ok(set_keys(context, keys)),
+        Override::Replace(whole) if whole.is_object() => Ok(whole.clone()),
+        Override::Patch(operations) => json_patch::apply(context, operations),
+        Override::Merge(_) | Override::Shallow(_) | Override::Replace(_) => {
+            Err(Refusal::new("override_invalid", "override: merge, shallow and replace take an object"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::from_valid(text)
+    }
+
+    #[test]
+    fn a_merge_patch_keeps_places_bytes_and_number_text() {
+        let before = json(r#"{"b": 1.10, "a":{"x" : 12345678901234567890,"y":[1, 2]},"é":1E+5}"#);
+        let after = merge_patch(&before, &json(r#"{"n":{"z":null,"k":{}},"a":{"x":null,"w":2},"b":null,"é":2}"#));
+        assert_eq!(after.as_str(), r#"{"a":{"y":[1, 2],"w":2},"é":2,"n":{"k":{}}}"#);
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7396_hold() {
+        let cases = [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
+            (r#"{"a":"foo"}"#, "null", "null"),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ];
+        for (target, patch, expected) in cases {
+            assert_eq!(merge_patch(&json(target), &json(patch)).as_str(), expected, "{target} + {patch}");
+        }
+    }
+
+    #[test]
+    fn set_keys_replaces_whole_members_and_null_is_a_value() {
+        let after = set_keys(&json(r#"{"a":{"x":1},"b":2}"#), &json(r#"{"b":null,"a":{"y":2},"c":{"z":null}}"#));
+        assert_eq!(after.as_str(), r#"{"a":{"y":2},"b":null,"c":{"z":null}}"#);
+    }
+
+    #[test]
+    fn of_duplicate_names_the_last_wins() {
+        assert_eq!(set_keys(&json(r#"{"a":1,"b":2,"a":3}"#), &json("{}")).as_str(), r#"{"a":3,"b":2}"#);
+        assert_eq!(merge_patch(&json(r#"{"a":1}"#), &json(r#"{"a":{"x":1},"a":2}"#)).as_str(), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn changed_pointers_name_the_deepest_members_and_arrays_as_a_whole() {
+        let before = json(r#"{"a":{"b":1,"c":[1,2]},"x/y":1,"gone":{"k":1},"same":{"p": [1]}}"#);
+        let after = json(r#"{"a":{"b":2,"c":[1,3]},"x/y":2,"new~":{"k":1},"same":{"p":[1]}}"#);
+        assert_eq!(changed_pointers(&before, &after), ["/a/b", "/a/c", "/x~1y", "/new~0", "/gone"]);
+    }
+
+    #[test]
+    fn a_diff_names_operations_of_rfc_6902() {
+        let patch = diff(&json(r#"{"amount":99.50,"token":"old"}"#), &json(r#"{"amount":99.50,"token":"new"}"#));
+        assert_eq!(patch.to_string(), r#"[{"op":"replace","path":"/token","value":"new"}]"#);
+        let patch = diff(&json(r#"{"a":1,"b":2}"#), &json(r#"{"b":1e3,"c~/":{"n":1E5}}"#));
+        let wanted = r#"[{"op":"replace","path":"/b","value":1e3},{"op":"add","path":"/c~0~1","value":{"n":1E5}},{"op":"remove","path":"/a"}]"#;
+        assert_eq!(patch.to_string(), wanted);
+    }
+
+    #[test]
+    fn a_diff_keeps_the_text_of_numbers() {
+        let patch = diff(&json(r#"{"a":1,"b":[1]}"#), &json(r#"{"a":1e3,"b":[1,{"c":1E-7}]}"#));
+        let expected = r#"[{"op":"replace","path":"/a","value":1e3},{"op":"add","path":"/b/1","value":{"c":1E-7}}]"#;
+        assert_eq!(patch.to_string(), expected);
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a-cé🚚\"/~]{0,4}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[a-dé/]{1,2}", inner), 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// RFC 7396, section 2, word by word.
+    fn merge_model(target: Value, patch: &Value) -> Value {
+        let Value::Object(patch) = patch else { return patch.clone() };
+        let mut target = if let Value::Object(map) = target { map } else { serde_json::Map::new() };
+        for (name, value) in patch {
+            if value.is_null() {
+                target.shift_remove(name);
+            } else {
+                let before = target.get(name).cloned().unwrap_or(Value::Null);
+                target.insert(name.clone(), merge_model(before, value));
+            }
+        }
+        Value::Object(target)
+    }
+
+    proptest! {
+        #[test]
+        fn merging_texts_is_merging_trees(target in value(), patch in value()) {
+            let merged = merge_patch(&Json::from_value(&target), &Json::from_value(&patch));
+            prop_assert_eq!(merged.as_str(), merge_model(target, &patch).to_string());
+        }
+
+        #[test]
+        fn a_splice_gives_the_text_back(before in "[ab{é🚚]{0,80}", after in "[ab{é🚚]{0,80}") {
+            let (prefix, suffix, middle) = splice(&before, &after);
+            prop_assert_eq!(unsplice(&before, prefix, suffix, middle), Some(after.clone()));
+        }
+
+        #[test]
+        fn a_splice_of_a_small_change_is_small(head in "[a-z]{0,90}", tail in "[a-z]{0,90}") {
+            let (before, after) = (format!("{head}1{tail}"), format!("{head}2{tail}"));
+            prop_assert_eq!(splice(&before, &after), (head.len() as u32, tail.len() as u32, "2"));
+        }
+
+        #[test]
+        fn nothing_is_changed_exactly_when_the_values_are_equal(before in value(), after in value()) {
+            let changed = changed_pointers(&Json::from_value(&before), &Json::from_value(&after));
+            prop_assert_eq!(changed.is_empty(), before == after);
+        }
+
+        #[test]
+        fn a_diff_leads_from_one_to_the_other(before in value(), after in value()) {
+            let patch = diff(&Json::from_value(&before), &Json::from_value(&after));
+            let again = json_patch::apply_to_value(before, &patch).expect("applies");
+            prop_assert_eq!(again, after);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The replay plan: from a request and a saga's whole history to the restored saga, or a refusal (INTERFACE 3).
+//!
+//! Pure: the same request, history and facts give the same bytes. Knows nothing of topics, transactions and the log;
+//! what those have to say comes in as [`PlanFacts`].
+
+use serde_json::Value;
+
+use super::entry::Entry;
+use super::event::Kind;
+use super::fold::Saga;
+use super::ids;
+use super::json::Json;
+use super::lineage::Mode;
+use super::patch;
+use super::position::SagaId;
+use super::request::{ForceFailure, From, IfCompensated, Refusal, ReplayOrder, ReplayRequest};
+use super::restored::{CheckpointRef, RestoredSaga};
+use super::state::State;
+use super::time::Micros;
+
+/// What a plan depends on besides the request and the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanFacts {
+    /// When it is carried out: compared with `expires_at`.
+    pub now: Micros,
+    /// The request record's timestamp, or the later of that and `not_before`.
+    pub restored_at: Micros,
+    pub max_depth: u32,
+    /// No `target`, or one of `[topics] restored_allowed`.
+    pub target_allowed: bool,
+    /// Another replay of this saga, without forced failure, is accepted, published or completed.
+    pub already_replayed: bool,
+    /// `new_saga_id` is a known saga's.
+    pub id_taken: bool,
+    /// Bytes of the restored context and results together.
+    pub max_bytes: u64,
+    pub batch_id: Option<String>,
+}
+
+/// What a replay will publish, and what a dry run tells besides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub restored: RestoredSaga,
+    /// JSON pointers into the context that the override changed.
+    pub changed: Vec<String>,
+    /// RFC 6902: from the checkpoint's context to the restored one.
+    pub diff: Value,
+    /// Distinct steps that the history has after the checkpoint, in order of their first entry there.
+    pub runs: Vec<String>,
+}
+
+/// Every code of a refusal; of several the first in this order is the answer.
+pub const REFUSALS: [&str; 16] = [
+    "request_invalid",
+    "expired",
+    "saga_not_found",
+    "saga_erased",
+    "legal_hold",
+    "not_permitted",
+    "saga_running",
+    "already_replayed",
+    "too_deep",
+    "checkpoint_not_found",
+    "steps_compensated",
+    "override_missing",
+    "override_invalid",
+    "override_conflict",
+    "id_taken",
+    "too_large",
+];
+
+/// The refusal that comes first so far.
+#[derive(Default)]
+struct Verdict(Option<Refusal>);
+
+impl Verdict {
+    fn refuse_if(&mut self, when: bool, code: &'static str, message: &str) {
+        if when {
+            self.refuse(Refusal::new(code, message));
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let rank = |refusal: &Refusal| REFUSALS.iter().position(|code| *code == refusal.code);
+        if self.0.as_ref().is_none_or(|first| rank(&refusal) < rank(first)) {
+            self.0 = Some(refusal);
+        }
+    }
+
+    /// The first of those so far and this one.
+    fn or(mut self, refusal: Refusal) -> Refusal {
+        self.refuse(refusal.clone());
+        self.0.unwrap_or(refusal)
+    }
+}
+
+/// Plans one replay. `history`: all of the saga's entries, oldest first; empty: the saga is not known.
+pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], facts: &PlanFacts) -> Result<Plan, Refusal> {
+    let mut verdict = Verdict::default();
+    judge_request(&mut verdict, order, facts);
+    let Some(newest) = fold(history) else {
+        return Err(verdict.or(Refusal::new("saga_not_found", "saga_id: no saga with this id is in the history")));
+    };
+    judge_saga(&mut verdict, order, &newest, facts);
+    let Some(at) = checkpoint(history, &order.from) else {
+        return Err(verdict.or(Refusal::new("checkpoint_not_found", "from: the saga's history has no such point")));
+    };
+    let point = if at + 1 == history.len() { None } else { fold(&history[..=at]) };
+    let point = point.as_ref().unwrap_or(&newest);
+    let after = &history[at + 1..];
+
+    let mut resume = resume(order, point, after);
+    let compensated_since = compensated_since(point, &newest, &resume.steps);
+    if order.mode == Mode::Resume && !compensated_since.is_empty() {
+        match order.if_compensated {
+            IfCompensated::Refuse => verdict.refuse(Refusal::new(
+                "steps_compensated",
+                format!("compensated since the checkpoint: {}", compensated_since.join(", ")),
+            )),
+            IfCompensated::Keep => {}
+            IfCompensated::Rerun => resume.run_first(&compensated_since),
+        }
+    }
+    let force_failure = match &order.force_failure {
+        Some(ForceFailure::ResumeStep) => {
+            verdict.refuse_if(resume.step.is_none(), "request_invalid", "force_failure: true, but there is no resume step");
+            resume.step.clone()
+        }
+        Some(ForceFailure::Step(step)) => Some(step.clone()),
+        None => None,
+    };
+    let context = match order.override_.as_ref().map(|change| patch::apply_override(&point.context, change)) {
+        None => point.context.clone(),
+        Some(Ok(context)) => context,
+        Some(Err(refusal)) => {
+            verdict.refuse(refusal);
+            point.context.clone()
+        }
+    };
+
+    let replay_id = ids::replay_id(&request.request_id, &order.saga_id);
+    let entry = &history[at];
+    let restored = RestoredSaga {
+        saga_id: order.new_saga_id.clone().unwrap_or_else(|| ids::new_saga_id(replay_id, &order.saga_id)),
+        saga_name: point.saga_name.clone(),
+        saga_version: order.saga_version.clone().or_else(|| point.saga_version.clone()),
+        mode: order.mode,
+        resume_step_index: resume.step.as_deref().and_then(|step| newest_index(history, step)),
+        completed_steps: completed_steps(order.mode, point, &newest, &resume.steps),
+        skipped_steps: without(&point.skipped_steps, &resume.steps),
+        compensated_steps: point.compensated_steps.clone(),
+        compensated_since,
+        attempts: point.attempts.clone(),
+        results: point.results.iter().filter(|(step, _)| !resume.steps.contains(step)).cloned().collect(),
+        resume_step: resume.step,
+        resume_steps: resume.steps,
+        context: Some(context.clone()),
+        force_failure,
+        original_saga_id: order.saga_id.clone(),
+        root_saga_id: newest.lineage.as_ref().map_or(&order.saga_id, |lineage| &lineage.root).clone(),
+        depth: depth_after(&newest),
+        replay_id: replay_id.to_string(),
+        request_id: request.request_id.clone(),
+        batch_id: facts.batch_id.clone(),
+        checkpoint: CheckpointRef {
+            sequence: entry.sequence.0,
+            effective_time: entry.effective_time,
+            position: entry.position.clone(),
+        },
+        requested_by: request.requested_by.clone(),
+        reason: request.reason.clone(),
+        restored_at: facts.restored_at,
+        tenant: point.tenant.clone(),
+        region: point.region.clone(),
+        labels: merge_labels(&point.labels, &request.labels),
+    };
+    let bytes = context.len() + restored.results.iter().map(|(step, result)| step.len() + result.len()).sum::<usize>();
+    verdict.refuse_if(bytes as u64 > facts.max_bytes, "too_large", "the restored saga's context and results are too large");
+    if let Some(refusal) = verdict.0 {
+        return Err(refusal);
+    }
+    Ok(Plan {
+        changed: patch::changed_pointers(&point.context, &context),
+        diff: difference(&point.context, &context),
+        runs: runs(after),
+        restored,
+    })
+}
+
+fn judge_request(verdict: &mut Verdict, order: &ReplayOrder, facts: &PlanFacts) {
+    if let Some(id) = &order.new_saga_id {
+        let chars = id.as_str().chars().count();
+        verdict.refuse_if(
+            chars == 0 || chars > SagaId::MAX_CHARS,
+            "request_invalid",
+            "new_saga_id: 1 to 256 characters are allowed",
+        );
+        verdict.refuse_if(*id == order.saga_id || facts.id_taken, "id_taken", "new_saga_id: a saga with this id is known");
+    }
+    verdict.refuse_if(
+        order.mode == Mode::Compensate && order.force_failure == Some(ForceFailure::ResumeStep),
+        "request_invalid",
+        "force_failure: true, but mode compensate has no resume step",
+    );
+    // As every window here: the moment itself is outside.
+    verdict.refuse_if(order.expires_at.is_some_and(|at| facts.now >= at), "expired", "expires_at has passed");
+    verdict.refuse_if(!facts.target_allowed, "not_permitted", "target: not one of [topics] restored_allowed");
+}
+
+fn judge_saga(verdict: &mut Verdict, order: &ReplayOrder, newest: &State, facts: &PlanFacts) {
+    verdict.refuse_if(
+        !newest.status.is_end() && !order.allow_running,
+        "saga_running",
+        "the saga has not ended; set allow_running to replay it all the same",
+    );
+    let may_repeat = order.allow_repeat || order.dry_run || order.force_failure.is_some();
+    verdict.refuse_if(
+        facts.already_replayed && !may_repeat,
+        "already_replayed",
+        "another replay of this saga is accepted, published or completed; set allow_repeat for one more",
+    );
+    verdict.refuse_if(
+        depth_after(newest) > facts.max_depth,
+        "too_deep",
+        "the restored saga would be too many replays away from the first",
+    );
+}
+
+fn fold(entries: &[Entry]) -> Option<State> {
+    let mut saga = None;
+    for entry in entries {
+        Saga::apply(&mut saga, entry);
+    }
+    saga.map(|saga| saga.state)
+}
+
+fn depth_after(newest: &State) -> u32 {
+    newest.lineage.as_ref().map_or(0, |lineage| lineage.depth).saturating_add(1)
+}
+
+/// Where in the history the entry stands whose state `from` names; `None`: there is no such point.
+pub fn checkpoint(history: &[Entry], from: &From) -> Option<usize> {
+    let last = |kinds: &[Kind], step: &str| {
+        history.iter().rposition(|e| kinds.contains(&e.event.kind) && e.event.step.as_deref() == Some(step))
+    };
+    match from {
+        From::Step { step, attempt: Some(attempt) } => last_attempt(history, step, *attempt),
+        From::Step { step, attempt: None } => match last(&[Kind::StepStarted], step) {
+            Some(at) => Some(at),
+            None => last(&[Kind::StepCompleted, Kind::StepFailed], step)?.checked_sub(1),
+        },
+        From::AfterStep(step) => last(&[Kind::StepCompleted], step),
+        // Effective times never go back.
+        From::At(time) => history.partition_point(|e| e.effective_time <= *time).checked_sub(1),
+        From::Sequence(sequence) => history.iter().position(|e| e.sequence.0 == *sequence),
+        From::Checkpoint(name) => last(&[Kind::Checkpoint], name),
+        From::Start => history.iter().position(|e| matches!(e.event.kind, Kind::SagaStarted | Kind::SagaRestored)),
+        From::Latest => history.len().checked_sub(1),
+    }
+}
+
+/// The last STEP_STARTED of `step` after which `attempts[step]` is `attempt`.
+fn last_attempt(history: &[Entry], step: &str, attempt: i64) -> Option<usize> {
+    let mut saga = None;
+    let mut found = None;
+    for (at, entry) in history.iter().enumerate() {
+        Saga::apply(&mut saga, entry);
+        let is_attempt = entry.event.kind == Kind::StepStarted && entry.event.step.as_deref() == Some(step);
+        let counts = |saga: &Saga| saga.state.attempts.iter().any(|(name, count)| name == step && *count == attempt);
+        if is_attempt && saga.as_ref().is_some_and(counts) {
+            found = Some(at);
+        }
+    }
+    found
+}
+
+struct Resume {
+    step: Option<String>,
+    steps: Vec<String>,
+}
+
+impl Resume {
+    fn run_first(&mut self, steps: &[String]) {
+        self.steps.splice(0..0, steps.iter().cloned());
+        self.step = self.steps.first().cloned();
+    }
+}
+
+fn resume(order: &ReplayOrder, point: &State, after: &[Entry]) -> Resume {
+    if order.mode == Mode::Compensate {
+        return Resume { step: None, steps: Vec::new() };
+    }
+    let running = point.running_steps.iter().map(|(step, _)| step.clone());
+    if let From::Step { step, .. } = &order.from {
+        let mut steps = vec![step.clone()];
+        steps.extend(running.filter(|other| other != step));
+        return Resume { step: Some(step.clone()), steps };
+    }
+    let mut steps: Vec<String> = running.collect();
+    if steps.is_empty() {
+        steps = point.failed_steps.iter().map(|(step, _)| step.clone()).collect();
+    }
+    if steps.is_empty() {
+        let runs = [Kind::StepStarted, Kind::StepCompleted, Kind::StepFailed, Kind::StepSkipped];
+        steps.extend(after.iter().find(|e| runs.contains(&e.event.kind)).and_then(|e| e.event.step.clone()));
+    }
+    Resume { step: steps.last().cloned(), steps }
+}
+
+/// Steps that count as completed at the checkpoint, but whose effects are gone by now.
+fn compensated_since(point: &State, newest: &State, resume_steps: &[String]) -> Vec<String> {
+    let gone = |step: &&String| newest.compensated_steps.contains(step) && !resume_steps.contains(step);
+    point.completed_steps.iter().filter(gone).cloned().collect()
+}
+
+fn completed_steps(mode: Mode, point: &State, newest: &State, resume_steps: &[String]) -> Vec<String> {
+    match mode {
+        Mode::Resume => without(&point.completed_steps, resume_steps),
+        Mode::Compensate => {
+            let mut steps = without(&without(&point.completed_steps, &point.compensated_steps), &newest.compensated_steps);
+            steps.reverse();
+            steps
+        }
+    }
+}
+
+fn without(steps: &[String], left_out: &[String]) -> Vec<String> {
+    steps.iter().filter(|step| !left_out.contains(step)).cloned().collect()
+}
+
+/// The `step_index` of the step's newest entry that has one; in CHECKPOINTs `step` is another kind of name.
+fn newest_index(history: &[Entry], step: &str) -> Option<i64> {
+    let of_step = |e: &&Entry| e.event.kind != Kind::Checkpoint && e.event.step.as_deref() == Some(step);
+    history.iter().rev().filter(of_step).find_map(|e| e.event.step_index)
+}
+
+fn runs(after: &[Entry]) -> Vec<String> {
+    let mut runs: Vec<String> = Vec::new();
+    for step in after.iter().filter(|e| e.event.kind != Kind::Checkpoint).filter_map(|e| e.event.step.as_ref()) {
+        if !runs.contains(step) {
+            runs.push(step.clone());
+        }
+    }
+    runs
+}
+
+/// The request's labels on top of the checkpoint's.
+fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec<(String, String)> {
+    let mut merged = labels.to_vec();
+    for (key, value) in on_top {
+        match merged.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => old.clone_from(value),
+            None => merged.push((key.clone(), value.clone())),
+        }
+    }
+    merged
+}
+
+fn difference(before: &Json, after: &Json) -> Value {
+    if before == after { Value::Array(Vec::new()) } else { patch::diff(before, after) }
+}

@@ -1,0 +1,140 @@
+//! Where a fact came from and when: numbers and names that stand side by side, each its own type, so that a
+//! swapped pair does not compile.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A saga id: any string of 1 to 256 Unicode scalar values. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SagaId(pub Arc<str>);
+
+impl SagaId {
+    /// Most Unicode scalar values a saga id may have.
+    pub const MAX_CHARS: usize = 256;
+
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// XXH3-64 (seed 0) of the UTF-8 bytes: the hash that cold indexes and Redis buckets use.
+    pub fn hash64(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for SagaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+impl fmt::Display for SagaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl From<&str> for SagaId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+/// A Kafka topic's name. Cheap to clone.
+pub type Topic = Arc<str>;
+
+/// A Kafka offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TopicPartition {
+    pub topic: Topic,
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    pub fn new(topic: impl Into<Topic>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// Topic, partition, offset of the record a fact came from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    pub topic: Topic,
+    pub partition: i32,
+    pub offset: Offset,
+}
+
+impl Position {
+    pub fn new(topic: impl Into<Topic>, partition: i32, offset: i64) -> Self {
+        Self { topic: topic.into(), partition, offset: Offset(offset) }
+    }
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]@{}", self.topic, self.partition, self.offset)
+    }
+}
+
+/// Counts a saga's entries from 1 in log order; not the event's own `sequence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct EntrySequence(pub u64);
+
+impl EntrySequence {
+    pub const FIRST: Self = Self(1);
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+impl fmt::Display for EntrySequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One partition of one incarnation of a topic: what marks and cold chains are kept for. A topic that was deleted
+/// and created again gets the next incarnation, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainId {
+    pub topic: Topic,
+    pub incarnation: u32,
+    pub partition: i32,
+}
+
+impl ChainId {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}[{}]", self.topic, self.incarnation, self.partition)
+    }
+}

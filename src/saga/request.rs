@@ -1,0 +1,290 @@
+//! Replay requests and the replay log, as domain values (INTERFACE 3). Reading and writing them is `wire`'s work.
+
+use super::event::Labels;
+use super::json::Json;
+use super::lineage::Mode;
+use super::position::{Position, SagaId};
+use super::restored::CheckpointRef;
+use super::time::Micros;
+
+/// Where a replay starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    Step { step: String, attempt: Option<i64> },
+    AfterStep(String),
+    At(Micros),
+    Sequence(u64),
+    Checkpoint(String),
+    Start,
+    Latest,
+}
+
+/// Changes the checkpoint's context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Override {
+    /// RFC 7396.
+    Merge(Json),
+    /// Top-level keys replaced, null is a value.
+    Shallow(Json),
+    /// RFC 6902.
+    Patch(Json),
+    Replace(Json),
+}
+
+/// `force_failure` of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForceFailure {
+    /// `true`: the resume step.
+    ResumeStep,
+    Step(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfCompensated {
+    #[default]
+    Refuse,
+    Keep,
+    Rerun,
+}
+
+/// What one replay is to do; a member of every REPLAY and, later, of batches and schedules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayOrder {
+    pub saga_id: SagaId,
+    pub from: From,
+    /// The request's `from` as received, for the log.
+    pub from_text: Json,
+    pub override_: Option<Override>,
+    /// SHA-256 (lower-case hex) of the override's bytes as received.
+    pub override_sha256: Option<String>,
+    pub force_failure: Option<ForceFailure>,
+    pub mode: Mode,
+    pub dry_run: bool,
+    pub allow_running: bool,
+    pub allow_repeat: bool,
+    pub if_compensated: IfCompensated,
+    pub saga_version: Option<String>,
+    pub target: Option<String>,
+    pub new_saga_id: Option<SagaId>,
+    pub not_before: Option<Micros>,
+    pub expires_at: Option<Micros>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandName {
+    Replay,
+    Undo,
+    Cancel,
+    Batch,
+    BatchPause,
+    BatchResume,
+    BatchCancel,
+    BatchRetryFailed,
+    Schedule,
+    ScheduleCancel,
+    /// Internal: a restored saga ended (DESIGN 6.6).
+    Outcome,
+}
+
+impl CommandName {
+    pub const ALL: [Self; 11] = [
+        Self::Replay,
+        Self::Undo,
+        Self::Cancel,
+        Self::Batch,
+        Self::BatchPause,
+        Self::BatchResume,
+        Self::BatchCancel,
+        Self::BatchRetryFailed,
+        Self::Schedule,
+        Self::ScheduleCancel,
+        Self::Outcome,
+    ];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay => "REPLAY",
+            Self::Undo => "UNDO",
+            Self::Cancel => "CANCEL",
+            Self::Batch => "BATCH",
+            Self::BatchPause => "BATCH_PAUSE",
+            Self::BatchResume => "BATCH_RESUME",
+            Self::BatchCancel => "BATCH_CANCEL",
+            Self::BatchRetryFailed => "BATCH_RETRY_FAILED",
+            Self::Schedule => "SCHEDULE",
+            Self::ScheduleCancel => "SCHEDULE_CANCEL",
+            Self::Outcome => "OUTCOME",
+        }
+    }
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.as_str() == text)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Replay(Box<ReplayOrder>),
+    Cancel {
+        saga_id: SagaId,
+        replay_id: String,
+    },
+    /// The restored saga `saga_id` (or the one that carries it out, `executed_as`) of `replay_id` ended with `status`
+    /// at its entry `sequence`. Written by materialize only.
+    Outcome(Outcome),
+    /// Not carried out by this version (batches, schedules, undo) or wrong in a member: refused `request_invalid`.
+    Invalid {
+        command: CommandName,
+        saga_id: Option<SagaId>,
+        /// Of UNDO.
+        replay_id: Option<String>,
+        /// Names the field and the remedy, never a value.
+        message: String,
+    },
+}
+
+/// How a restored saga ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub replay_id: String,
+    /// The original saga: the key of the record.
+    pub original_saga_id: SagaId,
+    /// The saga that ended: the restored saga or the one that carried it out.
+    pub ended_saga_id: SagaId,
+    /// completed, failed, compensated or cancelled.
+    pub status: super::state::Status,
+    pub sequence: u64,
+    pub ended_at: Micros,
+}
+
+/// A request as read from the requests topic or an HTTP body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayRequest {
+    pub request_id: String,
+    pub command: Command,
+    pub requested_by: String,
+    pub reason: String,
+    pub labels: Labels,
+    /// SHA-256 (lower-case hex) of the request in its canonical form, so that JSON and Avro, and an HTTP body and
+    /// its record, agree.
+    pub sha256: String,
+    /// The whole request as JSON, for the log while it waits.
+    pub json: Json,
+}
+
+/// Why a request is not carried out: a stable code of INTERFACE 3, and a text that holds no value of the saga.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayStatus {
+    Accepted,
+    Published,
+    Refused,
+    DryRun,
+    Cancelled,
+    Completed,
+    Failed,
+    Compensated,
+    SagaCancelled,
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+impl ReplayStatus {
+    pub const ALL: [Self; 12] = [
+        Self::Accepted,
+        Self::Published,
+        Self::Refused,
+        Self::DryRun,
+        Self::Cancelled,
+        Self::Completed,
+        Self::Failed,
+        Self::Compensated,
+        Self::SagaCancelled,
+        Self::Undoing,
+        Self::Undone,
+        Self::UndoFailed,
+    ];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Published => "published",
+            Self::Refused => "refused",
+            Self::DryRun => "dry_run",
+            Self::Cancelled => "cancelled",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Compensated => "compensated",
+            Self::SagaCancelled => "saga_cancelled",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::UndoFailed => "undo_failed",
+        }
+    }
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// One record of the replay log: the whole current truth about one replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    pub replay_id: String,
+    pub request_id: String,
+    pub request_sha256: String,
+    pub batch_id: Option<String>,
+    pub schedule_id: Option<String>,
+    pub command: CommandName,
+    pub original_saga_id: Option<SagaId>,
+    pub new_saga_id: Option<SagaId>,
+    pub from: Option<Json>,
+    pub override_sha256: Option<String>,
+    pub force_failure: Option<String>,
+    pub mode: Option<Mode>,
+    pub dry_run: bool,
+    pub requested_by: String,
+    pub reason: String,
+    pub checkpoint: Option<CheckpointRef>,
+    pub resume_step: Option<String>,
+    pub compensated_since: Vec<String>,
+    /// JSON pointers that the override changed.
+    pub changed: Vec<String>,
+    pub executed_as: Option<SagaId>,
+    pub status: ReplayStatus,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    /// The request record's timestamp.
+    pub accepted_at: Micros,
+    pub published_at: Option<Micros>,
+    pub ended_at: Option<Micros>,
+    pub outcome: Option<String>,
+    /// Entry sequence of the end that `outcome` came from; a lower one changes nothing. On the topic only.
+    pub outcome_sequence: Option<u64>,
+    pub undone_by: Option<String>,
+    /// Of the request.
+    pub position: Position,
+    /// The whole request while `accepted`; on the topic only, never in answers.
+    pub request: Option<Json>,
+}
+
+impl LogRecord {
+    /// Has it a forced failure? While it waits the step may not be known yet, but that it was asked for is.
+    pub fn is_forced(&self) -> bool {
+        let asked = |request: &Json| match request.to_value().get("force_failure") {
+            Some(asked) => !matches!(asked, serde_json::Value::Null | serde_json::Value::Bool(false)),
+            None => false,
+        };
+        self.force_failure.is_some() || self.request.as_ref().is_some_and(asked)
+    }
+}

@@ -1,0 +1,263 @@
+//! Logs and metrics: `tracing` to stderr, and one struct with every metric and its help text.
+//!
+//! Knows names, labels and buckets. Labels are bounded: never a saga id, a replay id or a person; a saga name goes
+//! through [`Metrics::saga_name`]. The struct is made once and passed around as `Arc<Metrics>`; nothing here is global.
+
+use std::collections::HashSet;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+use crate::error::{Error, Result};
+
+/// Media type of [`Metrics::render`].
+pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Saga names that get a series of their own; all others are counted as `other`.
+const MAX_SAGA_NAMES: usize = 100;
+
+/// Seconds, from a hot look-up to an outage.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
+    3_600.0,
+];
+/// Bytes, from an entry to a full segment.
+const BYTES: &[f64] = &[256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 8_388_608.0, 67_108_864.0];
+/// Small numbers of things.
+const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1_000.0];
+
+/// What a metric is, for rules that depend on it.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A kind of metric that can be made from a name, a help text and label names.
+trait Make: Collector + Clone + Sized + 'static {
+    #[cfg(test)]
+    const SHAPE: Shape;
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self>;
+}
+
+macro_rules! make {
+    ($type:ty, $shape:ident, ($name:ident, $help:ident, $labels:ident) => $make:expr) => {
+        impl Make for $type {
+            #[cfg(test)]
+            const SHAPE: Shape = Shape::$shape;
+            fn make($name: &str, $help: &str, $labels: &[&str]) -> prometheus::Result<Self> {
+                $make
+            }
+        }
+    };
+}
+make!(IntCounter, Counter, (name, help, _labels) => Self::new(name, help));
+make!(IntCounterVec, Counter, (name, help, labels) => Self::new(Opts::new(name, help), labels));
+make!(IntGauge, Gauge, (name, help, _labels) => Self::new(name, help));
+make!(IntGaugeVec, Gauge, (name, help, labels) => Self::new(Opts::new(name, help), labels));
+make!(Gauge, Gauge, (name, help, _labels) => Self::new(name, help));
+make!(GaugeVec, Gauge, (name, help, labels) => Self::new(Opts::new(name, help), labels));
+make!(Histogram, Histogram, (name, help, _labels) => Self::with_opts(histogram(name, help)));
+make!(HistogramVec, Histogram, (name, help, labels) => Self::new(histogram(name, help), labels));
+
+fn histogram(name: &str, help: &str) -> HistogramOpts {
+    let buckets = match name {
+        _ if name.ends_with("_seconds") => SECONDS,
+        _ if name.ends_with("_bytes") => BYTES,
+        _ => COUNTS,
+    };
+    HistogramOpts::new(name, help).buckets(buckets.to_vec())
+}
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        /// Every metric. Fields with labels take them in the order of their help text's brackets.
+        pub struct Metrics {
+            registry: Registry,
+            saga_names: Mutex<HashSet<Box<str>>>,
+            $(#[doc = $help] #[doc = concat!("\n\n`", $name, "`", $(" `", $label, "`",)*)] pub $field: $type,)*
+        }
+
+        /// Name, shape, labels and help text of each, for the test of the naming rules.
+        #[cfg(test)]
+        const TABLE: &[(&str, Shape, &[&str], &str)] =
+            &[$(($name, <$type as Make>::SHAPE, &[$($label),*], $help)),*];
+
+        impl Metrics {
+            fn register(registry: Registry) -> prometheus::Result<Self> {
+                Ok(Self {
+                    $($field: {
+                        let metric = <$type as Make>::make($name, $help, &[$($label),*])?;
+                        registry.register(Box::new(metric.clone()))?;
+                        metric
+                    },)*
+                    registry,
+                    saga_names: Mutex::new(HashSet::new()),
+                })
+            }
+        }
+    };
+}
+
+metrics! {
+    // Ingest
+    events_consumed: IntCounterVec, "resaga_events_consumed_total", ["topic"], "Records read from step topics.";
+    events_duplicate: IntCounter, "resaga_events_duplicate_total", [], "Step events that were seen before and got no entry.";
+    events_out_of_order: IntCounter, "resaga_events_out_of_order_total", [], "Entries whose sequence was not above the highest seen.";
+    events_anomalies: IntCounterVec, "resaga_events_anomalies_total", ["anomaly"], "Entries with an anomaly, by its name.";
+    events_late: Histogram, "resaga_events_late_seconds", [], "Time from when a step event occurred to when it was read.";
+    event_process_duration: HistogramVec, "resaga_event_process_duration_seconds", ["stage"], "Time that one batch of records took in a stage of the pipeline.";
+    saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas that continued in another partition than before.";
+    dead_letters: IntCounterVec, "resaga_dead_letters_total", ["stage", "code"], "Records written to the dead letter topic.";
+    cached_sagas: IntGauge, "resaga_cached_sagas", [], "Sagas whose state is in memory.";
+
+    // Kafka
+    consumer_lag_records: IntGaugeVec, "resaga_consumer_lag_records", ["topic", "partition"], "Records between the consumer's position and the partition's end.";
+    consumer_lag_seconds: GaugeVec, "resaga_consumer_lag_seconds", ["topic"], "Age of the oldest record not yet processed, the worst partition of the topic.";
+    consumer_assigned_partitions: IntGaugeVec, "resaga_consumer_assigned_partitions", ["role"], "Partitions assigned to this process.";
+    consumer_rebalances: IntCounterVec, "resaga_consumer_rebalances_total", ["role"], "Rebalances of the consumer group seen by this process.";
+    producer_queue_messages: IntGaugeVec, "resaga_producer_queue_messages", ["role"], "Messages produced and not yet acknowledged.";
+    transactions: IntCounterVec, "resaga_transactions_total", ["result"], "Kafka transactions by result: committed, aborted, fenced or unknown.";
+    transaction_duration: Histogram, "resaga_transaction_duration_seconds", [], "Time from the begin to the commit of a Kafka transaction.";
+    broker_rtt_seconds: GaugeVec, "resaga_broker_rtt_seconds", ["quantile"], "Round trip time to the slowest broker, as librdkafka measures it.";
+    last_stable_offset_stuck_seconds: GaugeVec, "resaga_last_stable_offset_stuck_seconds", ["topic", "partition"], "For how long the last stable offset has not moved though the end is ahead of it (an open transaction).";
+    partition_alarms: IntGaugeVec, "resaga_partition_alarms", ["topic", "partition", "code"], "1 while a partition is stopped and waits for an operator, by the code of the reason.";
+
+    // Snapshots and stores
+    snapshots_written: IntCounterVec, "resaga_snapshots_written_total", ["store", "result"], "Snapshots written.";
+    snapshot_bytes: HistogramVec, "resaga_snapshot_bytes", ["store", "form"], "Size of a snapshot, raw or as stored.";
+    snapshot_write_duration: HistogramVec, "resaga_snapshot_write_duration_seconds", ["store"], "Time that one write of a batch or a segment took.";
+    snapshot_durability_delay: Histogram, "resaga_snapshot_durability_delay_seconds", [], "Time from an entry's recorded time to its acknowledgement by the cold store, the oldest entry of each segment.";
+    snapshot_backlog_records: IntGauge, "resaga_snapshot_backlog_records", [], "Entries that are not yet durable in the cold store.";
+    snapshot_backlog_bytes: IntGauge, "resaga_snapshot_backlog_bytes", [], "Raw bytes that are not yet durable in the cold store.";
+    store_operations: IntCounterVec, "resaga_store_operations_total", ["store", "op", "result"], "Operations on the stores.";
+    store_operation_duration: HistogramVec, "resaga_store_operation_duration_seconds", ["store", "op"], "Time of one operation on a store.";
+    integrity_failures: IntCounterVec, "resaga_integrity_failures_total", ["store"], "Stored data that did not agree with its hash, or two stored copies that differ.";
+    hot_marks_lost: IntCounter, "resaga_hot_marks_lost_total", [], "Times that the hot store had lost writes, which were then written again.";
+
+    // Queries
+    state_queries: IntCounterVec, "resaga_state_queries_total", ["source", "result"], "Look-ups of a state, by where the answer came from.";
+    state_query_duration: HistogramVec, "resaga_state_query_duration_seconds", ["source"], "Time to look up a state.";
+    state_query_events_folded: Histogram, "resaga_state_query_events_folded", [], "Entries folded after the snapshot to answer one look-up.";
+
+    // Replay
+    replay_requests: IntCounterVec, "resaga_replay_requests_total", ["saga_name", "via", "result"], "Replay requests taken up, by result: published, parked, dry_run or the code of the refusal.";
+    replays: IntCounterVec, "resaga_replays_total", ["saga_name", "state"], "Replays that reached a state of the replay log.";
+    replay_duration: Histogram, "resaga_replay_duration_seconds", [], "Time from the request's record to the restored saga's publication.";
+    replay_end_to_end: Histogram, "resaga_replay_end_to_end_seconds", [], "Time from a restored saga's publication to its end.";
+    replays_in_flight: IntGauge, "resaga_replays_in_flight", [], "Restored sagas published that have not ended.";
+    replay_queue_records: IntGauge, "resaga_replay_queue_records", [], "Replay requests that wait, parked or for their saga's partition.";
+    replay_duplicates_suppressed: IntCounter, "resaga_replay_duplicates_suppressed_total", [], "Repeated replay requests that were dropped.";
+    replay_throttled: IntCounter, "resaga_replay_throttled_total", [], "Times that a replay waited for the rate limit.";
+
+    // Process
+    build_info: IntGaugeVec, "resaga_build_info", ["version"], "1, with the version of the program.";
+    role_up: IntGaugeVec, "resaga_role_up", ["role"], "1 while a role runs.";
+    dependency_up: IntGaugeVec, "resaga_dependency_up", ["dependency"], "1 while a dependency answers.";
+    http_requests: IntCounterVec, "resaga_http_requests_total", ["route", "method", "status"], "HTTP requests answered.";
+    http_request_duration: HistogramVec, "resaga_http_request_duration_seconds", ["route"], "Time to answer an HTTP request.";
+}
+
+impl Metrics {
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let process: Box<dyn Collector> = Box::new(ProcessCollector::for_self());
+        let metrics = registry
+            .register(process)
+            .and_then(|()| Self::register(registry))
+            .expect("the table's names and labels are valid and distinct: a test makes it");
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Arc::new(metrics)
+    }
+
+    /// The label for a saga name: itself for the first hundred names seen, else `other`.
+    pub fn saga_name<'a>(&self, name: &'a str) -> &'a str {
+        let mut names = self.saga_names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) {
+            name
+        } else if names.len() < MAX_SAGA_NAMES {
+            names.insert(name.into());
+            name
+        } else {
+            "other"
+        }
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render(&self) -> Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|e| Error::bug(format!("render metrics: {e}")))
+    }
+}
+
+/// Sends logs to stderr from now on. `level` is a tracing filter, such as `info` or `resaga=debug`. Call once.
+pub fn init_logs(format: LogFormat, level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level)
+        .map_err(|e| Error::invalid("config_invalid", format!("log.level is not a filter such as info or resaga=debug: {e}")))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = match format {
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Text if std::io::stderr().is_terminal() => logs.try_init(),
+        LogFormat::Text => logs.with_ansi(false).try_init(),
+    };
+    done.map_err(|e| Error::bug(format!("start logging: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let mut seen = HashSet::new();
+        for (name, shape, labels, help) in TABLE {
+            assert!(seen.insert(name), "{name} is there twice");
+            assert!(name.starts_with("resaga_"), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), *shape == Shape::Counter, "{name}: counters and only they end in _total");
+            for suffix in ["_count", "_sum", "_bucket", "_milliseconds", "_ms", "_us"] {
+                assert!(!name.ends_with(suffix), "{name}: {suffix} means something else or is no base unit");
+            }
+            if *shape == Shape::Histogram {
+                assert!(["_seconds", "_bytes", "_folded"].iter().any(|unit| name.ends_with(unit)), "{name}: unit");
+            }
+            assert!(help.ends_with('.') && help.len() > 10, "{name}: help is a sentence");
+            for label in *labels {
+                assert!(!["id", "saga_id", "replay_id", "user"].contains(label), "{name}: {label} is not bounded");
+                assert!(*label != "partition" || labels.contains(&"topic"), "{name}: a partition is one of a topic");
+            }
+        }
+    }
+
+    #[test]
+    fn rendering_gives_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.events_consumed.with_label_values(&["saga.events.v1"]).inc_by(3);
+        metrics.snapshot_durability_delay.observe(0.3);
+        let text = metrics.render().expect("rendered");
+        assert!(text.contains("resaga_events_consumed_total{topic=\"saga.events.v1\"} 3"), "{text}");
+        assert!(text.contains("resaga_snapshot_durability_delay_seconds_bucket{le=\"0.5\"} 1"), "{text}");
+        assert!(text.contains("# HELP resaga_build_info"), "{text}");
+        assert!(text.contains("process_"), "{text}");
+    }
+
+    #[test]
+    fn only_so_many_saga_names_get_a_series() {
+        let metrics = Metrics::new();
+        for n in 0..MAX_SAGA_NAMES {
+            let name = format!("saga-{n}");
+            assert_eq!(metrics.saga_name(&name), name);
+        }
+        assert_eq!(metrics.saga_name("one-more"), "other");
+        assert_eq!(metrics.saga_name("saga-7"), "saga-7");
+    }
+}

@@ -1,0 +1,205 @@
+//! Frames: entries and sagas as the stores keep them. Equal input gives equal bytes, so writing one twice changes
+//! nothing.
+//!
+//! A frame is a version byte and a protobuf message. A member of the hot store is a header of [`HEADER`] bytes and a
+//! frame, compressed with zstd where that is smaller. Must not know where a frame is kept.
+
+mod convert;
+mod encode;
+mod out;
+mod proto;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::{Error, Result};
+use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::event::ContextChange;
+use crate::saga::fold::Saga;
+use crate::saga::json::Json;
+use crate::saga::patch;
+use crate::saga::position::{EntrySequence, Offset};
+use out::Out;
+
+/// First byte of every frame.
+const VERSION: u8 = 1;
+/// Entry sequence u64, partition u32, offset u64 (all big-endian), flags, dictionary id.
+pub const HEADER: usize = 8 + 4 + 8 + 1 + 1;
+/// Bytes that a compressed frame may say it has unpacked. No frame is refused for its size alone: results may grow a
+/// state beyond any record, and what was written must be read again.
+const MAX_UNPACKED: usize = 1 << 30;
+/// Shorter frames hardly get smaller, and building zstd's tables for each costs more than all else about an event.
+const MIN_TO_COMPRESS: usize = 512;
+const LEVEL: i32 = 1;
+
+/// The frame is compressed.
+const COMPRESSED: u8 = 1;
+/// The frame holds the saga after the entry.
+const SAGA: u8 = 2;
+/// No dictionary.
+const NO_DICTIONARY: u8 = 0;
+
+/// What a member says of itself before its frame is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberHeader {
+    pub sequence: EntrySequence,
+    pub partition: i32,
+    pub offset: Offset,
+    /// It holds the saga after the entry: reading can begin here.
+    pub has_saga: bool,
+}
+
+/// An entry for the hot store. With `saga_after` it can be read on its own, and the saga's window is left out;
+/// without, a full context is kept as its difference from `context_before` where that is shorter.
+pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: Option<&Saga>) -> Bytes {
+    let context = match (&entry.event.context, saga_after, context_before) {
+        (ContextChange::Full(full), Some(saga), _) if *full == saga.state.context => encode::Context::Elsewhere,
+        (change @ ContextChange::Full(full), None, Some(before)) => {
+            splice_or_full(before, full).unwrap_or(encode::Context::Own(change))
+        }
+        (change, _, _) => encode::Context::Own(change),
+    };
+    let size = saga_after.map_or(0, |saga| saga.state.context.len() + 512);
+    let frame = to_frame(256 + size, |out| {
+        out.message(1, |out| encode::entry(out, entry, context));
+        out.opt_message(2, saga_after, |out, saga| {
+            let parts = encode::Parts { context: saga.state.context.as_str(), beside: Some(entry), window: false };
+            encode::saga(out, saga, parts);
+        });
+    });
+    let packs = (MIN_TO_COMPRESS..=MAX_UNPACKED).contains(&frame.len());
+    let packed = if packs { compress(&frame).filter(|packed| packed.len() < frame.len()) } else { None };
+    let flags = if packed.is_some() { COMPRESSED } else { 0 } | if saga_after.is_some() { SAGA } else { 0 };
+    let body = packed.as_ref().unwrap_or(&frame);
+    let mut out = Vec::with_capacity(HEADER + body.len());
+    out.extend_from_slice(&entry.sequence.0.to_be_bytes());
+    out.extend_from_slice(&(entry.position.partition as u32).to_be_bytes());
+    out.extend_from_slice(&(entry.position.offset.0 as u64).to_be_bytes());
+    out.extend_from_slice(&[flags, NO_DICTIONARY]);
+    out.extend_from_slice(body);
+    out.into()
+}
+
+/// The header alone.
+pub fn peek_member(bytes: &[u8]) -> Result<MemberHeader> {
+    Ok(split_member(bytes)?.0)
+}
+
+/// A full context may come back as [`ContextChange::Splice`].
+pub fn decode_member(bytes: &[u8]) -> Result<StoredEntry> {
+    let (header, flags, body) = split_member(bytes)?;
+    let member: proto::Member = if flags & COMPRESSED == 0 { from_frame(body)? } else { from_frame(&decompress(body)?)? };
+    let entry = member.entry.ok_or_else(|| Error::corrupt("decode member: no entry"))?;
+    let (mut entry, elsewhere) = convert::entry_back(entry)?;
+    let saga = member.saga.map(|saga| convert::saga_back(saga, Some(&entry))).transpose()?;
+    if elsewhere {
+        let saga = saga.as_ref().ok_or_else(|| Error::corrupt("decode member: a context without the saga that holds it"))?;
+        entry.event.context = ContextChange::Full(saga.state.context.clone());
+    }
+    let same = entry.sequence == header.sequence
+        && entry.position.partition == header.partition
+        && entry.position.offset == header.offset
+        && saga.is_some() == header.has_saga;
+    if !same {
+        return Err(Error::corrupt("decode member: header and frame differ"));
+    }
+    Ok(StoredEntry { entry, saga: saga.map(Box::new) })
+}
+
+/// An entry for the cold store, which keeps the context after it in a column of its own.
+pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let context = match &entry.event.context {
+        none @ ContextChange::None => encode::Context::Own(none),
+        _ => encode::Context::Elsewhere,
+    };
+    to_frame(256, |out| encode::entry(out, entry, context))
+}
+
+/// The entry with [`ContextChange::None`], and whether it changed the context.
+pub fn decode_entry(bytes: &[u8]) -> Result<(Entry, bool)> {
+    convert::entry_back(from_frame(bytes)?)
+}
+
+/// A saga with all that the fold needs to go on, except its context (`{}`), which the caller keeps elsewhere.
+pub fn encode_saga(saga: &Saga) -> Vec<u8> {
+    let parts = encode::Parts { context: "{}", beside: None, window: true };
+    to_frame(512 + saga.window.len() * 16, |out| encode::saga(out, saga, parts))
+}
+
+pub fn decode_saga(bytes: &[u8]) -> Result<Saga> {
+    convert::saga_back(from_frame(bytes)?, None)
+}
+
+fn split_member(bytes: &[u8]) -> Result<(MemberHeader, u8, &[u8])> {
+    let corrupt = |why: &str| Error::corrupt(format!("decode member: {why}"));
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(corrupt("shorter than its header"));
+    };
+    let number = |from: usize, to: usize| header[from..to].iter().fold(0_u64, |n, b| n << 8 | u64::from(*b));
+    let (flags, dictionary) = (header[20], header[21]);
+    if flags & !(COMPRESSED | SAGA) != 0 {
+        return Err(corrupt("unknown flags"));
+    }
+    if dictionary != NO_DICTIONARY {
+        return Err(corrupt("unknown dictionary"));
+    }
+    let header = MemberHeader {
+        sequence: EntrySequence(number(0, 8)),
+        partition: i32::try_from(number(8, 12)).map_err(|_| corrupt("partition out of range"))?,
+        offset: Offset(i64::try_from(number(12, 20)).map_err(|_| corrupt("offset out of range"))?),
+        has_saga: flags & SAGA != 0,
+    };
+    Ok((header, flags, body))
+}
+
+fn to_frame(size: usize, write: impl FnOnce(&mut Out)) -> Vec<u8> {
+    let mut out = Out::with_capacity(size);
+    out.byte(VERSION);
+    write(&mut out);
+    out.end()
+}
+
+fn from_frame<M: Message + Default>(frame: &[u8]) -> Result<M> {
+    match frame {
+        [VERSION, message @ ..] => M::decode(message).map_err(|_| Error::corrupt("decode frame: not the message expected")),
+        _ => Err(Error::corrupt("decode frame: unknown version")),
+    }
+}
+
+/// A splice must earn the reading of what came before: `None` where it is not much shorter.
+fn splice_or_full<'a>(before: &Json, full: &'a Json) -> Option<encode::Context<'a>> {
+    let (prefix, suffix, middle) = patch::splice(before.as_str(), full.as_str());
+    (middle.len() + 16 < full.as_str().len()).then_some(encode::Context::Splice(prefix, suffix, middle))
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `None`: it could not be made smaller (or not at all).
+fn compress(frame: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Compressor::new(LEVEL).ok();
+        }
+        slot.as_mut()?.compress(frame).ok()
+    })
+}
+
+fn decompress(packed: &[u8]) -> Result<Vec<u8>> {
+    let corrupt = || Error::corrupt("decode member: not a compressed frame");
+    // The size stands in the packed frame; without this check a few bytes could ask for all of the memory.
+    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or_else(corrupt)?;
+    let size = usize::try_from(size).ok().filter(|size| *size <= MAX_UNPACKED).ok_or_else(corrupt)?;
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Decompressor::new().ok();
+        }
+        slot.as_mut().ok_or_else(corrupt)?.decompress(packed, size).map_err(|_| corrupt())
+    })
+}

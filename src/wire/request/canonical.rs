@@ -1,0 +1,110 @@
+//! One text for one request, in whatever format and layout it came: what we know of it, in our order, without what is
+//! at its default, objects sorted by name, times in UTC. Its hash tells a repeat from another request of the same id.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::wire::fields::Fields;
+
+/// Every member that a request may have.
+const MEMBERS: [&str; 26] = [
+    "request_id",
+    "command",
+    "saga_id",
+    "from",
+    "override",
+    "force_failure",
+    "mode",
+    "dry_run",
+    "allow_running",
+    "allow_repeat",
+    "if_compensated",
+    "saga_version",
+    "target",
+    "new_saga_id",
+    "not_before",
+    "expires_at",
+    "requested_by",
+    "reason",
+    "labels",
+    "replay_id",
+    "batch",
+    "batch_id",
+    "overrides",
+    "schedule",
+    "schedule_id",
+    "outcome",
+];
+
+pub fn canonical(fields: &Fields<'_>) -> String {
+    let mut out = String::with_capacity(512);
+    for name in MEMBERS {
+        let Some(raw) = fields.raw(name) else { continue };
+        let mut value = raw.json().to_value();
+        if matches!(name, "not_before" | "expires_at") {
+            in_utc(&mut value);
+        }
+        if let ("from" | "outcome", Value::Object(members)) = (name, &mut value) {
+            members.retain(|_, member| !member.is_null());
+            members.iter_mut().filter(|(name, _)| matches!(name.as_str(), "at" | "ended_at")).for_each(|(_, at)| in_utc(at));
+        }
+        if !is_default(name, &value) {
+            write(&Value::from(name), &mut out);
+            out.push(':');
+            write(&value, &mut out);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a String takes all that is written");
+        hex
+    })
+}
+
+fn in_utc(value: &mut Value) {
+    if let Some(at) = value.as_str().and_then(|text| text.parse::<crate::saga::time::Micros>().ok()) {
+        *value = Value::from(at.to_string());
+    }
+}
+
+fn is_default(name: &str, value: &Value) -> bool {
+    match name {
+        "mode" => value == "resume",
+        "if_compensated" => value == "refuse",
+        "dry_run" | "allow_running" | "allow_repeat" | "force_failure" => *value == Value::Bool(false),
+        "labels" => value.as_object().is_some_and(serde_json::Map::is_empty),
+        _ => false,
+    }
+}
+
+fn write(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            out.push('{');
+            for (at, (name, member)) in members.into_iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                write(&Value::from(name.as_str()), out);
+                out.push(':');
+                write(member, out);
+            }
+            out.push('}');
+        }
+        Value::Array(elements) => {
+            out.push('[');
+            for (at, element) in elements.iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                write(element, out);
+            }
+            out.push(']');
+        }
+        leaf => out.push_str(&leaf.to_string()),
+    }
+}

@@ -1,0 +1,71 @@
+"""The broker is killed, or stops answering, in the middle of transactions and comes back: nothing lost, nothing twice."""
+
+import random
+import time
+
+import generator
+from checks import archive_equals_log, await_log, newest_states_equal_model, replayed_exactly_once
+from plan import replay_id
+from sagas import failed, replay
+
+
+def orders(world, count):
+    ids = [f"order-{number}" for number in range(count)]
+    for saga_id in ids:
+        for event in failed(saga_id).events:
+            world.log.send(world.events, saga_id, event)
+    world.log.flush()
+    return [replay(saga_id) for saga_id in ids]
+
+
+def ask(world, requests):
+    for request in requests:
+        world.log.send(world.requests, request["saga_id"], request)
+
+
+def nothing_lost_nothing_twice(world, process, requests):
+    await_log(world, [replay_id(r["request_id"], r["saga_id"]) for r in requests], within=120)
+    world.await_caught_up(within=120)
+    replayed_exactly_once(world, requests)
+    model = world.judge()
+    archive_equals_log(world, model)
+    newest_states_equal_model(process, model)
+
+
+def test_a_broker_killed_in_the_middle_of_transactions(private_kafka, make_world):
+    """resaga stands still while the broker is killed. A broker of version 4.4.0 that is killed after it recorded a commit
+    and before it wrote the markers may never write them after its start (seen in its log files: the transaction is
+    complete, its partitions have no marker): then the transaction hangs for every client, until an operator ends it."""
+    world = make_world({"kafka": private_kafka.address}, partitions=2)
+    requests = orders(world, 150)
+    process = world.start()
+    world.await_caught_up()
+    stream = list(generator.interleaved(31, generator.sagas(31, 60, prefix="w-")))
+    moments = random.Random(7)
+    for turn in range(3):
+        ask(world, requests[turn * 50:(turn + 1) * 50])
+        world.log.producer.flush(moments.random() * 0.3)
+        process.pause()
+        time.sleep(1)  # what the broker was asked for is done
+        private_kafka.kill()
+        private_kafka.start()
+        process.resume()
+        world.send(stream[turn * 300:(turn + 1) * 300])
+    nothing_lost_nothing_twice(world, process, requests)
+
+
+def test_a_broker_that_does_not_answer_for_longer_than_a_commit_waits(private_kafka, make_world):
+    world = make_world({"kafka": private_kafka.address}, partitions=2)
+    requests = orders(world, 150)
+    process = world.start()
+    world.await_caught_up()
+    # A trickle, so that a transaction is always under way; the outcome of one that is being committed is unknown.
+    for request in requests[:75]:
+        ask(world, [request])
+        world.log.producer.flush(0.01)
+    private_kafka.pause()
+    time.sleep(35)
+    private_kafka.resume()
+    ask(world, requests[75:])
+    world.log.flush()
+    nothing_lost_nothing_twice(world, process, requests)

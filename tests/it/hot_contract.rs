@@ -1,0 +1,458 @@
+//! What every hot store does: the same sentences for memory and for Redis, one server and a cluster.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use resaga::config;
+use resaga::hot::{
+    self, ActivityFact, FailureFact, HotBatch, HotQuery, HotStore, IndexQuery, Mark, MarkMove, MarkOutcome, Member, SagaWrite,
+};
+use resaga::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use resaga::saga::time::Micros;
+
+const MINUTE: i64 = 60_000_000;
+/// 2026-01-10T10:00:00Z.
+pub const NOW: i64 = 1_768_039_200_000_000;
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    contract(async || hot::open(&config("memory://", 60_000)).expect("memory")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs servers: tests/run"]
+async fn redis_keeps_the_contract() {
+    let url = std::env::var("RESAGA_TEST_REDIS").expect("RESAGA_TEST_REDIS: a redis url");
+    contract(async || hot::open(&config(&fresh(&url), 60_000)).expect("open redis")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs servers: tests/run"]
+async fn a_cluster_keeps_the_contract() {
+    let Ok(url) = std::env::var("RESAGA_TEST_REDIS_CLUSTER") else { return };
+    contract(async || {
+        let store = hot::open(&config(&fresh(&url), 60_000)).expect("open cluster");
+        assert_eq!(store.buckets(), 16);
+        store
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn memory_lets_keys_expire() {
+    keys_expire(hot::open(&config("memory://", 80)).expect("memory")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs servers: tests/run"]
+async fn redis_lets_keys_expire() {
+    let url = std::env::var("RESAGA_TEST_REDIS").expect("RESAGA_TEST_REDIS: a redis url");
+    keys_expire(hot::open(&config(&fresh(&url), 80)).expect("open redis")).await;
+}
+
+/// The url with a prefix of this test alone.
+fn fresh(url: &str) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}prefix=test-{}", uuid::Uuid::new_v4())
+}
+
+pub fn config(url: &str, ttl_ms: u64) -> config::Hot {
+    config::Hot {
+        url: url.to_owned(),
+        ttl: Duration::from_millis(ttl_ms),
+        pipeline_bytes: 2_000,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+async fn contract<F: Future<Output = Arc<dyn HotStore>>>(store: impl Fn() -> F) {
+    a_repeated_batch_changes_nothing(&*store().await).await;
+    newest_first_within_bound_and_limit(&*store().await).await;
+    equal_times_sort_by_sequence(&*store().await).await;
+    odd_ids_are_kept_apart(&*store().await).await;
+    answers_come_in_the_order_of_many_queries(&*store().await).await;
+    marks_move_by_compare_and_set(&*store().await).await;
+    members_come_with_the_marks_of_their_bucket(&*store().await).await;
+    a_mark_is_never_read_without_what_it_vouches_for(&*store().await).await;
+    failures_are_found_by_window_name_and_step(&*store().await).await;
+    activity_is_one_fact_per_saga_and_minute(&*store().await).await;
+    limits_cut_the_oldest_and_say_so(&*store().await).await;
+    dropped_minutes_are_gone_and_said_to_be(&*store().await).await;
+    everything_is_empty_before_the_first_write(&*store().await).await;
+}
+
+pub fn member(sequence: u64, at: i64) -> Member {
+    let mut bytes = sequence.to_be_bytes().to_vec();
+    bytes.extend_from_slice(b"\0\r\n\xff frame");
+    Member { effective_time: Micros(at), bytes: bytes.into() }
+}
+
+pub fn saga(id: &str, members: impl IntoIterator<Item = Member>) -> SagaWrite {
+    SagaWrite { saga: SagaId::from(id), members: members.into_iter().collect(), persist: false }
+}
+
+async fn write(store: &dyn HotStore, sagas: Vec<SagaWrite>) {
+    store.write(&HotBatch { sagas, ..HotBatch::default() }).await.expect("write");
+}
+
+async fn read(store: &dyn HotStore, id: &str, upto: i64, limit: usize) -> Vec<Member> {
+    let queries = [HotQuery { saga: SagaId::from(id), upto: Micros(upto), limit }];
+    store.read(&queries).await.expect("read").remove(0).members
+}
+
+async fn a_repeated_batch_changes_nothing(store: &dyn HotStore) {
+    let batch = HotBatch {
+        sagas: vec![saga("a", [member(1, NOW), member(2, NOW + 1)])],
+        failures: vec![failure("a", "order", "charge", NOW, 2)],
+        activity: vec![active("a", "order", NOW / MINUTE)],
+    };
+    for _ in 0..3 {
+        store.write(&batch).await.expect("write");
+    }
+    assert_eq!(read(store, "a", i64::MAX, 10).await, [member(2, NOW + 1), member(1, NOW)]);
+    assert_eq!(store.failures(&window(NOW, NOW + 1), 10).await.expect("read").facts, batch.failures);
+    assert_eq!(store.activity(&window(NOW, NOW + 1), 10).await.expect("read").facts, batch.activity);
+}
+
+async fn newest_first_within_bound_and_limit(store: &dyn HotStore) {
+    // Negative times and both ends of what a double holds exactly.
+    let exact = (1 << 53) - 1;
+    let times = [-exact, -1, 0, 1, NOW - 1, NOW, NOW + 1, exact - 1, exact];
+    let members: Vec<_> = times.iter().enumerate().map(|(n, at)| member(n as u64 + 1, *at)).collect();
+    write(store, vec![saga("s", members.clone())]).await;
+    for (n, at) in times.iter().enumerate() {
+        let newest: Vec<_> = members[..=n].iter().rev().take(3).cloned().collect();
+        assert_eq!(read(store, "s", *at, 3).await, newest, "up to {at}");
+    }
+    assert_eq!(read(store, "s", -exact - 1, 3).await, []);
+    assert_eq!(read(store, "s", i64::MAX, 0).await, []);
+    assert_eq!(read(store, "s", i64::MAX, usize::MAX).await.len(), times.len());
+
+    let range = async |since, until, limit| {
+        let read = store.range(&SagaId::from("s"), Micros(since), Micros(until), limit).await.expect("range");
+        read.members
+    };
+    assert_eq!(range(-1, NOW, 10).await, members[1..6]);
+    assert_eq!(range(-1, NOW, 2).await, members[1..3]);
+    assert_eq!(range(i64::MIN, i64::MAX, 100).await, members);
+    assert_eq!(range(NOW, NOW - 1, 10).await, []);
+}
+
+async fn equal_times_sort_by_sequence(store: &dyn HotStore) {
+    let members: Vec<_> = [1, 2, 255, 256, 65_536, 1 << 40].into_iter().map(|sequence| member(sequence, NOW)).collect();
+    write(store, vec![saga("s", members.iter().rev().cloned())]).await;
+    let newest: Vec<_> = members.iter().rev().cloned().collect();
+    assert_eq!(read(store, "s", NOW, 10).await, newest);
+    assert_eq!(store.range(&SagaId::from("s"), Micros(NOW), Micros(NOW), 10).await.expect("range").members, members);
+}
+
+async fn odd_ids_are_kept_apart(store: &dyn HotStore) {
+    let longest = "🚚".repeat(SagaId::MAX_CHARS);
+    let ids = [
+        "a",
+        "A",
+        "a ",
+        "\0",
+        "\0\0",
+        "{}",
+        "{0}",
+        "}{",
+        "{1}:s:a",
+        "..",
+        "../..",
+        "a:b",
+        "a\r\nDEL x",
+        "\"",
+        "marks",
+        "%00",
+        &longest,
+    ];
+    write(store, ids.iter().enumerate().map(|(n, id)| saga(id, [member(n as u64 + 1, NOW)])).collect()).await;
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(read(store, id, NOW, 10).await, [member(n as u64 + 1, NOW)], "{id:?}");
+        let mut batch = HotBatch::default();
+        batch.failures.push(failure(id, id, id, NOW, n as u64));
+        batch.activity.push(active(id, id, NOW / MINUTE));
+        store.write(&batch).await.expect("write");
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let named = IndexQuery { saga_name: Some((*id).into()), step: Some((*id).into()), ..window(NOW, NOW + 1) };
+        assert_eq!(store.failures(&named, 10).await.expect("read").facts, [failure(id, id, id, NOW, n as u64)], "{id:?}");
+        assert_eq!(store.activity(&named, 10).await.expect("read").facts, [active(id, id, NOW / MINUTE)], "{id:?}");
+    }
+}
+
+async fn answers_come_in_the_order_of_many_queries(store: &dyn HotStore) {
+    let sagas = 0..1_000_u64;
+    write(store, sagas.clone().map(|n| saga(&format!("s{n}"), [member(n, NOW), member(n + 1, NOW)])).collect()).await;
+    let queries: Vec<_> = sagas
+        .clone()
+        .rev()
+        .map(|n| HotQuery { saga: SagaId::from(format!("s{}", n * 2).as_str()), upto: Micros::MAX, limit: 1 })
+        .collect();
+    let reads = store.read(&queries).await.expect("read");
+    assert_eq!(reads.len(), queries.len());
+    for (n, read) in sagas.rev().zip(&reads) {
+        let expected: &[Member] = if n < 500 { &[member(n * 2 + 1, NOW)] } else { &[] };
+        assert_eq!(read.members, expected, "s{}", n * 2);
+    }
+    assert_eq!(store.read(&[]).await.expect("read"), []);
+}
+
+pub fn chain(partition: i32) -> ChainId {
+    ChainId { topic: "saga.events.v1".into(), incarnation: 1, partition }
+}
+
+pub fn mark(from: i64, to: i64) -> Mark {
+    Mark { from: Offset(from), to: Offset(to), complete_through: Micros(to - 1_000) }
+}
+
+pub fn mark_move(partition: i32, bucket: u16, expect: Option<Mark>, new: Mark) -> MarkMove {
+    MarkMove { chain: chain(partition), bucket, expect, new }
+}
+
+async fn marks_move_by_compare_and_set(store: &dyn HotStore) {
+    use MarkOutcome::{Found, Moved};
+    let last = store.buckets() - 1;
+    let moves = async |moves: &[MarkMove]| store.move_marks(moves).await.expect("move marks");
+    assert_eq!(moves(&[]).await, []);
+    // A mark that is lost is found as none, and nothing changes.
+    assert_eq!(moves(&[mark_move(0, 0, Some(mark(0, 5)), mark(0, 9))]).await, [Found(None)]);
+    assert_eq!(store.marks(0).await.expect("marks"), []);
+
+    let both = [mark_move(1, last, None, mark(3, 10)), mark_move(0, 0, None, mark(0, 5))];
+    assert_eq!(moves(&both).await, [Moved, Moved]);
+    // Again: the earlier try did it.
+    assert_eq!(moves(&both).await, [Found(Some(mark(3, 10))), Found(Some(mark(0, 5)))]);
+    // Each on its own: one can move while another does not.
+    let mixed = [
+        mark_move(0, 0, Some(mark(0, 5)), mark(0, 7)),
+        mark_move(1, last, Some(mark(3, 11)), mark(3, 12)),
+        mark_move(2, 0, None, mark(-1, 0)),
+        mark_move(0, 0, Some(mark(0, 7)), mark(0, i64::MAX)),
+    ];
+    assert_eq!(moves(&mixed).await, [Moved, Found(Some(mark(3, 10))), Moved, Moved]);
+
+    let mut all = Vec::new();
+    for bucket in 0..store.buckets() {
+        all.extend(store.marks(bucket).await.expect("marks"));
+    }
+    all.sort_by_key(|(chain, _)| chain.partition);
+    assert_eq!(all, [(chain(0), mark(0, i64::MAX)), (chain(1), mark(3, 10)), (chain(2), mark(-1, 0))]);
+}
+
+async fn members_come_with_the_marks_of_their_bucket(store: &dyn HotStore) {
+    write(store, (0..64).map(|n| saga(&n.to_string(), [member(1, NOW)])).collect()).await;
+    let moves: Vec<_> = (0..store.buckets()).map(|bucket| mark_move(7, bucket, None, mark(i64::from(bucket), 1_000))).collect();
+    store.move_marks(&moves).await.expect("move marks");
+    let queries: Vec<_> =
+        (0..64).map(|n: i32| HotQuery { saga: n.to_string().as_str().into(), upto: Micros::MAX, limit: 1 }).collect();
+    for (query, read) in queries.iter().zip(store.read(&queries).await.expect("read")) {
+        assert_eq!(*read.marks, [(chain(7), mark(i64::from(store.bucket(&query.saga)), 1_000))]);
+    }
+    let index = store.failures(&window(NOW, NOW + 1), 1).await.expect("read");
+    let expected: Vec<_> = moves.into_iter().map(|m| (m.bucket, m.chain, m.new)).collect();
+    assert_eq!(index.marks, expected);
+}
+
+/// One writes entries and then moves the mark, another reads: each read holds all that its mark covers.
+async fn a_mark_is_never_read_without_what_it_vouches_for(store: &dyn HotStore) {
+    const ENTRIES: i64 = 200;
+    let bucket = store.bucket(&"s".into());
+    let writer = async {
+        for n in 0..ENTRIES {
+            let batch = HotBatch {
+                sagas: vec![saga("s", [member(n as u64, NOW + n)])],
+                failures: vec![failure("s", "order", "charge", NOW + n, n as u64)],
+                ..HotBatch::default()
+            };
+            store.write(&batch).await.expect("write");
+            let expect = (n > 0).then(|| mark(0, n));
+            let moved = store.move_marks(&[mark_move(0, bucket, expect, mark(0, n + 1))]).await.expect("move mark");
+            assert_eq!(moved, [MarkOutcome::Moved]);
+        }
+    };
+    let covered = |mark: Option<&Mark>| mark.map_or(0, |mark| mark.to.0 as usize);
+    let reader = async {
+        let mut seen = 0;
+        while seen < ENTRIES as usize {
+            let queries = [HotQuery { saga: "s".into(), upto: Micros::MAX, limit: usize::MAX }];
+            let read = store.read(&queries).await.expect("read").remove(0);
+            seen = covered(read.marks.first().map(|(_, mark)| mark));
+            assert!(read.members.len() >= seen, "{} members, {seen} vouched for", read.members.len());
+            let read = store.failures(&window(NOW, NOW + ENTRIES), usize::MAX).await.expect("read");
+            assert!(read.facts.len() >= covered(read.marks.first().map(|(_, _, mark)| mark)));
+            tokio::task::yield_now().await;
+        }
+    };
+    // The memory store never waits: its writer runs first, then its reader.
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(writer, reader) }).await.expect("in time");
+}
+
+fn failure(id: &str, name: &str, step: &str, at: i64, sequence: u64) -> FailureFact {
+    FailureFact {
+        saga: SagaId::from(id),
+        saga_name: name.into(),
+        step: step.into(),
+        compensation: false,
+        at: Micros(at),
+        sequence: EntrySequence(sequence),
+        error_code: Some("E\0:1".into()),
+        error_type: sequence.is_multiple_of(2).then(String::new),
+    }
+}
+
+fn active(id: &str, name: &str, minute: i64) -> ActivityFact {
+    ActivityFact { saga: SagaId::from(id), saga_name: name.into(), minute }
+}
+
+fn window(since: i64, until: i64) -> IndexQuery {
+    IndexQuery { since: Micros(since), until: Micros(until), saga_name: None, step: None, compensation: false }
+}
+
+async fn failures_are_found_by_window_name_and_step(store: &dyn HotStore) {
+    let (day, before) = (1_440 * MINUTE, -3 * MINUTE - 1);
+    let mut facts = vec![
+        failure("late", "order", "ship", NOW + day, 9),
+        failure("b", "order", "charge", NOW + MINUTE, 5),
+        failure("c", "order:x", "charge", NOW + MINUTE - 1, 4),
+        failure("a", "order", "", NOW, 3),
+        failure("a", "order", "charge", NOW, 2),
+        failure("old", "order", "charge", before, 1),
+    ];
+    let compensation = FailureFact { compensation: true, ..failure("a", "order", "charge", NOW, 6) };
+    let batch = HotBatch { failures: facts.iter().rev().chain([&compensation]).cloned().collect(), ..HotBatch::default() };
+    store.write(&batch).await.expect("write");
+
+    let found = async |query: &IndexQuery| store.failures(query, 100).await.expect("read").facts;
+    assert_eq!(found(&window(i64::MIN, i64::MAX)).await, facts);
+    assert_eq!(found(&window(NOW, NOW + MINUTE)).await, facts[2..5]);
+    assert_eq!(found(&window(NOW, NOW + MINUTE + 1)).await, facts[1..5]);
+    assert_eq!(found(&window(NOW + 1, NOW + MINUTE)).await, facts[2..3]);
+    assert_eq!(found(&window(before, before + 1)).await, facts[5..]);
+    assert_eq!(found(&window(NOW, NOW)).await, []);
+    assert_eq!(found(&IndexQuery { compensation: true, ..window(i64::MIN, i64::MAX) }).await, [compensation]);
+    assert_eq!(found(&IndexQuery { step: Some(String::new()), ..window(i64::MIN, i64::MAX) }).await, facts[3..4]);
+    assert_eq!(found(&IndexQuery { saga_name: Some("order:x".into()), ..window(i64::MIN, i64::MAX) }).await, facts[2..3]);
+    facts.retain(|fact| fact.saga_name == "order" && fact.step == "charge");
+    let both = IndexQuery { saga_name: Some("order".into()), step: Some("charge".into()), ..window(i64::MIN, i64::MAX) };
+    assert_eq!(found(&both).await, facts);
+}
+
+async fn activity_is_one_fact_per_saga_and_minute(store: &dyn HotStore) {
+    let minute = NOW / MINUTE;
+    let facts = [
+        active("z", "order", minute + 1),
+        active("a", "order", minute),
+        active("b", "other", minute),
+        active("a", "order", minute - 1),
+    ];
+    let batch = HotBatch { activity: facts.iter().chain(&facts).cloned().collect(), ..HotBatch::default() };
+    store.write(&batch).await.expect("write");
+
+    let found = async |query: &IndexQuery| store.activity(query, 100).await.expect("read").facts;
+    assert_eq!(found(&window(i64::MIN, i64::MAX)).await, facts);
+    // The minutes that the window touches.
+    assert_eq!(found(&window(NOW + 7, NOW + 8)).await, facts[1..3]);
+    assert_eq!(found(&window(NOW - 1, NOW)).await, facts[3..]);
+    assert_eq!(found(&IndexQuery { saga_name: Some("other".into()), ..window(NOW, NOW + MINUTE) }).await, facts[2..3]);
+}
+
+async fn limits_cut_the_oldest_and_say_so(store: &dyn HotStore) {
+    let mut batch = HotBatch::default();
+    for n in 0..300 {
+        batch.failures.push(failure(&format!("s{n:03}"), &format!("name{}", n % 7), "step", NOW - n * MINUTE / 3, 1));
+        batch.activity.push(active(&format!("s{n:03}"), "order", (NOW - n * MINUTE / 3).div_euclid(MINUTE)));
+    }
+    store.write(&batch).await.expect("write");
+
+    // Pages read on just after the last time; what comes twice is dropped.
+    let (mut failures, mut until, mut pages) = (Vec::<FailureFact>::new(), NOW + 1, 0);
+    loop {
+        let page = store.failures(&window(NOW - 1_000 * MINUTE, until), 50).await.expect("read");
+        assert!(page.facts.len() <= 50);
+        for fact in page.facts {
+            if !failures.contains(&fact) {
+                failures.push(fact);
+            }
+        }
+        pages += 1;
+        if !page.more {
+            break;
+        }
+        until = failures.last().expect("a cut page has facts").at.0 + 1;
+    }
+    assert_eq!((failures, pages), (batch.failures, 7));
+
+    let page = store.activity(&window(NOW - 1_000 * MINUTE, NOW + 1), 10).await.expect("read");
+    assert_eq!((page.facts.len(), page.more), (10, true));
+    assert!(page.facts.is_sorted_by_key(|fact| -fact.minute));
+    let all = store.activity(&window(NOW - 1_000 * MINUTE, NOW + 1), 300).await.expect("read");
+    assert_eq!((all.facts.len(), all.more, &all.facts[..10]), (300, false, &page.facts[..]));
+}
+
+async fn dropped_minutes_are_gone_and_said_to_be(store: &dyn HotStore) {
+    let minute = NOW / MINUTE;
+    let mut batch = HotBatch::default();
+    for ago in [0, 1, 2, 1_440, 10_000] {
+        batch.failures.push(failure(&format!("s{ago}"), "order", "charge", NOW - ago * MINUTE, 1));
+        batch.activity.push(active(&format!("s{ago}"), "order", minute - ago));
+    }
+    store.write(&batch).await.expect("write");
+    let everything = window(i64::MIN, i64::MAX);
+    assert_eq!(store.failures(&everything, 10).await.expect("read").kept_from, Micros::MIN);
+
+    store.drop_indexes_before(minute - 1).await.expect("drop");
+    let (failures, activity) =
+        (store.failures(&everything, 10).await.expect("read"), store.activity(&everything, 10).await.expect("read"));
+    assert_eq!((&failures.facts[..], failures.kept_from), (&batch.failures[..2], Micros(NOW - MINUTE)));
+    assert_eq!((&activity.facts[..], activity.kept_from), (&batch.activity[..2], Micros(NOW - MINUTE)));
+
+    // An owner whose clock is behind does not bring the floor back; what it writes below is dropped next time.
+    store.write(&batch).await.expect("write");
+    store.drop_indexes_before(minute - 5_000).await.expect("drop");
+    assert_eq!(store.failures(&everything, 10).await.expect("read").kept_from, Micros(NOW - MINUTE));
+    store.drop_indexes_before(minute + 1).await.expect("drop");
+    assert_eq!(store.failures(&everything, 10).await.expect("read").facts, []);
+}
+
+async fn everything_is_empty_before_the_first_write(store: &dyn HotStore) {
+    assert_eq!(read(store, "nobody", i64::MAX, 1).await, []);
+    assert_eq!(store.range(&SagaId::from("nobody"), Micros::MIN, Micros::MAX, 1).await.expect("range").members, []);
+    let index = store.activity(&window(i64::MIN, i64::MAX), 1).await.expect("read");
+    assert_eq!((index.facts, index.marks, index.more), (vec![], vec![], false));
+    store.write(&HotBatch::default()).await.expect("write");
+    store.expire(&[SagaId::from("nobody")]).await.expect("expire");
+    store.drop_indexes_before(0).await.expect("drop");
+    let health = store.health().await.expect("health");
+    assert_eq!(health.problems, Vec::<String>::new());
+}
+
+/// Keys expire whole after the ttl, and one that is written with `persist` does not; marks and indexes never do.
+async fn keys_expire(store: Arc<dyn HotStore>) {
+    let batch = HotBatch {
+        sagas: vec![saga("gone", [member(1, NOW)]), saga("kept", [member(1, NOW)]), saga("bare", [member(1, NOW)])],
+        failures: vec![failure("gone", "order", "charge", NOW, 1)],
+        ..HotBatch::default()
+    };
+    store.write(&batch).await.expect("write");
+    store.move_marks(&[mark_move(0, 0, None, mark(0, 1))]).await.expect("move marks");
+    store.expire(&["gone".into(), "kept".into(), "bare".into()]).await.expect("expire");
+    let again =
+        vec![SagaWrite { persist: true, ..saga("kept", [member(2, NOW)]) }, SagaWrite { persist: true, ..saga("bare", []) }];
+    write(&*store, again).await;
+
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while !read(&*store, "gone", i64::MAX, 9).await.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the key did not expire");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(read(&*store, "kept", i64::MAX, 9).await.len(), 2);
+    assert_eq!(read(&*store, "bare", i64::MAX, 9).await.len(), 1);
+    assert_eq!(store.marks(0).await.expect("marks").len(), 1);
+    assert_eq!(store.failures(&window(NOW, NOW + 1), 9).await.expect("read").facts.len(), 1);
+    // A later entry makes a new key without its head: the reader sees the hole by the sequence.
+    write(&*store, vec![saga("gone", [member(2, NOW)])]).await;
+    assert_eq!(read(&*store, "gone", i64::MAX, 9).await, [member(2, NOW)]);
+}

@@ -1,0 +1,216 @@
+//! A router over real stores without servers: memory and a directory, with histories folded from step events, and a
+//! replay side that only remembers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use resaga::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
+use resaga::api::{Api, Readiness, router};
+use resaga::cold::chain::ChainWriter;
+use resaga::cold::directory::Directory;
+use resaga::cold::reader::ColdReader;
+use resaga::cold::segment::{NewRow, NewSegment};
+use resaga::error::{Error, Result};
+use resaga::history::answer::Child;
+use resaga::history::chains::{Chains, TopicLayout};
+use resaga::history::{History, MAX_ENTRIES};
+use resaga::hot::memory::MemoryHot;
+use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite};
+use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use resaga::saga::position::{ChainId, Offset, Position, SagaId};
+use resaga::saga::request::LogRecord;
+use resaga::saga::selector::{Failure, ReplayStanding};
+use resaga::saga::time::Micros;
+use resaga::telemetry::Metrics;
+use resaga::wire::avro::Schemas;
+use resaga::wire::event::decode_event;
+use resaga::wire::frame::encode_member;
+use serde_json::Value;
+use tower::ServiceExt;
+
+pub const TOPIC: &str = "saga.events.v1";
+
+/// Which store has the histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    Hot,
+    Cold,
+}
+
+pub struct World {
+    pub router: Router,
+    pub readiness: Readiness,
+    _directory: tempfile::TempDir,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl World {
+    /// `events`: step events in log order, each a second after the one before it, all in one partition.
+    pub async fn new(tier: Tier, events: &[Value]) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let objects = Arc::new(Directory::open(directory.path()).expect("store"));
+        let hot = Arc::new(MemoryHot::new(Duration::from_secs(3_600), Box::new(|| Duration::ZERO)));
+        let chain = ChainId { topic: TOPIC.into(), incarnation: 0, partition: 0 };
+        let (batch, rows) = fold(events);
+        let through = Micros(Micros::from_millis(1_768_039_200_000).0 + 3_600_000_000);
+        match tier {
+            Tier::Hot => {
+                hot.write(&batch).await.expect("hot write");
+                let new = Mark { from: Offset(0), to: Offset(events.len() as i64), complete_through: through };
+                hot.move_marks(&[MarkMove { chain: chain.clone(), bucket: 0, expect: None, new }]).await.expect("mark");
+            }
+            Tier::Cold => {
+                let mut writer = ChainWriter::open(objects.clone(), chain.clone(), Some(Offset(0))).await.expect("chain");
+                let segment = NewSegment {
+                    start: Offset(0),
+                    end: Offset(events.len() as i64 - 1),
+                    rows: Arc::new(rows),
+                    complete_through: through,
+                    leader_epoch: None,
+                    topic_id: None,
+                    fold_settings: "{}".into(),
+                    gap: false,
+                };
+                writer.append(&segment).await.expect("appended");
+            }
+        }
+        let layout = TopicLayout { topic: TOPIC.into(), incarnations: Vec::new(), partition_counts: vec![1], partitioner: None };
+        let chains = Arc::new(Chains::new(vec![layout]));
+        let history = History::new(hot, Arc::new(ColdReader::new(objects, 1 << 20)), chains, MAX_ENTRIES);
+        let readiness = Readiness::of(["broker"]);
+        let api = Api {
+            history: Arc::new(history),
+            replays: Arc::new(Remembers),
+            readiness: readiness.clone(),
+            metrics: Metrics::new(),
+            max_body: 4_096,
+        };
+        Self { router: router(api), readiness, _directory: directory }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, "", None).await
+    }
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        self.send("POST", path, body, None).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, body: &str, key: Option<&str>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let request = request.body(Body::from(body.to_owned())).expect("request");
+        let response = self.router.clone().oneshot(request).await.expect("the router never fails");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("body").to_bytes();
+        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+    }
+}
+
+/// What materialize would write of these events.
+fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
+    let settings = FoldSettings {
+        max_clock_ahead_micros: 3_600_000_000,
+        max_state_bytes: 4 << 20,
+        policy: SnapshotPolicy::BeforeEachStep,
+        policy_by_saga: Vec::new(),
+    };
+    let schemas = Schemas::new(false);
+    let mut sagas: BTreeMap<SagaId, Option<Saga>> = BTreeMap::new();
+    let mut writes: BTreeMap<SagaId, Vec<Member>> = BTreeMap::new();
+    let (mut batch, mut rows) = (HotBatch::default(), Vec::new());
+    for (offset, event) in events.iter().enumerate() {
+        let key = event["saga_id"].as_str().expect("id").as_bytes();
+        let event = decode_event(Some(key), Some(event.to_string().as_bytes()), &[], 1 << 20, &schemas).expect("an event");
+        let saga_id = event.saga_id.clone();
+        let slot = sagas.entry(saga_id.clone()).or_default();
+        let before = slot.as_ref().map(|saga| saga.state.context.clone());
+        let meta = RecordMeta {
+            position: Position::new(TOPIC, 0, offset as i64),
+            timestamp: Micros::from_millis(1_768_039_200_000 + offset as i64 * 1_000),
+        };
+        let Admitted::Entry(entry) = Saga::admit(slot, event, &meta, false, &settings) else { panic!("no entry") };
+        let saga = slot.as_ref().expect("folded");
+        let bytes = encode_member(&entry, before.as_ref(), entry.snapshot.then_some(saga));
+        writes.entry(saga_id.clone()).or_default().push(Member { effective_time: entry.effective_time, bytes });
+        let saga_name = saga.state.saga_name.clone();
+        batch.failures.extend(Failure::of(&entry).map(|failure| FailureFact {
+            saga: saga_id.clone(),
+            saga_name: saga_name.clone(),
+            step: failure.step.clone().unwrap_or_default(),
+            compensation: failure.compensation(),
+            at: failure.at,
+            sequence: failure.sequence,
+            error_code: failure.error.as_ref().and_then(|error| error.code.clone()),
+            error_type: failure.error.as_ref().and_then(|error| error.kind.clone()),
+        }));
+        batch.activity.push(ActivityFact { saga: saga_id, saga_name, minute: entry.effective_time.0.div_euclid(60_000_000) });
+        rows.push(NewRow {
+            status: saga.state.status,
+            context: saga.state.context.clone(),
+            saga: Some(Arc::new(saga.clone())),
+            entry: Arc::new(*entry),
+        });
+    }
+    batch.sagas = writes.into_iter().map(|(saga, members)| SagaWrite { saga, members, persist: false }).collect();
+    (batch, rows)
+}
+
+/// Takes every request, knows no replay.
+struct Remembers;
+
+#[async_trait]
+impl Replays for Remembers {
+    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted> {
+        match serde_json::from_slice::<Value>(body).ok().as_ref().and_then(|body| body["saga_id"].as_str()) {
+            None => Err(Error::invalid("request_invalid", "saga_id is required")),
+            Some("running") => Err(Error::refused("saga_running", "its newest status is running")),
+            Some("behind") => Err(Error::refused("behind", "its partition is not caught up")),
+            Some(saga) => Ok(Submitted::Accepted {
+                request_id: idempotency_key.unwrap_or("made").into(),
+                replay_id: "r".into(),
+                new_saga_id: SagaId::new(format!("new-{saga}")),
+            }),
+        }
+    }
+    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<Asked> {
+        match replay_id {
+            "late" => Err(Error::refused("request_invalid", "it is published")),
+            "r" => Ok(Asked { request_id: format!("{requested_by}/{reason}"), replay_id: "c".into() }),
+            _ => Err(Error::refused("replay_not_found", "no such replay")),
+        }
+    }
+    async fn get(&self, _replay_id: &str) -> Result<Option<LogRecord>> {
+        Ok(None)
+    }
+    async fn list(&self, _filter: &ReplayFilter, _after: Option<&str>, _limit: usize) -> Result<ReplayPage> {
+        Ok(ReplayPage::default())
+    }
+    async fn children(&self, _saga: &SagaId) -> Result<Vec<Child>> {
+        Ok(Vec::new())
+    }
+    async fn standing(&self, _saga: &SagaId) -> Result<ReplayStanding> {
+        Ok(ReplayStanding::None)
+    }
+}
