@@ -45,6 +45,11 @@ def make_world(servers, tmp_path, request):
     failed = getattr(request.node, "failed", False)
     for one in made:
         if failed:
+            try:
+                for line in one.evidence():
+                    print(line)
+            except Exception as error:  # whatever the test broke may still be broken
+                print(f"no more evidence: {error!r}")
             for process in one.processes:
                 print(f"--- {process.name}, exit {process.process.poll()} ---\n{process.tail(80)}")
         one.close()
@@ -70,10 +75,20 @@ def private_redis(tmp_path):
 
 
 @pytest.fixture
-def private_kafka(tmp_path):
-    server = Kafka(tmp_path / "kafka").start()
-    yield server
-    server.kill()
+def make_kafka(tmp_path):
+    made = []
+
+    def make():
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}"))
+        return made[-1].start()
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def private_kafka(make_kafka):
+    return make_kafka()
 
 
 @pytest.fixture

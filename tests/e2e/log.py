@@ -85,6 +85,15 @@ class Log:
         finally:
             consumer.close()
 
+    def stable_ends(self, topic):
+        """{partition: last stable offset}: where a `read_committed` reader stands still for an open transaction."""
+        consumer = self._consumer(True)
+        try:
+            partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+            return {partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1] for partition in partitions}
+        finally:
+            consumer.close()
+
     def committed(self, group, topic):
         """{partition: offset} that a group has committed (-1001: none)."""
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group, "enable.auto.commit": False})

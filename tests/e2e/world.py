@@ -98,6 +98,19 @@ class World:
             return True
         wait_for(f"group of {self.id} at {ends}", done, within, every=0.3)
 
+    def evidence(self):
+        """Where the log and its readers stand, for whoever asks why a test failed."""
+        for topic in self.topics:
+            ends, stable = self.log.ends(topic), self.log.stable_ends(topic)
+            yield f"{topic}: (earliest, end) {ends}; last stable {stable}"
+        for role, topic in (("materialize", self.events), ("materialize-log", self.replay_log), ("replay", self.requests)):
+            group = f"{self.settings['kafka.group_id']}-{role}"
+            yield f"{group} on {topic}: {self.log.committed(group, topic)}; members {self.log.assignment(group, topic)}"
+        for process in self.processes:
+            if process.is_running():
+                yield f"{process.name}: ready {process.get('/readyz', 5).body}"
+                yield "\n".join(f"  {name} {value}" for name, value in process.metrics().items() if value and "_bucket" not in name)
+
     def close(self):
         for process in self.processes:
             if process.is_running():

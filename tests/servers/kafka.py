@@ -21,7 +21,8 @@ class Kafka(Server):
     def __init__(self, directory, properties=None):
         super().__init__(directory)
         self.libraries = install.kafka()
-        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A leading dash would be read as an option.
+        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         self.port, controller = free_port(), free_port()
         self.address = f"127.0.0.1:{self.port}"
         settings = {
