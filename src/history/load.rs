@@ -23,6 +23,19 @@ pub(super) struct Loaded {
     pub entries: Vec<StoredEntry>,
     pub source: Source,
     pub reach: Reach,
+    /// Hot may have held more: it did not answer, or what it says does not reach down to where cold ends. Then an entry
+    /// that was not found is not known to be missing.
+    pub may_miss: bool,
+}
+
+impl Loaded {
+    /// Passes `not_found` on where that is certain.
+    pub(super) fn surely(&self, not_found: Error) -> Error {
+        if self.may_miss {
+            return Error::unavailable("read history of saga: not in cold, and hot does not answer for what came after");
+        }
+        not_found
+    }
 }
 
 impl History {
@@ -65,7 +78,12 @@ impl History {
         hot_back: Back,
         candidates: &[ChainId],
     ) -> Result<Option<Loaded>> {
-        let (read, run) = self.read_hot(saga, upto, hot_back, candidates).await?;
+        let (read, run, answered) = match self.read_hot(saga, upto, hot_back, candidates).await {
+            Ok((read, run)) => (read, run, true),
+            // Cold alone gives a right answer, only slower and less new.
+            Err(error) if error.is_unavailable() => (HotRead::default(), HotRun::default(), false),
+            Err(error) => return Err(error.context("read hot history")),
+        };
         let marks = Marks { candidates, marks: &read.marks };
         if run.ending == Ending::Reached
             && let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone())
@@ -74,9 +92,13 @@ impl History {
             let mut entries = run.entries;
             entries.reverse();
             let reach = self.reach(saga, candidates, Some(&newest), |chain| merge::reach(marks.of(chain), None, true));
-            return Ok(Some(Loaded { entries, source: Source::Hot, reach }));
+            return Ok(Some(Loaded { entries, source: Source::Hot, reach, may_miss: false }));
         }
-        self.load_cold(saga, upto, back, &marks, run).await
+        let mut loaded = self.load_cold(saga, upto, back, &marks, run).await?;
+        if let Some(loaded) = &mut loaded {
+            loaded.may_miss |= !answered;
+        }
+        Ok(loaded)
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough.
@@ -84,12 +106,7 @@ impl History {
         let mut limit = if back == Back::Start { FIRST_READ * 8 } else { FIRST_READ };
         loop {
             let query = HotQuery { saga: saga.clone(), upto, limit };
-            let read = match self.hot.read(&[query]).await {
-                Ok(mut reads) => reads.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?,
-                // Cold alone gives a right answer, only slower and less new.
-                Err(error) if error.is_unavailable() => return Ok((HotRead::default(), HotRun::default())),
-                Err(error) => return Err(error.context("read hot history")),
-            };
+            let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
             let marks = Marks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
             let run = merge::hot_run(&read.members, back, &marks, |entry| entry.effective_time <= upto, decode_member);
@@ -163,7 +180,13 @@ impl History {
         };
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
-        Ok(Some(Loaded { entries, source, reach }))
+        // Where cold has begun and hot has no mark, hot was wiped.
+        let answers = |chain: &ChainId| match (marks.of(chain), end_of(chain)) {
+            (None, Some(end)) => end.to == Offset(0) || !marks.is_newest(chain),
+            _ => touches(chain),
+        };
+        let may_miss = !marks.candidates.iter().all(answers);
+        Ok(Some(Loaded { entries, source, reach, may_miss }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.

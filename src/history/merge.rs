@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::hot::{Mark, Member};
 use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Saga, Seen, WINDOW};
 use crate::saga::position::{ChainId, Offset, Position};
 use crate::saga::time::Micros;
@@ -44,6 +45,12 @@ impl Marks<'_> {
         let ours = |chain: &&ChainId| self.candidates.iter().any(|candidate| candidate.topic == chain.topic);
         let marked = self.marks.iter().map(|(chain, _)| chain).filter(ours);
         self.candidates.iter().chain(marked).filter(fits).max_by_key(|chain| chain.incarnation)
+    }
+
+    /// No later incarnation of its topic and partition is known.
+    pub fn is_newest(&self, chain: &ChainId) -> bool {
+        let same = |other: &&ChainId| other.topic == chain.topic && other.partition == chain.partition;
+        self.candidates.iter().filter(same).all(|other| other.incarnation <= chain.incarnation)
     }
 
     fn below_mark(&self, position: &Position) -> bool {
@@ -106,19 +113,31 @@ pub fn hot_run(
         if run.entries.is_empty() && !(marks.below_mark(&stored.entry.position) && counts(&stored.entry)) {
             continue;
         }
-        if let Some(later) = run.entries.last() {
-            let twice = |known: &StoredEntry| known.entry.position == stored.entry.position;
-            if stored.entry.sequence >= later.entry.sequence || run.entries.iter().any(twice) {
-                return conflict;
+        match run.entries.last_mut() {
+            // Two owners wrote it, and one had the whole saga to bring along.
+            Some(later) if is_same(&later.entry, &stored.entry) => {
+                if later.saga.is_some() || stored.saga.is_none() {
+                    continue;
+                }
+                *later = stored;
             }
-            if stored.entry.sequence.next() != later.entry.sequence {
-                run.ending = Ending::Hole;
-                return run;
+            Some(later) => {
+                let (sequence, next) = (stored.entry.sequence, later.entry.sequence);
+                let twice = |known: &StoredEntry| known.entry.position == stored.entry.position;
+                if sequence >= next || run.entries.iter().any(twice) {
+                    return conflict;
+                }
+                if sequence.next() != next {
+                    run.ending = Ending::Hole;
+                    return run;
+                }
+                run.entries.push(stored);
             }
+            None => run.entries.push(stored),
         }
-        can_fold |= stored.saga.is_some();
-        let (sequence, has_saga) = (stored.entry.sequence.0, stored.saga.is_some());
-        run.entries.push(stored);
+        let Some(StoredEntry { entry, saga }) = run.entries.last() else { continue };
+        let (sequence, has_saga) = (entry.sequence.0, saga.is_some());
+        can_fold |= has_saga;
         let reached = sequence == 1
             || match back {
                 Back::Snapshot => has_saga,
@@ -132,6 +151,15 @@ pub fn hot_run(
         }
     }
     run
+}
+
+/// Is it one entry? What the event did to the context may be told in different ways.
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    let bare = |entry: &Entry| {
+        let event = StepEvent { context: ContextChange::None, ..entry.event.clone() };
+        Entry { event, ..entry.clone() }
+    };
+    one.sequence == other.sequence && one.position == other.position && bare(one) == bare(other)
 }
 
 /// Hot entries put after those of cold, both oldest first.

@@ -20,14 +20,15 @@ impl History {
         };
         let loaded = self.load(saga, upto, back).await?;
         let Some(last) = loaded.entries.last() else {
-            return Err(match when {
+            return Err(loaded.surely(match when {
                 When::At(_) if self.exists(saga).await? => before_first_event(),
                 _ => saga_not_found(),
-            });
+            }));
         };
         let wanted = match when {
             When::Sequence(sequence) if sequence == 0 || sequence > last.entry.sequence.0 => {
-                return Err(Error::refused("sequence_not_found", "the saga has no entry of this sequence"));
+                let not_found = Error::refused("sequence_not_found", "the saga has no entry of this sequence");
+                return Err(if sequence == 0 { not_found } else { loaded.surely(not_found) });
             }
             When::Sequence(sequence) => sequence,
             When::Newest | When::At(_) => u64::MAX,
@@ -47,7 +48,7 @@ impl History {
     pub async fn entries(&self, saga: &SagaId) -> Result<Whole> {
         let loaded = self.load(saga, Micros::MAX, Back::Start).await?;
         if loaded.entries.is_empty() {
-            return Err(saga_not_found());
+            return Err(loaded.surely(saga_not_found()));
         }
         let entries = loaded.entries.into_iter().map(|stored| stored.entry).collect();
         Ok(Whole { entries, source: loaded.source, reach: loaded.reach })

@@ -102,6 +102,12 @@ pub struct World {
     pub now: Micros,
     /// Hot was put back and no owner has noticed.
     pub stale: bool,
+    /// Members written.
+    writes: u64,
+    /// Hot lost a bucket's marks and no owner has noticed.
+    wiped: bool,
+    /// Of each partition: below this its entries were told, and are not forgotten but by a hot store put back.
+    pub told_to: Vec<Offset>,
     _directory: tempfile::TempDir,
 }
 
@@ -137,6 +143,9 @@ impl World {
             truth: BTreeMap::new(),
             now: Micros(1_768_000_000_000_000),
             stale: false,
+            writes: 0,
+            wiped: false,
+            told_to: vec![Offset(0)],
             _directory: directory,
         };
         let owner = world.owner(0).await;
@@ -171,10 +180,18 @@ impl World {
             Act::Consume { partition: wanted, crash } => self.consume(partition(wanted), crash).await,
             Act::Flush { partition: wanted } => self.flush(partition(wanted)).await,
             Act::Evict => self.hot.evict(&self.durable_sagas()).await,
-            Act::Wipe { bucket: wanted } => self.hot.wipe(bucket(wanted)).await,
+            Act::Wipe { bucket: wanted } => {
+                self.hot.wipe(bucket(wanted)).await;
+                self.wiped = true;
+                // Of a chain that has not begun nothing is left that could tell of it.
+                let unbegun = |partition: &usize| self.durable_end(*partition) == Offset(0);
+                let unbegun: Vec<usize> = (0..self.log.len()).filter(unbegun).collect();
+                unbegun.into_iter().for_each(|partition| self.told_to[partition] = Offset(0));
+            }
             Act::GoBack { bucket: wanted, share } => {
                 self.hot.go_back(bucket(wanted), usize::from(share % 9)).await;
                 self.stale = true;
+                self.told_to = (0..self.log.len()).map(|partition| self.durable_end(partition)).collect();
             }
             Act::Restart { partition: wanted } => {
                 let partition = partition(wanted);
@@ -197,6 +214,7 @@ impl World {
                 for partition in 1..3 {
                     self.log.push(Vec::new());
                     self.ends.push(0);
+                    self.told_to.push(Offset(0));
                     let owner = self.owner(partition).await;
                     self.owners.push(owner);
                 }
@@ -269,7 +287,10 @@ impl World {
             let admitted = Saga::admit(slot, event, &meta, false, &self.settings);
             let Admitted::Entry(entry) = admitted else { panic!("every event has an id of its own") };
             let saga = slot.clone().expect("an entry was applied");
-            let bytes = encode_member(&entry, before.as_ref(), entry.snapshot.then_some(&saga));
+            // Whoever writes an entry decides for itself whether the whole saga goes with it.
+            let whole = entry.snapshot && self.writes.is_multiple_of(3);
+            self.writes += 1;
+            let bytes = encode_member(&entry, before.as_ref(), whole.then_some(&saga));
             let member = Member { effective_time: entry.effective_time, bytes };
             let told = Told { entry: *entry, saga };
             add(&mut batch, &told, &member);
@@ -285,6 +306,7 @@ impl World {
         for bucket in 0..self.hot.buckets() {
             self.move_mark(partition, bucket).await;
         }
+        self.told_to[partition] = Offset(self.ends[partition]);
     }
 
     /// Entries are a pure function of the log: told again, they are the same.
@@ -379,6 +401,16 @@ impl World {
             self.consume(partition, false).await;
         }
         self.stale = false;
+        self.wiped = false;
+    }
+
+    /// Hot may have lost what no owner has written again yet.
+    pub fn lacks_hot(&self) -> bool {
+        self.is_down() || self.wiped || self.stale
+    }
+
+    pub fn is_down(&self) -> bool {
+        *self.hot.down.lock().expect("not poisoned")
     }
 }
 
