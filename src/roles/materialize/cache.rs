@@ -7,11 +7,20 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use crate::saga::fold::Saga;
-use crate::saga::position::{Offset, SagaId};
+use crate::saga::position::{EntrySequence, Offset, SagaId};
+
+/// Why a saga must stay in memory, and what hot has of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// Its newest entry, which is not yet durable.
+    pub newest: Offset,
+    /// The newest entry that hot has with the whole saga, or the first of all. `None`: hot may have lost it.
+    pub whole_at: Option<EntrySequence>,
+}
 
 pub struct Cache {
-    /// With entries above the chain's end: the saga and the offset of its newest entry.
-    pinned: HashMap<SagaId, (Saga, Offset), RandomState>,
+    /// With entries above the chain's end.
+    pinned: HashMap<SagaId, (Saga, Pin), RandomState>,
     /// Everything durable. Grows over `capacity` until [`Cache::trim`]: what a batch found here or loaded must stay
     /// until the batch is folded, or a saga would begin anew at entry 1.
     durable: LruCache<SagaId, Saga>,
@@ -29,16 +38,21 @@ impl Cache {
     }
 
     /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::keep`].
-    pub fn take(&mut self, id: &SagaId) -> Option<(Saga, Option<Offset>)> {
+    pub fn take(&mut self, id: &SagaId) -> Option<(Saga, Option<Pin>)> {
         match self.pinned.remove(id) {
-            Some((saga, newest)) => Some((saga, Some(newest))),
+            Some((saga, pin)) => Some((saga, Some(pin))),
             None => self.durable.pop(id).map(|saga| (saga, None)),
         }
     }
 
-    /// A saga whose newest entry, at `newest`, is not yet durable.
-    pub fn pin(&mut self, saga: Saga, newest: Offset) {
-        self.pinned.insert(saga.state.saga_id.clone(), (saga, newest));
+    /// A saga whose newest entry is not yet durable.
+    pub fn pin(&mut self, saga: Saga, pin: Pin) {
+        self.pinned.insert(saga.state.saga_id.clone(), (saga, pin));
+    }
+
+    /// Hot lost writes: the next entry of every saga brings the whole saga along.
+    pub fn hot_lost_writes(&mut self) {
+        self.pinned.values_mut().for_each(|(_, pin)| pin.whole_at = None);
     }
 
     /// A saga whose entries are all durable.
@@ -49,7 +63,7 @@ impl Cache {
     /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer. Those that have ended
     /// are forgotten: hardly any gets another event, and that one can be loaded.
     pub fn unpin_through(&mut self, end: Offset) -> Vec<SagaId> {
-        let done: Vec<SagaId> = self.pinned.iter().filter(|(_, (_, newest))| *newest <= end).map(|(id, _)| id.clone()).collect();
+        let done: Vec<SagaId> = self.pinned.iter().filter(|(_, (_, pin))| pin.newest <= end).map(|(id, _)| id.clone()).collect();
         for id in &done {
             if let Some((saga, _)) = self.pinned.remove(id)
                 && !saga.state.status.is_end()

@@ -286,6 +286,7 @@ impl Materialize {
                     *known = found;
                     self.parts.metrics.hot_marks_lost.inc();
                     tracing::info!(chain = %mark.chain, bucket = mark.bucket, "hot store lost writes, writing them again");
+                    owned.partition.cache.hot_lost_writes();
                     let heal = hot_writer::heal(found, owned.partition.durable, position);
                     let mut batch = owned.partition.undurable_from(heal.write_from);
                     let hot = &self.parts.hot;

@@ -10,14 +10,14 @@ use foldhash::fast::RandomState;
 use crate::hot::{HotBatch, Mark, Member, SagaWrite};
 use crate::saga::event::StepEvent;
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga};
-use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::request::Outcome;
 use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
 use crate::wire::frame;
 
 use super::buffer::{Buffer, Pending};
-use super::cache::Cache;
+use super::cache::{Cache, Pin};
 use super::facts;
 use super::through::Through;
 
@@ -28,6 +28,9 @@ pub enum Content {
     /// The replay log: kept like sagas, but in no index of sagas.
     ReplayLog,
 }
+
+/// So many entries of a saga in hot, and the next brings the whole saga along: a reader needs no more of them to begin.
+const WHOLE_EVERY: u64 = 8;
 
 /// A record after decoding.
 pub struct Decoded {
@@ -128,9 +131,14 @@ impl Partition {
                     if let Some(outcome) = facts::outcome(&entry, &saga.state) {
                         work.outcomes.push(outcome);
                     }
+                    let whole = whole_is_due(had_entries, pinned, entry.sequence);
+                    let pin = Pin {
+                        newest: offset,
+                        whole_at: if whole || !had_entries { Some(entry.sequence) } else { pinned.and_then(|pin| pin.whole_at) },
+                    };
                     let member = Member {
                         effective_time: entry.effective_time,
-                        bytes: frame::encode_member(&entry, before.as_ref(), entry.snapshot.then_some(&saga)),
+                        bytes: frame::encode_member(&entry, before.as_ref(), whole.then_some(&saga)),
                     };
                     let at = *write_of.entry(id.clone()).or_insert_with(|| {
                         let persist = had_entries && pinned.is_none();
@@ -153,12 +161,12 @@ impl Partition {
                         entry: Arc::from(entry),
                     };
                     self.active.push(row, &saga, now);
-                    self.cache.pin(saga, offset);
+                    self.cache.pin(saga, pin);
                 }
                 turned_away => {
                     if let Some(saga) = slot {
                         match pinned {
-                            Some(newest) => self.cache.pin(saga, newest),
+                            Some(pin) => self.cache.pin(saga, pin),
                             None => self.cache.keep(saga),
                         }
                     }
@@ -250,4 +258,10 @@ impl Partition {
     pub fn backlog_bytes(&self) -> u64 {
         self.active.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held())
     }
+}
+
+/// Does the member of this entry hold the whole saga? Hot can be read from there on. It does where hot may have nothing
+/// of the saga (all was durable, so its key may be gone), and from time to time.
+fn whole_is_due(had_entries: bool, pinned: Option<Pin>, sequence: EntrySequence) -> bool {
+    had_entries && pinned.and_then(|pin| pin.whole_at).is_none_or(|at| sequence.0 - at.0 >= WHOLE_EVERY)
 }
