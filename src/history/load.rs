@@ -2,6 +2,8 @@
 //!
 //! Order matters: cold is followed after hot was read, so whatever vanished from hot meanwhile is found in cold.
 
+use std::sync::atomic::Ordering;
+
 use futures::future::try_join_all;
 
 use super::History;
@@ -79,7 +81,12 @@ impl History {
         candidates: &[ChainId],
     ) -> Result<Option<Loaded>> {
         let (read, run, answered) = match self.read_hot(saga, upto, hot_back, candidates).await {
-            Ok((read, run)) => (read, run, true),
+            Ok((read, run)) => {
+                if !read.marks.is_empty() && !self.hot_had_marks.load(Ordering::Relaxed) {
+                    self.hot_had_marks.store(true, Ordering::Relaxed);
+                }
+                (read, run, true)
+            }
             // Cold alone gives a right answer, only slower and less new.
             Err(error) if error.is_unavailable() => (HotRead::default(), HotRun::default(), false),
             Err(error) => return Err(error.context("read hot history")),
@@ -166,7 +173,8 @@ impl History {
             (Some(mark), Some(end)) => mark.from <= end.to,
             (mark, _) => mark.is_none(),
         };
-        let use_hot = run.ending != Ending::Conflict && marks.candidates.iter().all(touches);
+        let conflict = run.ending == Ending::Conflict;
+        let use_hot = !conflict && marks.candidates.iter().all(touches);
         // Where cold holds what was asked for, later entries of hot add nothing, and may lie far from it.
         let held = matches!(back, Back::To(wanted) if cold.last().is_some_and(|last| wanted <= last.entry.sequence.0));
         let mut hot = if use_hot && !held { run.entries } else { Vec::new() };
@@ -180,12 +188,13 @@ impl History {
         };
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
-        // Where cold has begun and hot has no mark, hot was wiped.
+        // Where cold has begun and hot has no mark any more, hot was wiped.
+        let had_marks = self.hot_had_marks.load(Ordering::Relaxed);
         let answers = |chain: &ChainId| match (marks.of(chain), end_of(chain)) {
-            (None, Some(end)) => end.to == Offset(0) || !marks.is_newest(chain),
+            (None, Some(end)) => !had_marks || end.to == Offset(0) || !marks.is_newest(chain),
             _ => touches(chain),
         };
-        let may_miss = !marks.candidates.iter().all(answers);
+        let may_miss = conflict || !marks.candidates.iter().all(answers);
         Ok(Some(Loaded { entries, source, reach, may_miss }))
     }
 

@@ -20,6 +20,7 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
@@ -39,10 +40,13 @@ pub struct History {
     chains: Arc<Chains>,
     /// Entries of one saga read at once; a longer history is refused `too_large` where all of it is needed.
     max_entries: usize,
+    /// Hot has had marks: a chain without one was wiped from it. A hot store that never had any is no part of this
+    /// installation any more, or not yet, and cold is all there is.
+    hot_had_marks: Arc<AtomicBool>,
 }
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self { hot, cold, chains, max_entries }
+        Self { hot, cold, chains, max_entries, hot_had_marks: Arc::default() }
     }
 }

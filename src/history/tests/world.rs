@@ -10,6 +10,7 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::reader::ColdReader;
 use crate::cold::segment::{NewRow, NewSegment};
 use crate::history::History;
+use crate::history::answer::When;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite};
 use crate::saga::entry::Entry;
@@ -306,7 +307,11 @@ impl World {
         for bucket in 0..self.hot.buckets() {
             self.move_mark(partition, bucket).await;
         }
-        self.told_to[partition] = Offset(self.ends[partition]);
+        // A reader of the running system, who may be told of all that by now.
+        if !self.is_down() {
+            let _ = self.history.state(&"unknown".into(), When::Newest).await;
+            self.told_to[partition] = Offset(self.ends[partition]);
+        }
     }
 
     /// Entries are a pure function of the log: told again, they are the same.
