@@ -73,13 +73,14 @@ fn defaults(purpose: Purpose<'_>) -> &'static [(&'static str, &'static str)] {
             ("statistics.interval.ms", "5000"),
             // The default of a second stalls a fast reader each time its queue was full.
             ("fetch.queue.backoff.ms", "20"),
-            ("fetch.wait.max.ms", "100"),
-            ("fetch.max.bytes", "8388608"),
+            // The end of a partition behind a control record is told when a fetch comes back empty: replays of its sagas wait for that.
+            ("fetch.wait.max.ms", "30"),
+            ("fetch.max.bytes", "2097152"),
             // What is fetched of one partition at once is unpacked whole, and each partition has a queue of its own: with many
             // partitions these decide how much memory a backlog takes.
-            ("max.partition.fetch.bytes", "524288"),
-            ("queued.min.messages", "2000"),
-            ("queued.max.messages.kbytes", "2048"),
+            ("max.partition.fetch.bytes", "131072"),
+            ("queued.min.messages", "1000"),
+            ("queued.max.messages.kbytes", "1024"),
             ("topic.metadata.refresh.interval.ms", "30000"),
             ("reconnect.backoff.max.ms", "2000"),
         ],
@@ -99,7 +100,8 @@ fn defaults(purpose: Purpose<'_>) -> &'static [(&'static str, &'static str)] {
         Purpose::Transactional { .. } => &[
             ("client.id", "resaga"),
             ("compression.type", "zstd"),
-            ("linger.ms", "2"),
+            // All of a batch is at hand at once.
+            ("linger.ms", "0.5"),
             // Below the transaction's, or librdkafka refuses to start.
             ("message.timeout.ms", "14000"),
             ("message.max.bytes", PRODUCER_MAX_RECORD),
