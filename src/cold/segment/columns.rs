@@ -49,6 +49,8 @@ pub const STATUS: usize = 5;
 pub const EFFECTIVE_TIME: usize = 6;
 pub const ERROR_CODE: usize = 7;
 pub const ERROR_TYPE: usize = 8;
+pub const EVENT_ID: usize = 9;
+pub const ERROR_MESSAGE: usize = 19;
 pub const CONTEXT: usize = 23;
 pub const FRAME: usize = 24;
 pub const SAGA: usize = 25;
@@ -75,8 +77,16 @@ pub fn schema() -> SchemaDescPtr {
     SCHEMA.get_or_init(|| Arc::new(SchemaDescriptor::new(root()))).clone()
 }
 
-pub fn compression() -> Compression {
-    Compression::ZSTD(ZstdLevel::try_new(LEVEL).expect("a level that zstd has"))
+/// Columns of texts that hardly repeat. Of the others, encoded as dictionaries and deltas, zstd takes little, and a context
+/// of its own for each column of each row group costs more.
+const COMPRESSED: [usize; 6] = [SAGA_ID, EVENT_ID, ERROR_MESSAGE, CONTEXT, FRAME, SAGA];
+
+pub fn compression(column: usize) -> Compression {
+    if COMPRESSED.contains(&column) {
+        Compression::ZSTD(ZstdLevel::try_new(LEVEL).expect("a level that zstd has"))
+    } else {
+        Compression::UNCOMPRESSED
+    }
 }
 
 pub fn properties() -> Arc<WriterProperties> {
@@ -89,7 +99,6 @@ fn new_properties() -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by("resaga".to_owned())
-        .set_compression(compression())
         .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(BATCH_ROWS)
         .set_statistics_enabled(EnabledStatistics::None)
@@ -97,6 +106,9 @@ fn new_properties() -> WriterProperties {
         .set_max_row_group_row_count(None);
     for plain in ["event_id", "error_message", "context", "frame", "saga"] {
         builder = builder.set_column_dictionary_enabled(path(plain), false);
+    }
+    for column in COMPRESSED {
+        builder = builder.set_column_compression(schema().column(column).path().clone(), compression(column));
     }
     for delta in ["sequence", "effective_time", "occurred_at", "recorded_time", "offset"] {
         builder = builder
@@ -122,6 +134,7 @@ mod tests {
         let expected =
             ["saga_id", "saga_name", "sequence", "kind", "step", "status", "effective_time", "error_code", "error_type"];
         assert_eq!(named, expected);
+        assert_eq!([EVENT_ID, ERROR_MESSAGE].map(name), ["event_id", "error_message"]);
         assert_eq!([CONTEXT, FRAME, SAGA].map(name), ["context", "frame", "saga"]);
     }
 }

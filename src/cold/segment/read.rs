@@ -124,7 +124,7 @@ fn column_values<T: DataType>(group: &Group, column: usize, part: &Part, rows: R
     let descriptor = columns::schema().column(column);
     // Places are relative: the chunk is all that the page reader sees.
     let metadata = ColumnChunkMetaData::builder(descriptor.clone())
-        .set_compression(columns::compression())
+        .set_compression(columns::compression(column))
         .set_num_values(i64::from(group.rows))
         .set_data_page_offset(0)
         .set_total_compressed_size(chunk.len() as i64)

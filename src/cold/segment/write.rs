@@ -108,6 +108,10 @@ struct Values {
 }
 
 impl Values {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: Vec::with_capacity(bytes), ranges: Vec::new() }
+    }
+
     fn push(&mut self, value: Option<&[u8]>) {
         let from = self.buffer.len();
         self.ranges.push(value.map(|value| {
@@ -128,7 +132,9 @@ struct RawGroup {
 impl RawGroup {
     /// Takes rows from `at` on until the group is full.
     fn fill(order: &[&NewRow], at: usize, hash: &mut Xxh3Default, sagas: &mut Vec<SagaRows>) -> Result<Self> {
-        let mut group = Self { rows: at..at, contexts: Values::default(), frames: Values::default(), sagas: Values::default() };
+        // About what each comes to: growing step by step would copy it all over several times.
+        let [contexts, frames, sagas_after] = [GROUP_BYTES, GROUP_BYTES / 2, GROUP_BYTES / 4].map(Values::with_capacity);
+        let mut group = Self { rows: at..at, contexts, frames, sagas: sagas_after };
         for (number, row) in order.iter().enumerate().skip(at) {
             let before = number.checked_sub(1).map(|n| order[n]).filter(|before| before.saga_id() == row.saga_id());
             let raw = group.contexts.buffer.len() + group.frames.buffer.len() + group.sagas.buffer.len();
