@@ -4,6 +4,7 @@
 //! entry; with which effective time, which anomalies, is it a snapshot. [`Saga::apply`] replays an entry, at once or
 //! years later, and must give the same state each time.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::collections::VecDeque;
 
 use super::entry::Entry;
@@ -111,20 +112,20 @@ impl Seen {
 
 impl Saga {
     /// Looks at a record once, in log order: an entry, a duplicate or a dead letter. An entry is applied to `slot`;
-    /// otherwise `slot` stays as it is. `across_gap`: an operator accepted the loss of offsets between the saga's
+    /// otherwise `slot` (a saga, or one in a box) stays as it is. `across_gap`: an operator accepted the loss of offsets between the saga's
     /// previous entry, or the start of the log, and this record.
-    pub fn admit(
-        slot: &mut Option<Self>,
+    pub fn admit<S: BorrowMut<Self> + From<Self>>(
+        slot: &mut Option<S>,
         event: StepEvent,
         record: &RecordMeta,
         across_gap: bool,
         settings: &FoldSettings,
     ) -> Admitted {
         let seen = Seen::of(&event);
-        if let Some(turned_away) = slot.as_ref().and_then(|saga| saga.turns_away(&event, seen)) {
+        let before: Option<&Self> = slot.as_ref().map(Borrow::borrow);
+        if let Some(turned_away) = before.and_then(|saga| saga.turns_away(&event, seen)) {
             return turned_away;
         }
-        let before = slot.as_ref();
         let mut anomalies = Vec::new();
         let mut note = |when: bool, anomaly| {
             if when {
@@ -181,12 +182,12 @@ impl Saga {
         Self::apply_with(slot, entry, Seen::of(&entry.event), context);
     }
 
-    fn apply_with(slot: &mut Option<Self>, entry: &Entry, seen: Seen, context: Option<Json>) {
-        let saga = slot.get_or_insert_with(|| Self {
-            state: State::before_first(entry),
-            window: VecDeque::new(),
-            highest_sequence: None,
-        });
+    fn apply_with<S: BorrowMut<Self> + From<Self>>(slot: &mut Option<S>, entry: &Entry, seen: Seen, context: Option<Json>) {
+        let saga: &mut Self = slot
+            .get_or_insert_with(|| {
+                S::from(Self { state: State::before_first(entry), window: VecDeque::new(), highest_sequence: None })
+            })
+            .borrow_mut();
         saga.state.apply(entry, context);
         if saga.window.len() == WINDOW {
             saga.window.pop_front();

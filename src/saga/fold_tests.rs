@@ -236,7 +236,7 @@ fn as_stored(entry: &Entry, before: Option<&Saga>, after: &Saga, spliced: bool) 
 fn equals_the_model(reads: &[Read], max_state: u64) -> Result<(), TestCaseError> {
     let settings = limits(max_state);
     let mut model = Model::new(settings.max_clock_ahead_micros, max_state as usize);
-    let mut saga = None;
+    let mut saga: Option<Saga> = None;
     for read in reads {
         let before = saga.clone();
         let verdict = model.read(&read.event, &read.record, read.across_gap);

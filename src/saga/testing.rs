@@ -1,4 +1,4 @@
-//! Builders of events and histories for the tests of this room.
+//! Builders of events and histories for tests.
 
 use super::entry::Entry;
 use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};

@@ -20,10 +20,10 @@ pub struct Pin {
 
 pub struct Cache {
     /// With entries above the chain's end.
-    pinned: HashMap<SagaId, (Saga, Pin), RandomState>,
+    pinned: HashMap<SagaId, (Box<Saga>, Pin), RandomState>,
     /// Everything durable. Grows over `capacity` until [`Cache::trim`]: what a batch found here or loaded must stay
     /// until the batch is folded, or a saga would begin anew at entry 1.
-    durable: LruCache<SagaId, Saga>,
+    durable: LruCache<SagaId, Box<Saga>>,
     capacity: usize,
 }
 
@@ -38,7 +38,7 @@ impl Cache {
     }
 
     /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::keep`].
-    pub fn take(&mut self, id: &SagaId) -> Option<(Saga, Option<Pin>)> {
+    pub fn take(&mut self, id: &SagaId) -> Option<(Box<Saga>, Option<Pin>)> {
         match self.pinned.remove(id) {
             Some((saga, pin)) => Some((saga, Some(pin))),
             None => self.durable.pop(id).map(|saga| (saga, None)),
@@ -46,7 +46,7 @@ impl Cache {
     }
 
     /// A saga whose newest entry is not yet durable.
-    pub fn pin(&mut self, saga: Saga, pin: Pin) {
+    pub fn pin(&mut self, saga: Box<Saga>, pin: Pin) {
         self.pinned.insert(saga.state.saga_id.clone(), (saga, pin));
     }
 
@@ -56,7 +56,7 @@ impl Cache {
     }
 
     /// A saga whose entries are all durable.
-    pub fn keep(&mut self, saga: Saga) {
+    pub fn keep(&mut self, saga: Box<Saga>) {
         self.durable.put(saga.state.saga_id.clone(), saga);
     }
 

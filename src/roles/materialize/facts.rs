@@ -68,7 +68,7 @@ mod tests {
 
     /// What each event of one saga tells, in the order in which they are recorded.
     fn told(events: &[&str]) -> Vec<Option<(String, Status)>> {
-        let mut slot = None;
+        let mut slot: Option<Saga> = None;
         let mut told = Vec::new();
         for (offset, text) in events.iter().enumerate() {
             let schemas = crate::wire::avro::Schemas::new(false);

@@ -265,7 +265,7 @@ impl Materialize {
                     if newest.of_before {
                         owned.partition.of_before.insert(newest.saga.state.saga_id.clone());
                     }
-                    owned.partition.cache.keep(newest.saga);
+                    owned.partition.cache.keep(Box::new(newest.saga));
                 }
                 Ok(None) => {}
                 Err(error) => failure = Some(error),

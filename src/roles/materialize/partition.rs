@@ -121,7 +121,7 @@ impl Partition {
                 position: Position { topic: self.chain.topic.clone(), partition: self.chain.partition, offset },
                 timestamp,
             };
-            let across_gap = self.across_gap(slot.as_ref(), offset);
+            let across_gap = self.across_gap(slot.as_deref(), offset);
             match Saga::admit(&mut slot, event, &meta, across_gap, settings) {
                 Admitted::Entry(entry) => {
                     let Some(saga) = slot else { continue };
@@ -264,4 +264,46 @@ impl Partition {
 /// of the saga (all was durable, so its key may be gone), and from time to time.
 fn whole_is_due(had_entries: bool, pinned: Option<Pin>, sequence: EntrySequence) -> bool {
     had_entries && pinned.and_then(|pin| pin.whole_at).is_none_or(|at| sequence.0 - at.0 >= WHOLE_EVERY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::event::Kind;
+    use crate::saga::testing::{event, settings};
+
+    /// Folds an event alone; has its member the whole saga, and must its key be kept from expiring?
+    fn fold(partition: &mut Partition, number: i64) -> (bool, bool) {
+        let event = StepEvent { event_id: format!("event-{number}"), ..event(Kind::ContextUpdated) };
+        let record = Decoded { offset: Offset(number), timestamp: Micros(number), size: 100, event };
+        let work = partition.apply(vec![record], &settings(), Instant::now());
+        let [write] = &work.hot.sagas[..] else { panic!("one saga is written") };
+        let header = frame::peek_member(&write.members[0].bytes).expect("a member");
+        (header.has_saga, write.persist)
+    }
+
+    fn partition() -> Partition {
+        let chain = ChainId { topic: "events".into(), incarnation: 0, partition: 0 };
+        Partition::new(chain, Content::StepEvents, Offset(0), 10, vec![None])
+    }
+
+    #[test]
+    fn the_whole_saga_goes_with_every_eighth_entry_after_the_first() {
+        let mut partition = partition();
+        let whole: Vec<i64> = (0..20).filter(|number| fold(&mut partition, *number).0).collect();
+        assert_eq!(whole, [8, 16]);
+    }
+
+    #[test]
+    fn the_whole_saga_goes_along_where_hot_may_have_nothing_of_it() {
+        let mut partition = partition();
+        (0..3).for_each(|number| assert_eq!(fold(&mut partition, number), (false, false)));
+        partition.cache.hot_lost_writes();
+        assert_eq!(fold(&mut partition, 3), (true, false));
+        assert_eq!(fold(&mut partition, 4), (false, false));
+        // Durable: the key may expire from now on, or be evicted.
+        assert_eq!(partition.cache.unpin_through(Offset(4)), [SagaId::from("order-1")]);
+        assert_eq!(fold(&mut partition, 5), (true, true));
+        assert_eq!(fold(&mut partition, 6), (false, false));
+    }
 }
