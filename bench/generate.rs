@@ -1,5 +1,5 @@
-//! Step events as a shop would send them: orders of four steps, ten events each, about 1.1 KB, the whole context in
-//! every event and little of it changing. A pure function of the saga's number, so that readers know what to ask.
+//! Step events as a shop would send them: orders of four steps, by default ten events each, about 1.1 KB, the whole
+//! context in every event and little of it changing. A pure function of the saga's number, so that readers know what to ask.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,11 +9,9 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::world::{PARTITIONS, World};
+use crate::world::{World, now_micros};
 
 pub const EVENTS_PER_SAGA: u64 = 10;
-/// Sagas whose events lie between each other in the log.
-const SIDE_BY_SIDE: u64 = 5_000;
 /// Microseconds between two events of a saga.
 pub const STEP_MICROS: i64 = 250_000;
 const STEPS: [&str; 4] = ["reserve_inventory", "price_order", "charge_payment", "ship_order"];
@@ -30,15 +28,53 @@ fn story(failing: bool) -> [(&'static str, Option<usize>); EVENTS_PER_SAGA as us
     std::array::from_fn(|at| if at < 6 { head[at] } else { tail[at - 6] })
 }
 
+/// How large contexts are, about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// 0.8 KB.
+    Small,
+    /// 5 KB.
+    Large,
+}
+
+/// What the sagas of a run look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub per_saga: u64,
+    /// Sagas whose events lie between each other in the log.
+    pub in_flight: u64,
+    pub size: Size,
+    /// Half of the context is new in each event; otherwise two small members are.
+    pub changes_much: bool,
+    /// Merge patches after each saga's first event, instead of the whole context.
+    pub patches: bool,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { per_saga: EVENTS_PER_SAGA, in_flight: 5_000, size: Size::Small, changes_much: false, patches: false }
+    }
+}
+
 pub struct Orders {
     pub sagas: u64,
     /// Every saga whose number it divides fails in `charge_payment`.
     pub failing_every: u64,
     /// When the first saga began, microseconds since 1970.
     pub began: i64,
+    pub load: Load,
 }
 
 impl Orders {
+    /// At least so many events, an hour ago.
+    pub fn new(events: u64, failing_every: u64, load: Load) -> Self {
+        Self { sagas: events.div_ceil(load.per_saga), failing_every, began: now_micros() - 3_600_000_000, load }
+    }
+
+    pub fn events(&self) -> u64 {
+        self.sagas * self.load.per_saga
+    }
+
     pub fn id(saga: u64) -> String {
         format!("order-{saga:010}")
     }
@@ -52,8 +88,24 @@ impl Orders {
         self.began + saga as i64 * 100 + at as i64 * STEP_MICROS
     }
 
+    /// Kind and step of an event.
+    fn story(&self, saga: u64, at: u64) -> (&'static str, Option<usize>) {
+        let last = self.load.per_saga - 1;
+        if last + 1 == EVENTS_PER_SAGA {
+            return story(self.fails(saga))[at as usize];
+        }
+        match at {
+            0 => ("SAGA_STARTED", None),
+            at if at == last => ("SAGA_COMPLETED", None),
+            at => {
+                let kind = if at % 2 == 1 { "STEP_STARTED" } else { "STEP_COMPLETED" };
+                (kind, Some((at - 1) as usize / 2 % STEPS.len()))
+            }
+        }
+    }
+
     fn event(&self, saga: u64, at: u64, out: &mut String) {
-        let (kind, step) = story(self.fails(saga))[at as usize];
+        let (kind, step) = self.story(saga, at);
         out.clear();
         let mut noise = saga;
         let mut more = || {
@@ -81,6 +133,12 @@ impl Orders {
         if kind == "STEP_FAILED" || kind == "SAGA_FAILED" {
             out.push_str(r#","error":{"code":"GATEWAY_TIMEOUT","type":"timeout","message":"payment gateway did not answer"}"#);
         }
+        if self.load.patches && at > 0 {
+            let _ = write!(out, r#","context_patch":{{"updated_by_step":{at},"progress":{}"#, at * 10);
+            self.documents(saga, at, out);
+            out.push_str("}}");
+            return;
+        }
         let mut noise = saga ^ 0xABCD;
         let mut more = || {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -106,7 +164,7 @@ impl Orders {
         }
         let _ = write!(
             out,
-            r#"],"currency":"EUR","shipping":{{"street":"{} Main Street","city":"Springfield","zip":"{:05}","method":"standard"}},"billing":{{"name":"Customer {}","street":"{} Side Street","city":"Shelbyville","zip":"{:05}","vat":"DE{:09}"}},"payment_token":"tok_{:012x}","fraud_score":0.{:04},"trace":"{:012x}{:012x}","warehouse":"w-{}","session":"{:012x}{:012x}","consents":["terms","newsletter"],"note":"leave at the door","updated_by_step":{at},"progress":{}}}}}"#,
+            r#"],"currency":"EUR","shipping":{{"street":"{} Main Street","city":"Springfield","zip":"{:05}","method":"standard"}},"billing":{{"name":"Customer {}","street":"{} Side Street","city":"Shelbyville","zip":"{:05}","vat":"DE{:09}"}},"payment_token":"tok_{:012x}","fraud_score":0.{:04},"trace":"{:012x}{:012x}","warehouse":"w-{}","session":"{:012x}{:012x}","consents":["terms","newsletter"],"note":"leave at the door","updated_by_step":{at},"progress":{}"#,
             more() % 900,
             more() % 100_000,
             more() % 100_000,
@@ -122,6 +180,32 @@ impl Orders {
             more(),
             at * 10
         );
+        self.documents(saga, at, out);
+        out.push_str("}}");
+    }
+
+    /// What makes a context large, or changes much of it: hexadecimal text, new with each saga or with each event.
+    fn documents(&self, saga: u64, at: u64, out: &mut String) {
+        let kept = if self.load.size == Size::Large { 2_100 } else { 0 };
+        let changed = match (self.load.changes_much, self.load.size) {
+            (false, _) => 0,
+            (true, Size::Small) => 400,
+            (true, Size::Large) => 2_500,
+        };
+        let whole = !self.load.patches || at == 0;
+        let kept = if self.load.size == Size::Large && changed == 0 { 4_200 } else { kept };
+        for (name, seed, length) in [("archive", saga, if whole { kept } else { 0 }), ("scan", saga ^ (at + 1) << 40, changed)] {
+            if length == 0 {
+                continue;
+            }
+            let _ = write!(out, r#","{name}":""#);
+            let mut noise = seed;
+            for _ in 0..length / 16 {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let _ = write!(out, "{:016x}", noise ^ noise >> 29);
+            }
+            out.push('"');
+        }
     }
 
     /// Sends them all; gives the mean size of a value.
@@ -135,9 +219,9 @@ impl Orders {
             .set("queue.buffering.max.messages", "200000")
             .create()?;
         let (mut value, mut bytes) = (String::new(), 0_u64);
-        for first in (0..self.sagas).step_by(SIDE_BY_SIDE as usize) {
-            for at in 0..EVENTS_PER_SAGA {
-                for saga in first..(first + SIDE_BY_SIDE).min(self.sagas) {
+        for first in (0..self.sagas).step_by(self.load.in_flight as usize) {
+            for at in 0..self.load.per_saga {
+                for saga in first..(first + self.load.in_flight).min(self.sagas) {
                     self.event(saga, at, &mut value);
                     bytes += value.len() as u64;
                     let key = Self::id(saga);
@@ -154,8 +238,8 @@ impl Orders {
             }
         }
         producer.flush(Duration::from_secs(120))?;
-        let events = self.sagas * EVENTS_PER_SAGA;
-        if world.ends(&world.events, PARTITIONS)?.iter().sum::<i64>() != events as i64 {
+        let events = self.events();
+        if world.ends(&world.events)?.iter().sum::<i64>() != events as i64 {
             bail!("the broker does not have all events");
         }
         Ok(bytes as f64 / events as f64)

@@ -1,63 +1,104 @@
 //! From the topic to Redis and S3: CPU time per event of everyone involved, rate, memory, bytes kept.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use resaga::config::{self, Sources};
 
 use crate::floor;
-use crate::generate::{EVENTS_PER_SAGA, Orders};
+use crate::generate::{Load, Orders};
+use crate::processes::Pid;
 use crate::report::Report;
-use crate::world::{World, now_micros};
+use crate::world::{Serve, World};
 
-pub fn orders(events: u64, failing_every: u64) -> Orders {
-    let sagas = events.div_ceil(EVENTS_PER_SAGA);
-    Orders { sagas, failing_every, began: now_micros() - 3_600_000_000 }
+pub const ROLES: &str = "materialize,replay,api";
+
+/// What the events of one topic cost resaga and the servers.
+pub struct Ingested {
+    pub events: u64,
+    /// Of all processes of resaga, until everything was folded and until it was durable.
+    pub cpu_folded: Duration,
+    pub cpu: Duration,
+    /// Until everything was folded, the start included.
+    pub folded: Duration,
+    pub durable: Duration,
+    /// The greatest of a process.
+    pub peak_mib: f64,
+    pub servers: Vec<(&'static str, Duration)>,
+    pub redis_bytes: i64,
+    pub objects: usize,
+    pub segments: usize,
+    pub s3_bytes: u64,
 }
 
-pub fn measure(world: &World, events: u64) -> Result<Report> {
-    let mut report = Report::new("ingest", events);
-    let orders = orders(events, 20);
-    let events = orders.sagas * EVENTS_PER_SAGA;
-    let per_event = |time: std::time::Duration| time.as_secs_f64() * 1e6 / events as f64;
-    let size = orders.send(world)?;
-    report.add("event size", size, "B");
+impl Ingested {
+    pub fn per_event(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e6 / self.events as f64
+    }
+}
 
-    let first = floor::read_all(world, events)?;
+/// Starts resaga on a topic that holds all of its events, and waits until they are durable. `processes`: with the
+/// settings of each.
+pub fn ingest(world: &World, events: u64, processes: &[&[(&str, &str)]]) -> Result<Ingested> {
     let redis_before = redis_used(world)?;
     let servers = world.servers()?;
     let before = servers.iter().map(|(_, pid)| pid.cpu()).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
-    let serve = world.serve("ingest", "materialize,replay,api", &[])?;
-    world.wait_folded(&serve, events)?;
+    let launch = |(number, more): (usize, &&[(&str, &str)])| world.launch(&format!("ingest-{number}"), ROLES, more);
+    let serves = processes.iter().enumerate().map(launch).collect::<Result<Vec<Serve>>>()?;
+    let serves = serves.into_iter().map(|serve| world.ready(serve)).collect::<Result<Vec<_>>>()?;
+    world.wait_folded(&serves, events)?;
     let folded = began.elapsed();
-    let folded_cpu = serve.pid.cpu()?;
+    let sum = |of: &dyn Fn(Pid) -> Result<Duration>| serves.iter().map(|serve| of(serve.pid)).sum::<Result<Duration>>();
+    let cpu_folded = sum(&Pid::cpu)?;
     world.wait_durable()?;
     let durable = began.elapsed();
-    let cpu = serve.pid.cpu()?;
-    let peak = serve.pid.peak_mib()?;
+    let cpu = sum(&Pid::cpu)?;
+    let peaks = serves.iter().map(|serve| serve.pid.peak_mib()).collect::<Result<Vec<_>>>()?;
     let after = servers.iter().map(|(_, pid)| pid.cpu()).collect::<Result<Vec<_>>>()?;
-    let redis_after = redis_used(world)?;
-    drop(serve);
+    let redis_bytes = redis_used(world)? - redis_before;
+    drop(serves);
+    let cost = |((name, _), (before, after)): (&(&'static str, Pid), (Duration, Duration))| (*name, after.saturating_sub(before));
+    let servers = servers.iter().zip(before.into_iter().zip(after)).map(cost).collect();
+    let (objects, segments, s3_bytes) = objects(world)?;
+    let peak_mib = peaks.into_iter().fold(0.0, f64::max);
+    Ok(Ingested { events, cpu_folded, cpu, folded, durable, peak_mib, servers, redis_bytes, objects, segments, s3_bytes })
+}
+
+pub fn measure(world: &World, events: u64) -> Result<Report> {
+    let orders = Orders::new(events, 20, Load::default());
+    let events = orders.events();
+    let mut report = Report::new("ingest", events);
+    let size = orders.send(world)?;
+    report.add("event size", size, "B");
+    let first = floor::read_all(world, events)?;
+    let got = ingest(world, events, &[&[]])?;
     let second = floor::read_all(world, events)?;
 
-    report.aim("resaga: CPU, until durable", per_event(cpu), "us/event", 25.0);
-    report.add("resaga: CPU, until folded", per_event(folded_cpu), "us/event");
-    report.add("resaga: rate until folded, start included", events as f64 / folded.as_secs_f64(), "events/s");
-    report.add("resaga: seconds until durable (flush_interval 30 s)", durable.as_secs_f64(), "s");
-    report.aim("resaga: RSS, peak", peak, "MiB", 256.0);
-    for (((name, _), before), after) in servers.iter().zip(before).zip(after) {
-        report.add(format!("{name}: CPU"), per_event(after.saturating_sub(before)), "us/event");
+    report.aim("resaga: CPU, until durable", got.per_event(got.cpu), "us/event", 25.0);
+    report.add("resaga: CPU, until folded", got.per_event(got.cpu_folded), "us/event");
+    report.add("resaga: rate until folded, start included", events as f64 / got.folded.as_secs_f64(), "events/s");
+    report.add("resaga: seconds until durable (flush_interval 30 s)", got.durable.as_secs_f64(), "s");
+    report.aim("resaga: RSS, peak", got.peak_mib, "MiB", 256.0);
+    for (name, cpu) in &got.servers {
+        report.add(format!("{name}: CPU"), got.per_event(*cpu), "us/event");
     }
-    report.add("Redis: memory per entry", (redis_after - redis_before) as f64 / events as f64, "B");
-    let (objects, segments, bytes) = objects(world)?;
-    report.add("S3: bytes per entry", bytes as f64 / events as f64, "B");
-    report.add("S3: segments", segments as f64, "");
-    report.add("S3: objects, all kinds (= PUTs)", objects as f64, "");
-    for (name, floor) in [("before", first), ("after", second)] {
-        report.add(format!("floor, {name}: consume + typed JSON, CPU"), per_event(floor.cpu), "us/event");
+    report.aim("Redis: memory per entry", got.redis_bytes as f64 / events as f64, "B", 400.0);
+    report.aim("S3: bytes per entry", got.s3_bytes as f64 / events as f64, "B", 150.0);
+    report.add("S3: segments", got.segments as f64, "");
+    report.add("S3: objects, all kinds (= PUTs)", got.objects as f64, "");
+    for (name, floor) in [("before", &first), ("after", &second)] {
+        report.add(format!("floor, {name}: consume + typed JSON, CPU"), got.per_event(floor.cpu), "us/event");
         report.add(format!("floor, {name}: rate"), events as f64 / floor.wall.as_secs_f64(), "events/s");
     }
+    report.add("resaga / floor, CPU", got.cpu.as_secs_f64() * 2.0 / (first.cpu + second.cpu).as_secs_f64(), "x");
+    let bare = floor::consume(world, events)?;
+    report.add("floor: consume alone, CPU", got.per_event(bare.cpu), "us/event");
+    let zadd = floor::zadd(world, events)?;
+    report.add("floor: consume + pipelined ZADD of the values, CPU", got.per_event(zadd.cpu), "us/event");
+    let parquet = floor::parquet(world, events)?;
+    report.add("floor: consume + Parquet with zstd, CPU", got.per_event(parquet.cpu), "us/event");
+    world.clear()?;
     Ok(report)
 }
 

@@ -3,6 +3,7 @@
 //! Started by `bench/run`, which brings the servers. Knows the outside of resaga and, for library figures, its readers.
 
 mod floor;
+mod floor_replay;
 mod generate;
 mod http;
 mod ingest;
@@ -10,15 +11,18 @@ mod processes;
 mod query;
 mod replay;
 mod report;
+mod runs;
 mod world;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use world::{PARTITIONS, World};
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let command = arguments.next().context("which measurement: ingest, query or replay")?;
+    let command = arguments.next().context("which measurement; see bench/run")?;
     let (mut events, mut servers) = (None, None);
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
@@ -27,12 +31,17 @@ fn main() -> Result<()> {
             (other, _) => bail!("{other}: not an option with a value"),
         }
     }
-    let world = world::World::new(servers.context("--servers: the directory that tests/servers/up was given")?)?;
-    let report = match command.as_str() {
-        "ingest" => ingest::measure(&world, events.unwrap_or(1_000_000))?,
-        "query" => query::measure(&world, events.unwrap_or(200_000))?,
-        "replay" => replay::measure(&world, events.unwrap_or(20_000))?,
+    let servers = servers.context("--servers: the directory that tests/servers/up was given")?;
+    let world = || World::new(&servers, PARTITIONS);
+    let of = |default: u64| events.unwrap_or(default);
+    match command.as_str() {
+        "ingest" => ingest::measure(&world()?, of(1_000_000))?.publish(),
+        "query" => query::measure(&world()?, of(200_000))?.publish(),
+        "replay" => replay::measure(&world()?, of(20_000))?.publish(),
+        "kinds" => runs::kinds(&servers, of(300_000))?.publish(),
+        "growth" => runs::growth(&servers, of(10_000_000))?.publish(),
+        "scale-out" => runs::scale_out(&servers, of(1_000_000))?.publish(),
+        "peers" => runs::peers(&servers, of(1_500_000))?.publish(),
         other => bail!("{other}: not a measurement"),
-    };
-    report.publish()
+    }
 }

@@ -1,4 +1,5 @@
-//! State of a saga at a time, one client: over HTTP and in the library, from hot and from cold alone.
+//! State of a saga at a time, from hot and from cold alone, over HTTP by 1 to 64 clients and in the library; history pages
+//! and searches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +14,11 @@ use resaga::saga::partitioner::Partitioner;
 use resaga::saga::position::SagaId;
 use resaga::saga::time::Micros;
 
-use crate::generate::{EVENTS_PER_SAGA, Orders, STEP_MICROS};
+use crate::generate::{EVENTS_PER_SAGA, Load, Orders, STEP_MICROS};
 use crate::http::Client;
-use crate::ingest::orders;
+use crate::ingest::ROLES;
 use crate::report::Report;
-use crate::world::{PARTITIONS, World};
+use crate::world::{PARTITIONS, Serve, World};
 
 const HOT_QUESTIONS: u64 = 5_000;
 const COLD_QUESTIONS: u64 = 1_000;
@@ -33,39 +34,84 @@ fn question(orders: &Orders, n: u64) -> (u64, i64) {
 
 pub fn measure(world: &World, events: u64) -> Result<Report> {
     let mut report = Report::new("query", events);
-    let orders = orders(events, 20);
+    let orders = Orders::new(events, 20, Load::default());
     orders.send(world)?;
-    let serve = world.serve("query", "materialize,replay,api", &[])?;
-    world.wait_folded(&serve, orders.sagas * EVENTS_PER_SAGA)?;
+    let serve = [world.serve("query", ROLES, &[])?];
+    world.wait_folded(&serve, orders.events())?;
+    let [serve] = serve;
     world.wait_durable()?;
     // A process without a hot store of its own has cold alone.
     let cold = world.serve("query-cold", "api", &[("RESAGA__HOT__URL", "memory://")])?;
 
-    report.latency("hot over HTTP", over_http(&serve.address, &orders, "hot", HOT_QUESTIONS)?, Some(1.0));
-    report.latency("hot in the library", in_library(world, &orders, &world.redis, HOT_QUESTIONS)?, None);
-    report.latency("cold over HTTP", over_http(&cold.address, &orders, "cold", COLD_QUESTIONS)?, Some(20.0));
-    report.latency("cold in the library", in_library(world, &orders, "memory://", COLD_QUESTIONS)?, None);
+    let state = |n| state_path(&orders, n);
+    for (clients, target) in [(1, Some(1.0)), (16, None), (64, None)] {
+        let name = format!("hot state over HTTP, {clients} clients");
+        ask(&mut report, &name, &serve, clients, HOT_QUESTIONS, target, &state, Some("hot"))?;
+    }
+    report.latency("hot state in the library", in_library(world, &orders, &world.redis, HOT_QUESTIONS)?, None);
+    for (clients, target) in [(1, Some(20.0)), (16, None), (64, None)] {
+        let name = format!("cold state over HTTP, {clients} clients");
+        ask(&mut report, &name, &cold, clients, COLD_QUESTIONS, target, &state, Some("cold"))?;
+    }
+    report.latency("cold state in the library", in_library(world, &orders, "memory://", COLD_QUESTIONS)?, None);
+    let history = |n| Ok(format!("/v1/sagas/{}/history?limit=50", Orders::id(question(&orders, n).0)));
+    ask(&mut report, "history page, hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
+    let search = |n: u64| {
+        let until = jiff::Timestamp::from_microsecond(orders.time(n.wrapping_mul(7_919) % orders.sagas, EVENTS_PER_SAGA))?;
+        Ok(format!("/v1/sagas?failed_step=charge_payment&until={until}&limit=50"))
+    };
+    ask(&mut report, "50 failed sagas found, hot, 1 clients", &serve, 1, COLD_QUESTIONS / 4, None, &search, None)?;
     report.add("RSS of the api alone, peak", cold.pid.peak_mib()?, "MiB");
     Ok(report)
 }
 
-fn over_http(address: &str, orders: &Orders, source: &str, count: u64) -> Result<Vec<Duration>> {
-    let mut client = Client::connect(address)?;
-    let mut samples = Vec::new();
-    for n in 0..count + WARM_UP {
-        let (saga, at) = question(orders, n);
-        let time = jiff::Timestamp::from_microsecond(at)?;
-        let path = format!("/v1/sagas/{}?at={time}", Orders::id(saga));
-        let began = Instant::now();
-        let (status, body) = client.get(&path)?;
-        let took = began.elapsed();
-        let answer: serde_json::Value = serde_json::from_slice(&body)?;
-        ensure!(status == 200 && answer["source"] == source, "{path}: {status} {}", answer["source"]);
-        if n >= WARM_UP {
-            samples.push(took);
+fn state_path(orders: &Orders, n: u64) -> Result<String> {
+    let (saga, at) = question(orders, n);
+    Ok(format!("/v1/sagas/{}?at={}", Orders::id(saga), jiff::Timestamp::from_microsecond(at)?))
+}
+
+/// What a question number is as a path.
+type Path<'a> = &'a (dyn Fn(u64) -> Result<String> + Sync);
+
+/// `count` questions in all by so many clients: latency, rate, and what one costs the process.
+#[expect(clippy::too_many_arguments, reason = "one line for each row of the table")]
+fn ask(
+    report: &mut Report,
+    name: &str,
+    serve: &Serve,
+    clients: u64,
+    count: u64,
+    target: Option<f64>,
+    path: Path<'_>,
+    source: Option<&str>,
+) -> Result<()> {
+    let one = |client: u64, from: u64, count: u64| -> Result<Vec<Duration>> {
+        let mut connection = Client::connect(&serve.address)?;
+        let mut samples = Vec::new();
+        for n in (from..from + count).map(|n| n * clients + client) {
+            let path = path(n)?;
+            let began = Instant::now();
+            let (status, body) = connection.get(&path)?;
+            samples.push(began.elapsed());
+            let text = String::from_utf8_lossy(&body);
+            let right = source.is_none_or(|source| text.contains(&format!(r#""source":"{source}""#)));
+            ensure!(status == 200 && right, "{path}: {status} {text}");
         }
-    }
-    Ok(samples)
+        Ok(samples)
+    };
+    one(0, 0, WARM_UP)?;
+    let (cpu, began) = (serve.pid.cpu()?, Instant::now());
+    let each = count / clients;
+    let samples = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || one(client, WARM_UP, each))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    let (took, cpu) = (began.elapsed(), serve.pid.cpu()? - cpu);
+    report.latency(name, samples.into_iter().flatten().collect(), target);
+    let asked = (each * clients) as f64;
+    report.add(format!("{name}, rate on this machine"), asked / took.as_secs_f64(), "/s");
+    report.add(format!("{name}, rate per core of the process"), asked / cpu.as_secs_f64(), "/s");
+    Ok(())
 }
 
 fn in_library(world: &World, orders: &Orders, hot: &str, count: u64) -> Result<Vec<Duration>> {

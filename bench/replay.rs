@@ -4,45 +4,53 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use rdkafka::Message;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message};
 
-use crate::generate::{EVENTS_PER_SAGA, Orders};
-use crate::ingest::orders;
+use crate::floor_replay as floor;
+use crate::generate::{EVENTS_PER_SAGA, Load, Orders};
+use crate::ingest::ROLES;
 use crate::report::Report;
 use crate::world::World;
 
 const REQUESTS: u64 = 1_500;
 const ONE_BY_ONE: u64 = 50;
+const PAUSE: Duration = Duration::from_millis(300);
 
 pub fn measure(world: &World, events: u64) -> Result<Report> {
-    ensure!(events / EVENTS_PER_SAGA >= REQUESTS + ONE_BY_ONE, "too few events for {REQUESTS} failed sagas");
+    ensure!(events / EVENTS_PER_SAGA >= REQUESTS + 2 * ONE_BY_ONE, "too few events for {REQUESTS} failed sagas");
     let mut report = Report::new("replay", events);
-    let orders = orders(events, 1);
+    let orders = Orders::new(events, 1, Load::default());
     orders.send(world)?;
-    let serve = world.serve("replay", "materialize,replay,api", &[])?;
-    world.wait_folded(&serve, orders.sagas * EVENTS_PER_SAGA)?;
+    let serve = [world.serve("replay", ROLES, &[])?];
+    world.wait_folded(&serve, orders.events())?;
     world.wait_durable()?;
+    let [serve] = serve;
 
     let reader = world.read_from_end(&world.restored)?;
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .set("partitioner", "murmur2_random")
-        .set("linger.ms", "0")
-        .create()?;
+    let producer = floor::producer(world)?;
+    // No flush in between: it waits 100 ms in rdkafka. librdkafka sends without it.
     // The first transactions of a process and of its coordinator are not like the others.
     let mut singles = Vec::new();
     for saga in 0..ONE_BY_ONE {
+        // Idle: what the one before left behind (control records, a long poll) is over.
+        std::thread::sleep(PAUSE);
         let began = Instant::now();
         request(world, &producer, saga)?;
-        producer.flush(Duration::from_secs(10))?;
         seen(&reader, 1)?;
         singles.push(began.elapsed());
     }
+    let mut in_a_row = Vec::new();
+    for saga in ONE_BY_ONE..2 * ONE_BY_ONE {
+        let began = Instant::now();
+        request(world, &producer, saga)?;
+        seen(&reader, 1)?;
+        in_a_row.push(began.elapsed());
+    }
     let cpu = serve.pid.cpu()?;
     let began = Instant::now();
-    for saga in ONE_BY_ONE..ONE_BY_ONE + REQUESTS {
+    for saga in 2 * ONE_BY_ONE..2 * ONE_BY_ONE + REQUESTS {
         request(world, &producer, saga)?;
     }
     producer.flush(Duration::from_secs(30))?;
@@ -51,11 +59,20 @@ pub fn measure(world: &World, events: u64) -> Result<Report> {
     report.aim(format!("{REQUESTS} requests to restored sagas committed"), took.as_secs_f64(), "s", 5.0);
     report.add("rate", REQUESTS as f64 / took.as_secs_f64(), "replays/s");
     report.add("CPU", (serve.pid.cpu()? - cpu).as_secs_f64() * 1e6 / REQUESTS as f64, "us/replay");
-    report.latency("one request at a time", singles, None);
+    report.latency("one request, nothing else to do", singles, None);
+    report.latency("one request after the other", in_a_row, None);
+    drop(serve);
+
+    let plain = floor::transactions(world, REQUESTS, ONE_BY_ONE, PAUSE)?;
+    report.add("floor: the same records in a plain loop of transactions", plain.all.as_secs_f64(), "s");
+    report.add("resaga / floor, rate", plain.all.as_secs_f64() / took.as_secs_f64(), "x");
+    report.latency("floor: one at a time", plain.singles, None);
+    world.clear()?;
     Ok(report)
 }
 
-fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> {
+/// Asks for a replay.
+pub fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> {
     let id = Orders::id(saga);
     let value = format!(
         r#"{{"request_id":"bench-{saga}","command":"REPLAY","saga_id":"{id}","from":{{"step":"charge_payment"}},"override":{{"merge":{{"payment_token":"tok_backup"}}}},"requested_by":"bench","reason":"measure"}}"#
@@ -66,7 +83,7 @@ fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> {
 }
 
 /// Waits for so many more restored sagas.
-fn seen(reader: &BaseConsumer, count: u64) -> Result<()> {
+pub fn seen(reader: &BaseConsumer, count: u64) -> Result<()> {
     for got in 0..count {
         match reader.poll(Duration::from_secs(60)) {
             Some(message) => ensure!(message?.key().is_some(), "a restored saga without a key"),

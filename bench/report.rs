@@ -55,17 +55,12 @@ impl Report {
         for row in &self.rows {
             println!("  {:<52} {:>12} {:<10} {}", row.figure, number(row.value), row.unit, row.verdict());
         }
-        let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results");
-        fs::create_dir_all(&directory)?;
         let rows: Vec<_> = self
             .rows
             .iter()
             .map(|row| json!({"figure": row.figure, "value": row.value, "unit": row.unit, "at_most": row.target}))
             .collect();
-        let json = json!({"command": self.command, "events": self.events, "unix_time": stamp, "machine": machine,
-            "load": load, "figures": rows});
-        fs::write(directory.join(format!("{}-{stamp}.json", self.command)), format!("{json:#}\n"))?;
+        let json = json!({"command": self.command, "events": self.events, "machine": machine, "load": load, "figures": rows});
         let mut text = format!(
             "# {} of {} events\n\n{machine}; {load}\n\n| figure | value | target |\n|---|---|---|\n",
             self.command, self.events
@@ -74,10 +69,59 @@ impl Report {
             let target = row.target.map(|target| format!("<= {}", number(target))).unwrap_or_default();
             writeln!(text, "| {} | {} {} | {target} |", row.figure, number(row.value), row.unit)?;
         }
-        let file = directory.join(format!("{}-{stamp}.md", self.command));
-        fs::write(&file, text)?;
-        println!("\n{}", file.display());
-        Ok(())
+        write_files(self.command, &json, &text)
+    }
+}
+
+/// JSON and Markdown under `bench/results/`, named by the time.
+fn write_files(command: &str, json: &serde_json::Value, text: &str) -> Result<()> {
+    let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join(format!("{command}-{stamp}.json")), format!("{json:#}\n"))?;
+    let file = directory.join(format!("{command}-{stamp}.md"));
+    fs::write(&file, text)?;
+    println!("\n{}", file.display());
+    Ok(())
+}
+
+/// Several runs beside each other, the same figures of each.
+pub struct Grid {
+    command: &'static str,
+    events: u64,
+    columns: Vec<&'static str>,
+    rows: Vec<(String, Vec<f64>)>,
+}
+
+impl Grid {
+    pub fn new(command: &'static str, events: u64, columns: &[&'static str]) -> Self {
+        Self { command, events, columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Shows the row at once: the next run may take minutes.
+    pub fn row(&mut self, name: String, figures: &[f64]) {
+        let shown: Vec<String> =
+            self.columns.iter().zip(figures).map(|(column, figure)| format!("{column} {}", number(*figure))).collect();
+        println!("{name}: {}", shown.join(", "));
+        self.rows.push((name, figures.to_vec()));
+    }
+
+    pub fn publish(&self) -> Result<()> {
+        let machine = processes::machine();
+        let mut text =
+            format!("# {} of {} events\n\n{machine}\n\n| | {} |\n", self.command, self.events, self.columns.join(" | "));
+        writeln!(text, "|---|{}", "---|".repeat(self.columns.len()))?;
+        let mut rows = Vec::new();
+        for (name, figures) in &self.rows {
+            let shown: Vec<String> = figures.iter().map(|figure| number(*figure)).collect();
+            writeln!(text, "| {name} | {} |", shown.join(" | "))?;
+            let named: serde_json::Map<_, _> =
+                self.columns.iter().map(|c| (*c).to_owned()).zip(figures.iter().map(|f| json!(f))).collect();
+            rows.push(json!({"run": name, "figures": named}));
+        }
+        println!("\n{text}");
+        let json = json!({"command": self.command, "events": self.events, "machine": machine, "runs": rows});
+        write_files(self.command, &json, &text)
     }
 }
 

@@ -7,28 +7,41 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::http;
 use crate::processes::Pid;
 
+/// Of each topic, unless a run asks for more or fewer.
 pub const PARTITIONS: i32 = 12;
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(1_800);
+const TOPICS: [&str; 5] = [
+    "RESAGA__TOPICS__EVENTS",
+    "RESAGA__TOPICS__REQUESTS",
+    "RESAGA__TOPICS__RESTORED",
+    "RESAGA__TOPICS__LOG",
+    "RESAGA__TOPICS__DEAD_LETTERS",
+];
 
 pub struct World {
-    directory: PathBuf,
+    pub directory: PathBuf,
+    pub partitions: i32,
     pub brokers: String,
     pub redis: String,
     pub events: String,
     pub requests: String,
     pub restored: String,
+    pub log: String,
     settings: Vec<(String, String)>,
 }
 
 /// A `resaga serve` of ours; ended when dropped.
 pub struct Serve {
     child: Child,
+    name: String,
     pub address: String,
     pub pid: Pid,
 }
@@ -41,9 +54,9 @@ impl Drop for Serve {
 }
 
 impl World {
-    pub fn new(directory: PathBuf) -> Result<Self> {
+    pub fn new(directory: &Path, partitions: i32) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).with_context(|| format!("{name}: source the servers' env first"));
-        let run = format!("{:x}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+        let run = format!("{:x}", now_micros());
         let name = |part: &str| format!("{part}.{run}");
         let (brokers, redis) = (variable("RESAGA_TEST_KAFKA")?, variable("RESAGA_TEST_REDIS")?);
         let pairs = [
@@ -54,7 +67,7 @@ impl World {
             ("RESAGA__TOPICS__RESTORED", name("restored")),
             ("RESAGA__TOPICS__LOG", name("log")),
             ("RESAGA__TOPICS__DEAD_LETTERS", name("dead")),
-            ("RESAGA__TOPICS__PARTITIONS", PARTITIONS.to_string()),
+            ("RESAGA__TOPICS__PARTITIONS", partitions.to_string()),
             ("RESAGA__HOT__URL", redis.clone()),
             ("RESAGA__COLD__URL", format!("s3://{}/{run}", variable("RESAGA_TEST_S3_BUCKET")?)),
             ("RESAGA__COLD__ENDPOINT", variable("RESAGA_TEST_S3_ENDPOINT")?),
@@ -66,12 +79,14 @@ impl World {
         // What is given to the bench goes on to what it measures.
         settings.extend(std::env::vars().filter(|(key, _)| key.starts_with("RESAGA__")));
         let world = Self {
-            directory,
+            directory: directory.to_owned(),
+            partitions,
             brokers,
             redis,
             events: name("events"),
             requests: name("requests"),
             restored: name("restored"),
+            log: name("log"),
             settings,
         };
         let applied = world.resaga(&[]).args(["topic", "apply"]).stdout(Stdio::null()).status()?;
@@ -99,13 +114,22 @@ impl World {
 
     /// Starts a process and waits until it is ready.
     pub fn serve(&self, name: &str, roles: &str, more: &[(&str, &str)]) -> Result<Serve> {
+        self.ready(self.launch(name, roles, more)?)
+    }
+
+    /// Starts a process.
+    pub fn launch(&self, name: &str, roles: &str, more: &[(&str, &str)]) -> Result<Serve> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = File::create(self.directory.join(format!("{name}.log")))?;
         let mut command = self.resaga(more);
         command.env("RESAGA__API__LISTEN", &address).args(["serve", "--roles", roles]);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut serve = Serve { pid: Pid(child.id()), child, address };
+        Ok(Serve { pid: Pid(child.id()), child, address, name: name.to_owned() })
+    }
+
+    /// Waits until a process is ready.
+    pub fn ready(&self, mut serve: Serve) -> Result<Serve> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ready = http::Client::connect(&serve.address).and_then(|mut client| client.get("/readyz"));
@@ -113,7 +137,7 @@ impl World {
                 return Ok(serve);
             }
             if let Some(ended) = serve.child.try_wait()? {
-                let log = fs::read_to_string(self.directory.join(format!("{name}.log"))).unwrap_or_default();
+                let log = fs::read_to_string(self.directory.join(format!("{}.log", serve.name))).unwrap_or_default();
                 bail!("resaga serve: {ended}\n{log}");
             }
             if Instant::now() > deadline {
@@ -128,6 +152,18 @@ impl World {
         [of("Kafka", "kafka/kafka.pid"), of("Redis", "redis/redis.pid"), of("S3", "s3/seaweedfs.pid")].into_iter().collect()
     }
 
+    /// Takes the topics of this run away, and everything out of Redis: the next run begins as this one did.
+    pub fn clear(&self) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let names: Vec<&str> =
+            self.settings.iter().filter(|(key, _)| TOPICS.contains(&key.as_str())).map(|(_, name)| name.as_str()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(admin.delete_topics(&names, &AdminOptions::new()))?;
+        let mut connection = redis::Client::open(self.redis.as_str())?.get_connection()?;
+        redis::cmd("FLUSHALL").query::<()>(&mut connection)?;
+        Ok(())
+    }
+
     fn consumer(&self, group: &str) -> Result<BaseConsumer> {
         Ok(ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
@@ -139,30 +175,34 @@ impl World {
     }
 
     /// Each partition's end.
-    pub fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+    pub fn ends(&self, topic: &str) -> Result<Vec<i64>> {
         let consumer = self.consumer("ends")?;
-        (0..partitions).map(|p| Ok(consumer.fetch_watermarks(topic, p, Duration::from_secs(10))?.1)).collect()
+        (0..self.partitions).map(|p| Ok(consumer.fetch_watermarks(topic, p, Duration::from_secs(10))?.1)).collect()
     }
 
     /// A `read_committed` reader at the ends of all partitions.
     pub fn read_from_end(&self, topic: &str) -> Result<BaseConsumer> {
         let consumer = self.consumer("reader")?;
         let mut list = TopicPartitionList::new();
-        for (partition, end) in (0..).zip(self.ends(topic, PARTITIONS)?) {
+        for (partition, end) in (0..).zip(self.ends(topic)?) {
             list.add_partition_offset(topic, partition, Offset::Offset(end))?;
         }
         consumer.assign(&list)?;
         Ok(consumer)
     }
 
-    /// Waits until `events` records are folded (`resaga_events_consumed_total`).
-    pub fn wait_folded(&self, serve: &Serve, events: u64) -> Result<()> {
+    /// Waits until `events` records are folded (`resaga_events_consumed_total`) by one process, or by several together.
+    pub fn wait_folded(&self, serves: &[Serve], events: u64) -> Result<()> {
         let prefix = format!("resaga_events_consumed_total{{topic=\"{}\"}} ", self.events);
-        let mut client = http::Client::connect(&serve.address)?;
+        let clients = serves.iter().map(|serve| http::Client::connect(&serve.address));
+        let mut clients = clients.collect::<Result<Vec<_>>>()?;
         until("all events folded", || {
-            let (_, body) = client.get("/metrics")?;
-            let text = String::from_utf8_lossy(&body);
-            let count = text.lines().find_map(|line| line.strip_prefix(&prefix)).map_or(0.0, |n| n.parse().unwrap_or(0.0));
+            let mut count = 0.0;
+            for client in &mut clients {
+                let (_, body) = client.get("/metrics")?;
+                let text = String::from_utf8_lossy(&body);
+                count += text.lines().find_map(|line| line.strip_prefix(&prefix)).map_or(0.0, |n| n.parse().unwrap_or(0.0));
+            }
             Ok(count >= events as f64)
         })
     }
@@ -171,10 +211,10 @@ impl World {
     pub fn wait_durable(&self) -> Result<()> {
         let group = self.settings.iter().find(|(key, _)| key == "RESAGA__KAFKA__GROUP_ID").map_or("", |(_, value)| value);
         let consumer = self.consumer(&format!("{group}-materialize"))?;
-        let ends = self.ends(&self.events, PARTITIONS)?;
+        let ends = self.ends(&self.events)?;
         until("all events durable", || {
             let mut list = TopicPartitionList::new();
-            for partition in 0..PARTITIONS {
+            for partition in 0..self.partitions {
                 list.add_partition(&self.events, partition);
             }
             let committed = consumer.committed_offsets(list, Duration::from_secs(20))?;

@@ -1,0 +1,112 @@
+//! The floor of replays: a plain loop that takes requests, writes three records of the same sizes for each (restored saga,
+//! step event, log record) and the offsets in one transaction, and looks nothing up.
+//!
+//! It produces and waits for acknowledgements before it sends offsets: otherwise librdkafka waits 100 ms twice in each
+//! transaction.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use crate::replay::{request, seen};
+use crate::world::World;
+
+/// Requests of one transaction, as resaga takes them.
+const MOST: usize = 500;
+const RESTORED: usize = 1_500;
+const EVENT: usize = 1_800;
+const LOG: usize = 900;
+const WAIT: Duration = Duration::from_secs(20);
+
+pub struct Transactions {
+    /// From the first request sent to the last restored saga seen.
+    pub all: Duration,
+    pub singles: Vec<Duration>,
+}
+
+/// Writes requests, each at once.
+pub fn producer(world: &World) -> Result<BaseProducer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &world.brokers).set("partitioner", "murmur2_random").set("linger.ms", "0");
+    Ok(config.create()?)
+}
+
+pub fn transactions(world: &World, requests: u64, one_by_one: u64, pause: Duration) -> Result<Transactions> {
+    let reader = world.read_from_end(&world.restored)?;
+    let producer = producer(world)?;
+    let consumer = world.read_from_end(&world.requests)?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| work(world, &consumer, &stop));
+        let asked = ask(world, &producer, &reader, (requests, one_by_one, pause));
+        stop.store(true, Ordering::Release);
+        worker.join().expect("the loop does not panic")?;
+        asked
+    })
+}
+
+fn ask(world: &World, producer: &BaseProducer, reader: &BaseConsumer, how_many: (u64, u64, Duration)) -> Result<Transactions> {
+    let (requests, one_by_one, pause) = how_many;
+    let mut singles = Vec::new();
+    for saga in 0..one_by_one {
+        std::thread::sleep(pause);
+        let began = Instant::now();
+        request(world, producer, saga)?;
+        seen(reader, 1)?;
+        singles.push(began.elapsed());
+    }
+    let began = Instant::now();
+    for saga in 0..requests {
+        request(world, producer, saga)?;
+    }
+    producer.flush(WAIT)?;
+    seen(reader, requests)?;
+    Ok(Transactions { all: began.elapsed(), singles })
+}
+
+fn work(world: &World, consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()> {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.brokers)
+        .set("transactional.id", format!("floor-{}", world.restored))
+        .set("compression.type", "zstd")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "2")
+        .set("retry.backoff.ms", "10")
+        .create()?;
+    producer.init_transactions(WAIT)?;
+    let group = consumer.group_metadata().expect("a consumer with a group");
+    let filler = "x".repeat(EVENT);
+    while !stop.load(Ordering::Acquire) {
+        let Some(first) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let mut batch = vec![first?.detach()];
+        while batch.len() < MOST
+            && let Some(more) = consumer.poll(Duration::ZERO)
+        {
+            batch.push(more?.detach());
+        }
+        producer.begin_transaction()?;
+        let mut offsets = TopicPartitionList::new();
+        for message in &batch {
+            let key = message.key().unwrap_or_default();
+            for (topic, size) in [(&world.events, EVENT), (&world.restored, RESTORED), (&world.log, LOG)] {
+                let record = BaseRecord::to(topic).key(key).payload(&filler.as_bytes()[..size]);
+                producer.send(record).map_err(|(error, _)| error)?;
+            }
+            if offsets.find_partition(message.topic(), message.partition()).is_none() {
+                offsets.add_partition(message.topic(), message.partition());
+            }
+            let mut place = offsets.find_partition(message.topic(), message.partition()).expect("it was added");
+            place.set_offset(Offset::Offset(message.offset() + 1))?;
+        }
+        while producer.in_flight_count() > 0 {
+            producer.poll(Duration::from_millis(1));
+        }
+        producer.send_offsets_to_transaction(&offsets, &group, WAIT)?;
+        producer.commit_transaction(WAIT)?;
+    }
+    Ok(())
+}
