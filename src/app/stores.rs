@@ -93,7 +93,8 @@ pub(super) async fn with(
     let log = layout(&cold, &config.topics.log, counts, None).await?;
     let chains = Arc::new(Chains::new(events));
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES);
-    let log_history = History::new(hot.clone(), cold.clone(), Arc::new(Chains::new(vec![log])), MAX_ENTRIES);
+    // What is recent of the log is in the view in memory.
+    let log_history = History::new(hot.clone(), cold.clone(), Arc::new(Chains::new(vec![log])), MAX_ENTRIES).old_only();
     Ok(Stores { hot, objects, chains, history, log_history, partitioning })
 }
 

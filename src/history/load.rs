@@ -2,8 +2,6 @@
 //!
 //! Order matters: cold is followed after hot was read, so whatever vanished from hot meanwhile is found in cold.
 
-use std::sync::atomic::Ordering;
-
 use futures::future::try_join_all;
 
 use super::History;
@@ -25,8 +23,7 @@ pub(super) struct Loaded {
     pub entries: Vec<StoredEntry>,
     pub source: Source,
     pub reach: Reach,
-    /// Hot may have held more: it did not answer, or what it says does not reach down to where cold ends. Then an entry
-    /// that was not found is not known to be missing.
+    /// Hot has told of more than this reaches: an entry that was not found is not known to be missing.
     pub may_miss: bool,
 }
 
@@ -80,15 +77,15 @@ impl History {
         hot_back: Back,
         candidates: &[ChainId],
     ) -> Result<Option<Loaded>> {
-        let (read, run, answered) = match self.read_hot(saga, upto, hot_back, candidates).await {
+        let (read, run) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run)) => {
-                if !read.marks.is_empty() && !self.hot_had_marks.load(Ordering::Relaxed) {
-                    self.hot_had_marks.store(true, Ordering::Relaxed);
-                }
-                (read, run, true)
+                let seen = Marks { candidates, marks: &read.marks };
+                let seen = candidates.iter().filter_map(|chain| Some((chain, seen.of(chain)?)));
+                self.told.see(self.hot.bucket(saga), seen);
+                (read, run)
             }
             // Cold alone gives a right answer, only slower and less new.
-            Err(error) if error.is_unavailable() => (HotRead::default(), HotRun::default(), false),
+            Err(error) if error.is_unavailable() => Default::default(),
             Err(error) => return Err(error.context("read hot history")),
         };
         let marks = Marks { candidates, marks: &read.marks };
@@ -98,14 +95,11 @@ impl History {
         {
             let mut entries = run.entries;
             entries.reverse();
-            let reach = self.reach(saga, candidates, Some(&newest), |chain| merge::reach(marks.of(chain), None, true));
-            return Ok(Some(Loaded { entries, source: Source::Hot, reach, may_miss: false }));
+            let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true);
+            let (reach, may_miss) = (self.reach(saga, candidates, Some(&newest), known), self.may_miss(saga, candidates, known));
+            return Ok(Some(Loaded { entries, source: Source::Hot, reach, may_miss }));
         }
-        let mut loaded = self.load_cold(saga, upto, back, &marks, run).await?;
-        if let Some(loaded) = &mut loaded {
-            loaded.may_miss |= !answered;
-        }
-        Ok(loaded)
+        self.load_cold(saga, upto, back, &marks, run).await
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough.
@@ -188,13 +182,7 @@ impl History {
         };
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
-        // Where cold has begun and hot has no mark any more, hot was wiped.
-        let had_marks = self.hot_had_marks.load(Ordering::Relaxed);
-        let answers = |chain: &ChainId| match (marks.of(chain), end_of(chain)) {
-            (None, Some(end)) => !had_marks || end.to == Offset(0) || !marks.is_newest(chain),
-            _ => touches(chain),
-        };
-        let may_miss = conflict || !marks.candidates.iter().all(answers);
+        let may_miss = self.may_miss(saga, marks.candidates, known) || (conflict && !self.old_only);
         Ok(Some(Loaded { entries, source, reach, may_miss }))
     }
 
@@ -258,6 +246,13 @@ impl History {
             return Err(Error::refused("too_large", message));
         }
         Ok(())
+    }
+
+    /// Hot does not answer, was wiped or put back, and what it had told of is not in cold yet.
+    fn may_miss(&self, saga: &SagaId, candidates: &[ChainId], known: impl Fn(&ChainId) -> Option<Known>) -> bool {
+        let bucket = self.hot.bucket(saga);
+        let behind = |chain: &ChainId| self.told.to(bucket, chain) > known(chain).map_or(Offset(0), |known| known.to);
+        !self.old_only && candidates.iter().any(behind)
     }
 
     fn reach(

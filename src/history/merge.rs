@@ -47,12 +47,6 @@ impl Marks<'_> {
         self.candidates.iter().chain(marked).filter(fits).max_by_key(|chain| chain.incarnation)
     }
 
-    /// No later incarnation of its topic and partition is known.
-    pub fn is_newest(&self, chain: &ChainId) -> bool {
-        let same = |other: &&ChainId| other.topic == chain.topic && other.partition == chain.partition;
-        self.candidates.iter().filter(same).all(|other| other.incarnation <= chain.incarnation)
-    }
-
     fn below_mark(&self, position: &Position) -> bool {
         self.chain_of(position).and_then(|chain| self.of(chain)).is_some_and(|mark| position.offset < mark.to)
     }

@@ -18,9 +18,9 @@ mod slices;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
@@ -28,6 +28,7 @@ use chains::Chains;
 pub use lineage::ChildrenOf;
 pub use progress::Progress;
 pub use search::StandingOf;
+use told::Told;
 
 /// Most entries of one saga that are read at once, unless set otherwise.
 pub const MAX_ENTRIES: usize = 100_000;
@@ -40,13 +41,18 @@ pub struct History {
     chains: Arc<Chains>,
     /// Entries of one saga read at once; a longer history is refused `too_large` where all of it is needed.
     max_entries: usize,
-    /// Hot has had marks: a chain without one was wiped from it. A hot store that never had any is no part of this
-    /// installation any more, or not yet, and cold is all there is.
-    hot_had_marks: Arc<AtomicBool>,
+    told: Arc<Told>,
+    /// What cold does not have yet is known elsewhere: see [`History::old_only`].
+    old_only: bool,
 }
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self { hot, cold, chains, max_entries, hot_had_marks: Arc::default() }
+        Self { hot, cold, chains, max_entries, told: Arc::default(), old_only: false }
+    }
+
+    /// For those who know by themselves what is recent, and ask for what is old: where hot cannot tell, cold is enough.
+    pub fn old_only(self) -> Self {
+        Self { old_only: true, ..self }
     }
 }

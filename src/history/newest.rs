@@ -29,7 +29,8 @@ impl History {
     /// previous owner wrote them and they are not durable. Hot is read in one round trip; what cold fails to give of one
     /// saga is that one's error, so that a store which fails now and then gives all in a few tries.
     pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<Newest>>>> {
-        let limit = WINDOW + 1;
+        // Some entries may be there twice, with and without their saga.
+        let limit = WINDOW + WINDOW / 4;
         let queries: Vec<HotQuery> =
             sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: crate::saga::time::Micros::MAX, limit }).collect();
         let reads = match self.hot.read(&queries).await {

@@ -20,10 +20,11 @@ impl History {
         };
         let loaded = self.load(saga, upto, back).await?;
         let Some(last) = loaded.entries.last() else {
-            return Err(loaded.surely(match when {
-                When::At(_) if self.exists(saga).await? => before_first_event(),
-                _ => saga_not_found(),
-            }));
+            let When::At(_) = when else { return Err(loaded.surely(saga_not_found())) };
+            let newest = self.load(saga, Micros::MAX, Back::Snapshot).await?;
+            // Times never go back within a saga: what it has is later, whatever else it has.
+            let exists = !newest.entries.is_empty();
+            return Err(if exists { before_first_event() } else { newest.surely(loaded.surely(saga_not_found())) });
         };
         let wanted = match when {
             When::Sequence(sequence) if sequence == 0 || sequence > last.entry.sequence.0 => {
@@ -37,11 +38,6 @@ impl History {
         let state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
         let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
         Ok(Found { state, folded, source: loaded.source, reach: loaded.reach })
-    }
-
-    /// Has the saga any entry?
-    async fn exists(&self, saga: &SagaId) -> Result<bool> {
-        Ok(!self.load(saga, Micros::MAX, Back::Snapshot).await?.entries.is_empty())
     }
 
     /// A saga's whole history. Refused: `saga_not_found`; `too_large` over the limit of entries.

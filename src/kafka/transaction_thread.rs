@@ -119,10 +119,13 @@ impl TransactionThread {
         self.producer.context().first_failure().map_or(Ok(()), |error| Err(refused(&error)))
     }
 
-    /// Takes what is there, then waits a little.
+    /// Takes the next acknowledgement; waits a little where there is none.
     fn poll(&self) {
+        let before = self.producer.in_flight_count();
         self.producer.poll(Duration::ZERO);
-        std::thread::sleep(POLL);
+        if self.producer.in_flight_count() == before {
+            std::thread::sleep(POLL);
+        }
     }
 
     fn send_offsets(&self, transaction: &Transaction) -> Result<(), Trouble> {

@@ -10,7 +10,6 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::reader::ColdReader;
 use crate::cold::segment::{NewRow, NewSegment};
 use crate::history::History;
-use crate::history::answer::When;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite};
 use crate::saga::entry::Entry;
@@ -107,7 +106,7 @@ pub struct World {
     writes: u64,
     /// Hot lost a bucket's marks and no owner has noticed.
     wiped: bool,
-    /// Of each partition: below this its entries were told, and are not forgotten but by a hot store put back.
+    /// Of each partition: below this its entries were told, and are not forgotten.
     pub told_to: Vec<Offset>,
     _directory: tempfile::TempDir,
 }
@@ -184,15 +183,10 @@ impl World {
             Act::Wipe { bucket: wanted } => {
                 self.hot.wipe(bucket(wanted)).await;
                 self.wiped = true;
-                // Of a chain that has not begun nothing is left that could tell of it.
-                let unbegun = |partition: &usize| self.durable_end(*partition) == Offset(0);
-                let unbegun: Vec<usize> = (0..self.log.len()).filter(unbegun).collect();
-                unbegun.into_iter().for_each(|partition| self.told_to[partition] = Offset(0));
             }
             Act::GoBack { bucket: wanted, share } => {
                 self.hot.go_back(bucket(wanted), usize::from(share % 9)).await;
                 self.stale = true;
-                self.told_to = (0..self.log.len()).map(|partition| self.durable_end(partition)).collect();
             }
             Act::Restart { partition: wanted } => {
                 let partition = partition(wanted);
@@ -309,7 +303,7 @@ impl World {
         }
         // A reader of the running system, who may be told of all that by now.
         if !self.is_down() {
-            let _ = self.history.state(&"unknown".into(), When::Newest).await;
+            let _ = self.history.progress().await;
             self.told_to[partition] = Offset(self.ends[partition]);
         }
     }

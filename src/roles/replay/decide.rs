@@ -184,7 +184,17 @@ impl Replay {
         let newer = [&draft.log, &self.pending];
         let unseen = Unseen(&newer);
         let asked = Some(Asked::of(&item.record));
-        let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await?;
+        let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await;
+        let decided = match decided {
+            // Whether the new id is free cannot be told: this one waits, the others are carried out.
+            Err(error @ Error::Unavailable(_)) => {
+                self.unreadable(order.saga_id.clone(), &error);
+                blocked.insert(order.saga_id.clone());
+                return self.park(item, order, Some(loaded.ends.clone()), draft, again);
+            }
+            Err(error) => return Err(error),
+            Ok(decided) => decided,
+        };
         let plan = match decided {
             Ok(_) if oversize => {
                 return self.refuse(item, &Refusal::new("too_large", "the restored saga is larger than its topic takes"), draft);
