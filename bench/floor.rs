@@ -45,7 +45,9 @@ struct Event<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(borrow)]
-    context: &'a RawValue,
+    context: Option<&'a RawValue>,
+    #[serde(borrow)]
+    context_patch: Option<&'a RawValue>,
 }
 
 pub struct Floor {
