@@ -87,7 +87,7 @@ pub enum Ending {
     Ended,
     /// A sequence is missing.
     Hole,
-    /// Two members for one position or sequence, or one that cannot be read: nothing of it is believed.
+    /// Two entries for one position or sequence, or a member that cannot be read: nothing of it is believed.
     Conflict,
 }
 

@@ -52,7 +52,8 @@ pub enum MarkOutcome {
 }
 
 /// One member of a saga's sorted set. `bytes` begin with the entry sequence (8 bytes, big-endian), so equal scores
-/// sort by sequence, and are a pure function of the log: writing it twice changes nothing.
+/// sort by sequence. Written again by one owner it is the same and changes nothing; another owner may add it with or
+/// without its saga, and readers take the two for one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// The score: microseconds. A store may round times outside of +-2^53 us (the years 1684 to 2255); reads with a

@@ -73,7 +73,8 @@ fn defaults(purpose: Purpose<'_>) -> &'static [(&'static str, &'static str)] {
             ("statistics.interval.ms", "5000"),
             // The default of a second stalls a fast reader each time its queue was full.
             ("fetch.queue.backoff.ms", "20"),
-            // The end of a partition behind a control record is told when a fetch comes back empty: replays of its sagas wait for that.
+            // The end of a partition behind a control record is told when a fetch comes back empty: replays of its sagas
+            // wait for that.
             ("fetch.wait.max.ms", "30"),
             ("fetch.max.bytes", "2097152"),
             // What is fetched of one partition at once is unpacked whole, and each partition has a queue of its own: with many

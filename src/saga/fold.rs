@@ -111,9 +111,9 @@ impl Seen {
 }
 
 impl Saga {
-    /// Looks at a record once, in log order: an entry, a duplicate or a dead letter. An entry is applied to `slot`;
-    /// otherwise `slot` (a saga, or one in a box) stays as it is. `across_gap`: an operator accepted the loss of offsets between the saga's
-    /// previous entry, or the start of the log, and this record.
+    /// Looks at a record once, in log order: an entry, a duplicate or a dead letter. An entry is applied to `slot` (a saga,
+    /// or one in a box); otherwise `slot` stays as it is. `across_gap`: an operator accepted the loss of offsets between
+    /// the saga's previous entry, or the start of the log, and this record.
     pub fn admit<S: BorrowMut<Self> + From<Self>>(
         slot: &mut Option<S>,
         event: StepEvent,
