@@ -23,6 +23,8 @@ impl ConsumerContext for Logged {}
 #[derive(Clone)]
 pub struct Ends {
     client: Arc<BaseConsumer<Logged>>,
+    /// As configured, for messages.
+    brokers: Arc<str>,
     timeout: Duration,
 }
 
@@ -36,7 +38,7 @@ impl Ends {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
         let client = BaseConsumer::from_config_and_context(&client_config(kafka, Purpose::Observer)?, Logged)
             .map_err(|e| failure::of("create client", &e))?;
-        Ok(Self { client: Arc::new(client), timeout: TIMEOUT })
+        Ok(Self { client: Arc::new(client), brokers: kafka.brokers.as_str().into(), timeout: TIMEOUT })
     }
 
     /// High watermarks, asked of the leaders now; in the order of `partitions`.
@@ -81,16 +83,24 @@ impl Ends {
         &self,
         ask: impl FnOnce(&Client<Logged>, Duration) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (consumer, timeout) = (Arc::clone(&self.client), self.timeout);
+        let (consumer, brokers, timeout) = (Arc::clone(&self.client), Arc::clone(&self.brokers), self.timeout);
         tokio::task::spawn_blocking(move || {
-            // Nobody else takes librdkafka's log lines out of the queue; one call takes one.
-            for _ in 0..MAX_LINES {
-                let _ = consumer.poll(Duration::ZERO);
-            }
-            ask(consumer.client(), timeout)
+            forward_log(&consumer);
+            ask(consumer.client(), timeout).map_err(|error| {
+                // Why the brokers cannot be reached stands in these lines.
+                forward_log(&consumer);
+                if error.is_unavailable() { error.context(format!("ask brokers {brokers}")) } else { error }
+            })
         })
         .await
         .map_err(|e| Error::bug(format!("ask broker: {e}")))?
+    }
+}
+
+/// Nobody else takes librdkafka's log lines out of the queue; one call takes one.
+fn forward_log(consumer: &BaseConsumer<Logged>) {
+    for _ in 0..MAX_LINES {
+        let _ = consumer.poll(Duration::ZERO);
     }
 }
 
@@ -150,5 +160,19 @@ pub(super) fn partitions_of<C: ClientContext>(client: &Client<C>, topic: &str, t
     match i32::try_from(found.partitions().len()) {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(missing()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_cannot_be_reached_is_named() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let kafka = config::Kafka { brokers: closed.clone(), ..config::Kafka::default() };
+        let ends = Ends { timeout: Duration::from_millis(300), ..Ends::new(&kafka).unwrap() };
+        let error = ends.partitions_of("t").await.unwrap_err();
+        assert!(error.is_unavailable() && error.to_string().contains(&closed), "{error}");
     }
 }
