@@ -16,7 +16,7 @@ use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
 /// Most sagas need no more than this many of their newest entries.
-const FIRST_READ: usize = 16;
+const FIRST_READ: usize = 20;
 
 /// Entries of one saga, oldest first and without a hole, from where folding can begin.
 pub(super) struct Loaded {

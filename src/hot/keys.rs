@@ -46,7 +46,7 @@ impl Keys {
 
     /// Sorted set: the members of a saga by effective time.
     pub fn saga(&self, bucket: u16, saga: &SagaId) -> String {
-        format!("{}s:{saga}", self.head(bucket))
+        [self.head(bucket), "s:", saga.as_str()].concat()
     }
 
     /// Hash: the marks of a bucket; field [`mark_field`].

@@ -208,7 +208,7 @@ pub trait HotStore: Send + Sync {
 
 /// The bucket of a saga among so many.
 pub fn bucket_of(saga: &SagaId, buckets: u16) -> u16 {
-    (saga.hash64() % u64::from(buckets.max(1))) as u16
+    if buckets <= 1 { 0 } else { (saga.hash64() % u64::from(buckets)) as u16 }
 }
 
 /// The store that `hot.url` names; connects with the first call. A memory store is a new one each time.

@@ -108,16 +108,17 @@ impl<'a> Packer<'a> {
 
     /// ZADD in commands of at most `limit` bytes; with `persist` a PERSIST goes before each of them, since each can be
     /// in a pipeline of its own.
-    fn sorted_set<'m>(&mut self, bucket: u16, key: &str, members: impl Iterator<Item = (i64, &'m Bytes)>, persist: bool) {
+    fn sorted_set<'m>(&mut self, bucket: u16, key: &str, members: impl Iterator<Item = (i64, &'m Bytes)> + Clone, persist: bool) {
         let mut members = members.peekable();
         while members.peek().is_some() {
-            let mut bytes = key.len() + OVERHEAD;
-            let mut command = Cmd::new();
+            let mut rest = members.clone();
+            let (mut bytes, mut count) = (key.len() + OVERHEAD, 0);
+            while let Some((_, member)) = rest.next_if(|(_, m)| count == 0 || bytes + m.len() + OVERHEAD <= self.limit) {
+                (bytes, count) = (bytes + member.len() + OVERHEAD, count + 1);
+            }
+            let mut command = Cmd::with_capacity(2 + 2 * count, bytes);
             command.arg("ZADD").arg(key);
-            while let Some((score, member)) =
-                members.next_if(|(_, member)| bytes == key.len() + OVERHEAD || bytes + member.len() + OVERHEAD <= self.limit)
-            {
-                bytes += member.len() + OVERHEAD;
+            for (score, member) in members.by_ref().take(count) {
                 command.arg(score).arg(&member[..]);
             }
             let pipeline = self.room(bucket, bytes);

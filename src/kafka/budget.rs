@@ -2,32 +2,41 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Thread;
 
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
-    used: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    used: AtomicU64,
     limit: u64,
+    /// Unparked when there is room again.
+    reader: Thread,
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64) -> Self {
-        Self { used: Arc::default(), limit }
+    /// `reader`: the thread that reads when there is room.
+    pub(super) fn new(limit: u64, reader: Thread) -> Self {
+        Self { shared: Arc::new(Shared { used: AtomicU64::new(0), limit, reader }) }
     }
     /// Whether another batch may be read. The last one may go over the limit by its own size, so that a batch larger
     /// than the limit still passes.
     pub(super) fn has_room(&self) -> bool {
-        self.used.load(Ordering::Acquire) < self.limit
+        self.shared.used.load(Ordering::Acquire) < self.shared.limit
     }
     pub(super) fn hold(&self, bytes: u64) -> Held {
-        self.used.fetch_add(bytes, Ordering::AcqRel);
-        Held { used: Arc::clone(&self.used), bytes }
+        self.shared.used.fetch_add(bytes, Ordering::AcqRel);
+        Held { shared: Arc::clone(&self.shared), bytes }
     }
 }
 
 /// The bytes of a batch count until this is dropped: keep it for as long as the records are in memory.
 #[derive(Debug)]
 pub struct Held {
-    used: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     bytes: u64,
 }
 
@@ -39,7 +48,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        let before = self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        if before >= self.shared.limit && before - self.bytes < self.shared.limit {
+            self.shared.reader.unpark();
+        }
     }
 }
 
@@ -49,13 +61,15 @@ mod tests {
 
     #[test]
     fn a_full_budget_has_room_again_once_a_batch_is_let_go() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(10, std::thread::current());
         let first = budget.hold(4);
         assert!(budget.has_room());
         let second = budget.hold(100);
         assert!(!budget.has_room());
         drop(second);
         assert!(budget.has_room());
+        // Returns at once: this thread was woken. A test that hangs here has failed.
+        std::thread::park();
         assert_eq!(first.bytes(), 4);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::Thread;
 use std::time::Duration;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -130,6 +131,8 @@ const MAX_WAITING_EVENTS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Intake {
     commands: SyncSender<Command>,
+    /// Of the intake: a command wakes it.
+    thread: Thread,
 }
 
 impl Intake {
@@ -144,12 +147,11 @@ impl Intake {
         reader.subscribe(topics)?;
         let (commands, received) = sync_channel(MAX_WAITING_COMMANDS);
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
-        let thread = IntakeThread::new(reader, limits, received, events);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("intake {group}"))
-            .spawn(move || thread.run())
+            .spawn(move || IntakeThread::new(reader, limits, received, events).run())
             .map_err(|e| Error::unavailable(format!("start intake thread: {e}")))?;
-        Ok((Self { commands }, receiver))
+        Ok((Self { commands, thread: thread.thread().clone() }, receiver))
     }
 
     /// Stops reading partitions; they stay assigned. Those that are not assigned are passed over.
@@ -197,6 +199,7 @@ impl Intake {
             TrySendError::Full(_) => Error::unavailable("ask intake: too many calls wait"),
             TrySendError::Disconnected(_) => Error::unavailable("ask intake: it has stopped"),
         })?;
+        self.thread.unpark();
         answer.await.unwrap_or_else(|_| Err(Error::unavailable("ask intake: it stopped before the answer")))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -20,10 +20,10 @@ use super::statistics;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, TopicPartition};
 
-/// Longest wait for a record: also how long a command may wait.
-const POLL: Duration = Duration::from_millis(5);
-/// Longest wait for a command while no record may be read.
-const IDLE: Duration = Duration::from_millis(2);
+/// Longest sleep: records, rebalances, commands and room for records wake the thread.
+const QUIET: Duration = Duration::from_millis(100);
+/// Between two looks for what wakes nobody: room in the channel of events, and a role's reply.
+const WAITING: Duration = Duration::from_millis(2);
 /// Longest wait for committed offsets: those of an open transaction are not stable until it times out (15 s).
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is being done, and the one reason for no answer that lasts: a transaction that the brokers never end.
@@ -52,13 +52,16 @@ enum Exit {
 }
 
 impl IntakeThread {
+    /// On the thread itself: what there is to do wakes it.
     pub(super) fn new(
-        reader: Reader,
+        mut reader: Reader,
         limits: IntakeLimits,
         commands: Receiver<Command>,
         events: mpsc::Sender<IntakeEvent>,
     ) -> Self {
-        let budget = Budget::new(limits.held_bytes);
+        let here = std::thread::current();
+        reader.wakes(&here);
+        let budget = Budget::new(limits.held_bytes, here);
         Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None }
     }
 
@@ -105,20 +108,19 @@ impl IntakeThread {
                     Happening::Message(_) | Happening::Other => {}
                 }
             }
-            while let Ok(command) = self.commands.try_recv() {
-                self.carry_out(command)?;
-            }
+            self.carry_out_all()?;
             self.flush()?;
-            if self.outbox.is_empty() && self.budget.has_room() {
-                self.read()?;
-            } else {
-                self.wait_for_command(IDLE)?;
+            if !self.outbox.is_empty() {
+                std::thread::park_timeout(WAITING);
+            } else if !self.budget.has_room() || !self.read()? {
+                std::thread::park_timeout(QUIET);
             }
         }
     }
 
-    fn read(&mut self) -> Result<(), Exit> {
-        let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes, POLL);
+    /// Is there more at hand?
+    fn read(&mut self) -> Result<bool, Exit> {
+        let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
         if !taken.batch.is_empty() {
             let held = self.budget.hold(taken.bytes);
             self.tell(IntakeEvent::Records { batch: taken.batch, held })?;
@@ -129,7 +131,7 @@ impl IntakeThread {
         for (partition, position, reason) in taken.gone {
             self.tell(IntakeEvent::OffsetsGone { partition, position, reason })?;
         }
-        taken.failed.map_or(Ok(()), |error| Err(Exit::Failed(error)))
+        taken.failed.map_or(Ok(!taken.exhausted), |error| Err(Exit::Failed(error)))
     }
 
     /// Asks the role where to start and begins there.
@@ -141,7 +143,7 @@ impl IntakeThread {
                 Ok(assigned) => break assigned,
                 Err(error) if error.is_unavailable() && Instant::now() < deadline => {
                     tracing::warn!(error = %error, "describe assigned partitions");
-                    self.wait_for_command(Duration::from_millis(200))?;
+                    self.wait(Duration::from_millis(200))?;
                 }
                 Err(error) => return Err(Exit::Failed(error)),
             }
@@ -186,16 +188,24 @@ impl IntakeThread {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(oneshot::error::TryRecvError::Closed) => return Ok(None),
                 Err(oneshot::error::TryRecvError::Empty) if Instant::now() >= deadline => return Ok(None),
-                Err(oneshot::error::TryRecvError::Empty) => self.wait_for_command(IDLE)?,
+                Err(oneshot::error::TryRecvError::Empty) => self.wait(WAITING)?,
             }
         }
     }
 
-    fn wait_for_command(&mut self, timeout: Duration) -> Result<(), Exit> {
-        match self.commands.recv_timeout(timeout) {
-            Ok(command) => self.carry_out(command),
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => Err(Exit::Deserted),
+    /// Sleeps, at most so long, and does what it was woken for.
+    fn wait(&mut self, timeout: Duration) -> Result<(), Exit> {
+        std::thread::park_timeout(timeout);
+        self.carry_out_all()
+    }
+
+    fn carry_out_all(&mut self) -> Result<(), Exit> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.carry_out(command)?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(Exit::Deserted),
+            }
         }
     }
 

@@ -8,12 +8,13 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::client::{self, Purpose, client_config};
 use super::failure;
+use super::native::Waking;
 use super::record::NewRecord;
 use crate::config;
 use crate::error::{Error, Result};
@@ -22,13 +23,14 @@ use crate::error::{Error, Result};
 #[derive(Clone)]
 pub struct Publisher {
     producer: Arc<BaseProducer<Acknowledged>>,
+    /// The thread that takes acknowledgements ends when the last of these is gone.
+    _wanted: Arc<()>,
 }
 
 /// Longest wait for room in librdkafka's queue; the records in it time out by themselves (`message.timeout.ms`).
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks for acknowledgements, while records are on their way and while none is.
-const BUSY_PAUSE: Duration = Duration::from_millis(1);
-const IDLE_PAUSE: Duration = Duration::from_millis(5);
+/// Longest sleep of the thread that takes acknowledgements, which wake it.
+const QUIET: Duration = Duration::from_millis(500);
 /// Between two looks for room.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -37,12 +39,14 @@ impl Publisher {
         let producer = BaseProducer::from_config_and_context(&client_config(kafka, Purpose::Producer)?, Acknowledged)
             .map_err(|e| failure::of("create producer", &e))?;
         let producer = Arc::new(producer);
-        let weak = Arc::downgrade(&producer);
+        let queue = Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("producer without a queue"))?;
+        let wanted = Arc::new(());
+        let (theirs, is_wanted) = (Arc::clone(&producer), Arc::downgrade(&wanted));
         std::thread::Builder::new()
             .name("acknowledgements".into())
-            .spawn(move || acknowledge(&weak))
+            .spawn(move || acknowledge(&theirs, queue, &is_wanted))
             .map_err(|e| Error::unavailable(format!("start producer thread: {e}")))?;
-        Ok(Self { producer })
+        Ok(Self { producer, _wanted: wanted })
     }
 
     /// Resolves when every record is acknowledged, or with the first failure (then some may have been written).
@@ -73,15 +77,13 @@ impl Publisher {
 
 /// Takes acknowledgements for as long as there is a publisher. rdkafka's own thread asks for the time over and over in the
 /// last millisecond of each of its waits, which was most of what an idle process cost.
-fn acknowledge(producer: &Weak<BaseProducer<Acknowledged>>) {
-    while let Some(producer) = producer.upgrade() {
-        let before = producer.in_flight_count();
-        producer.poll(Duration::ZERO);
-        let left = producer.in_flight_count();
-        drop(producer);
-        if left >= before {
-            std::thread::sleep(if left > 0 { BUSY_PAUSE } else { IDLE_PAUSE });
+fn acknowledge(producer: &BaseProducer<Acknowledged>, mut queue: Waking, wanted: &Weak<()>) {
+    queue.wakes(std::thread::current());
+    while wanted.strong_count() > 0 {
+        while !queue.is_empty() {
+            producer.poll(Duration::ZERO);
         }
+        std::thread::park_timeout(QUIET);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Used by one thread. Knows nothing of roles, replies and budgets.
 
-use std::time::{Duration, Instant};
+use std::thread::Thread;
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -67,6 +68,8 @@ pub(super) struct Taken {
     pub(super) ends: Vec<(TopicPartition, Offset)>,
     pub(super) gone: Vec<(TopicPartition, Offset, String)>,
     pub(super) failed: Option<Error>,
+    /// Nothing more was at hand.
+    pub(super) exhausted: bool,
 }
 
 pub(super) struct Reader {
@@ -83,6 +86,11 @@ impl Reader {
         Ok(Self { client, slots: Vec::new(), last: 0 })
     }
 
+    /// Wakes this thread when there is something to poll or to read.
+    pub(super) fn wakes(&mut self, thread: &Thread) {
+        self.client.wakes(thread);
+    }
+
     pub(super) fn consumer(&self) -> &BaseConsumer<Closing> {
         self.client.consumer()
     }
@@ -97,7 +105,7 @@ impl Reader {
     }
 
     pub(super) fn poll_happening(&self) -> Option<Event> {
-        self.client.poll_happening(Duration::ZERO)
+        self.client.poll_happening()
     }
 
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
@@ -214,14 +222,15 @@ impl Reader {
         }
     }
 
-    /// Reads until there are enough records, or nothing more is at hand; waits up to `wait` for the first.
-    pub(super) fn read(&mut self, most_records: usize, most_bytes: usize, wait: Duration) -> Taken {
+    /// Reads until there are enough records, or nothing more is at hand. Does not wait.
+    pub(super) fn read(&mut self, most_records: usize, most_bytes: usize) -> Taken {
         let mut taken = Taken::default();
-        let deadline = Instant::now() + wait;
         let mut records = 0;
         while records < most_records && taken.bytes < most_bytes as u64 && taken.failed.is_none() {
-            let wait = if records == 0 { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            let Some(event) = self.client.poll_record(wait) else { break };
+            let Some(event) = self.client.poll_record() else {
+                taken.exhausted = true;
+                break;
+            };
             match event.read() {
                 Happening::Message(message) => {
                     let Some(slot) = find(&mut self.slots, &mut self.last, message.topic(), message.partition()) else {

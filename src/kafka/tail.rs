@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -48,10 +49,13 @@ impl Default for TailLimits {
 #[derive(Debug)]
 pub struct Tail {
     stop: Arc<AtomicBool>,
+    thread: Thread,
 }
 
-/// Longest wait for a record, and for room in the channel.
-const POLL: Duration = Duration::from_millis(10);
+/// Longest sleep: whatever there is to do wakes the thread.
+const QUIET: Duration = Duration::from_millis(500);
+/// Between two looks for room in the channel.
+const FULL: Duration = Duration::from_millis(10);
 /// Most events that wait for the reader.
 const MAX_WAITING_EVENTS: usize = 64;
 
@@ -68,18 +72,19 @@ impl Tail {
         reader.assign(&placed)?;
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
         let stop = Arc::new(AtomicBool::new(false));
-        let thread = TailThread { reader, limits, budget: Budget::new(limits.held_bytes), events, stop: Arc::clone(&stop) };
-        std::thread::Builder::new()
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
             .name(format!("tail {name}"))
-            .spawn(move || thread.run())
+            .spawn(move || TailThread::new(reader, limits, events, stopped).run())
             .map_err(|e| Error::unavailable(format!("start tail thread: {e}")))?;
-        Ok((Self { stop }, receiver))
+        Ok((Self { stop, thread: thread.thread().clone() }, receiver))
     }
 }
 
 impl Drop for Tail {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
@@ -92,6 +97,13 @@ struct TailThread {
 }
 
 impl TailThread {
+    /// On the thread itself: what there is to read wakes it.
+    fn new(mut reader: Reader, limits: TailLimits, events: mpsc::Sender<TailEvent>, stop: Arc<AtomicBool>) -> Self {
+        let here = std::thread::current();
+        reader.wakes(&here);
+        Self { reader, limits, budget: Budget::new(limits.held_bytes, here), events, stop }
+    }
+
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
             if let Some(error) = self.happenings() {
@@ -99,10 +111,10 @@ impl TailThread {
                 return;
             }
             if !self.budget.has_room() {
-                std::thread::park_timeout(POLL);
+                std::thread::park_timeout(QUIET);
                 continue;
             }
-            let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes, POLL);
+            let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
             if !taken.batch.is_empty() {
                 let held = self.budget.hold(taken.bytes);
                 self.tell(TailEvent::Records { batch: taken.batch, held });
@@ -116,6 +128,9 @@ impl TailThread {
             if let Some(error) = taken.failed {
                 self.tell(TailEvent::Failed(error));
                 return;
+            }
+            if taken.exhausted {
+                std::thread::park_timeout(QUIET);
             }
         }
     }
@@ -144,7 +159,7 @@ impl TailThread {
                 Err(TrySendError::Full(back)) => event = back,
                 Err(TrySendError::Closed(_)) => return self.stop.store(true, Ordering::Release),
             }
-            std::thread::park_timeout(POLL);
+            std::thread::park_timeout(FULL);
         }
     }
 }

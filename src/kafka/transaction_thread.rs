@@ -17,22 +17,25 @@ use tokio::sync::oneshot;
 
 use super::client::{self, Purpose, TRANSACTION_TIMEOUT, client_config};
 use super::failure;
+use super::native::Waking;
 use super::publisher::enqueue;
 use super::record::NewRecord;
 use super::transaction::{Command, PublishError, Published, Transaction};
 use crate::config;
 use crate::crash;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Longest wait for the coordinator to settle what the last owner left: a transaction that is being completed takes a moment.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a commit. By then the coordinator has timed the transaction out: waiting on would tell nothing new.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks for acknowledgements. rdkafka's own poll waits by asking for the time over and over in its last
-/// millisecond, which was half of what a replay cost.
-const POLL: Duration = Duration::from_micros(200);
+/// Longest sleep while records are on their way: acknowledgements wake the thread. rdkafka's own poll waits by asking for the
+/// time over and over in its last millisecond, which was half of what a replay cost.
+const QUIET: Duration = Duration::from_millis(50);
 
 pub(super) struct TransactionThread {
+    /// Before `producer`: freed before it.
+    acknowledgements: Waking,
     producer: BaseProducer<Deliveries>,
 }
 
@@ -49,10 +52,13 @@ impl TransactionThread {
         let config = client_config(kafka, Purpose::Transactional { id: transactional_id })?;
         let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
             .map_err(|e| failure::of("create transactional producer", &e))?;
-        Ok(Self { producer })
+        let acknowledgements =
+            Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("transactional producer without a queue"))?;
+        Ok(Self { acknowledgements, producer })
     }
 
-    pub(super) fn run(self, ready: oneshot::Sender<Result<()>>, commands: Receiver<Command>) {
+    pub(super) fn run(mut self, ready: oneshot::Sender<Result<()>>, commands: Receiver<Command>) {
+        self.acknowledgements.wakes(std::thread::current());
         let opened = self.producer.init_transactions(OPEN_TIMEOUT).map_err(|e| failure::of("open transactional producer", &e));
         let failed = opened.is_err();
         if ready.send(opened).is_err() || failed {
@@ -119,12 +125,13 @@ impl TransactionThread {
         self.producer.context().first_failure().map_or(Ok(()), |error| Err(refused(&error)))
     }
 
-    /// Takes the next acknowledgement; waits a little where there is none.
+    /// Takes the acknowledgements that are there; waits a little where there is none.
     fn poll(&self) {
-        let before = self.producer.in_flight_count();
-        self.producer.poll(Duration::ZERO);
-        if self.producer.in_flight_count() == before {
-            std::thread::sleep(POLL);
+        if self.acknowledgements.is_empty() {
+            std::thread::park_timeout(QUIET);
+        }
+        while !self.acknowledgements.is_empty() {
+            self.producer.poll(Duration::ZERO);
         }
     }
 

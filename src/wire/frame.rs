@@ -63,25 +63,34 @@ pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: O
         }
         (change, _, _) => encode::Context::Own(change),
     };
-    let size = saga_after.map_or(0, |saga| saga.state.context.len() + 512);
-    let frame = to_frame(256 + size, |out| {
-        out.message(1, |out| encode::entry(out, entry, context));
-        out.opt_message(2, saga_after, |out, saga| {
-            let parts = encode::Parts { context: saga.state.context.as_str(), beside: Some(entry), window: false };
-            encode::saga(out, saga, parts);
-        });
+    let header = |out: &mut Out, flags: u8| {
+        out.raw(&entry.sequence.0.to_be_bytes());
+        out.raw(&(entry.position.partition as u32).to_be_bytes());
+        out.raw(&(entry.position.offset.0 as u64).to_be_bytes());
+        out.raw(&[flags, NO_DICTIONARY]);
+    };
+    let flags = if saga_after.is_some() { SAGA } else { 0 };
+    let size = context.len() + saga_after.map_or(0, |saga| saga.state.context.len() + 512);
+    let mut out = Out::with_capacity(HEADER + 256 + size);
+    header(&mut out, flags);
+    out.raw(&[VERSION]);
+    out.message(1, |out| encode::entry(out, entry, context));
+    out.opt_message(2, saga_after, |out, saga| {
+        let parts = encode::Parts { context: saga.state.context.as_str(), beside: Some(entry), window: false };
+        encode::saga(out, saga, parts);
     });
+    let plain = out.end();
+    let frame = &plain[HEADER..];
     let packs = (MIN_TO_COMPRESS..=MAX_UNPACKED).contains(&frame.len());
-    let packed = if packs { compress(&frame).filter(|packed| packed.len() < frame.len()) } else { None };
-    let flags = if packed.is_some() { COMPRESSED } else { 0 } | if saga_after.is_some() { SAGA } else { 0 };
-    let body = packed.as_ref().unwrap_or(&frame);
-    let mut out = Vec::with_capacity(HEADER + body.len());
-    out.extend_from_slice(&entry.sequence.0.to_be_bytes());
-    out.extend_from_slice(&(entry.position.partition as u32).to_be_bytes());
-    out.extend_from_slice(&(entry.position.offset.0 as u64).to_be_bytes());
-    out.extend_from_slice(&[flags, NO_DICTIONARY]);
-    out.extend_from_slice(body);
-    out.into()
+    match packs.then(|| compress(frame)).flatten().filter(|packed| packed.len() < frame.len()) {
+        None => plain.into(),
+        Some(packed) => {
+            let mut out = Out::with_capacity(HEADER + packed.len());
+            header(&mut out, flags | COMPRESSED);
+            out.raw(&packed);
+            out.end().into()
+        }
+    }
 }
 
 /// The header alone.
@@ -158,7 +167,7 @@ fn split_member(bytes: &[u8]) -> Result<(MemberHeader, u8, &[u8])> {
 
 fn to_frame(size: usize, write: impl FnOnce(&mut Out)) -> Vec<u8> {
     let mut out = Out::with_capacity(size);
-    out.byte(VERSION);
+    out.raw(&[VERSION]);
     write(&mut out);
     out.end()
 }

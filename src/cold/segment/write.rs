@@ -18,6 +18,8 @@ use crate::wire::frame;
 
 /// Raw bytes of frames, contexts and sagas after which a row group ends, at the next saga.
 const GROUP_BYTES: usize = 1 << 20;
+/// Bytes of a usual id or name.
+const SHORT_TEXT: usize = 16;
 /// A saga that is longer than this is cut.
 const GROUP_BYTES_MOST: usize = 8 << 20;
 
@@ -239,7 +241,8 @@ struct Columns<'a>(SerializedRowGroupWriter<'a, Vec<u8>>);
 
 impl Columns<'_> {
     fn texts<'v>(&mut self, texts: impl Iterator<Item = Option<&'v str>>) -> Result<()> {
-        let mut values = Values::default();
+        let count = texts.size_hint().0;
+        let mut values = Values { buffer: Vec::with_capacity(count * SHORT_TEXT), ranges: Vec::with_capacity(count) };
         texts.for_each(|text| values.push(text.map(str::as_bytes)));
         self.values(values)
     }
@@ -250,8 +253,12 @@ impl Columns<'_> {
     }
 
     fn numbers<T: DataType>(&mut self, values: impl Iterator<Item = Option<T::T>>) -> Result<()> {
-        let mut levels = Vec::with_capacity(values.size_hint().0);
-        let present: Vec<T::T> = values.inspect(|value| levels.push(i16::from(value.is_some()))).flatten().collect();
+        let count = values.size_hint().0;
+        let (mut levels, mut present) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for value in values {
+            levels.push(i16::from(value.is_some()));
+            present.extend(value);
+        }
         let next = self.0.next_column().map_err(|e| bug("begin column", e))?;
         let mut column = next.ok_or_else(|| Error::bug("write row group: more columns than the schema has"))?;
         let writer = column.typed::<T>();

@@ -30,7 +30,7 @@ pub enum Content {
 }
 
 /// So many entries of a saga in hot, and the next brings the whole saga along: a reader needs no more of them to begin.
-const WHOLE_EVERY: u64 = 8;
+const WHOLE_EVERY: u64 = 16;
 
 /// A record after decoding.
 pub struct Decoded {
@@ -288,10 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_saga_goes_with_every_eighth_entry_after_the_first() {
+    fn the_whole_saga_goes_with_every_sixteenth_entry_after_the_first() {
         let mut partition = partition();
-        let whole: Vec<i64> = (0..20).filter(|number| fold(&mut partition, *number).0).collect();
-        assert_eq!(whole, [8, 16]);
+        let whole: Vec<i64> = (0..40).filter(|number| fold(&mut partition, *number).0).collect();
+        assert_eq!(whole, [16, 32]);
     }
 
     #[test]

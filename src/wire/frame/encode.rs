@@ -24,6 +24,18 @@ pub enum Context<'a> {
     Elsewhere,
 }
 
+impl Context<'_> {
+    /// Bytes of its text.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Own(ContextChange::Full(text) | ContextChange::Patch(text) | ContextChange::Set(text)) => text.len(),
+            Self::Own(ContextChange::Splice { middle, .. }) => middle.len(),
+            Self::Splice(_, _, middle) => middle.len(),
+            Self::Own(ContextChange::None) | Self::Elsewhere => 0,
+        }
+    }
+}
+
 fn place<T: PartialEq>(all: &[T], value: &T) -> u32 {
     all.iter().position(|v| v == value).map_or(u32::MAX, |at| at as u32)
 }

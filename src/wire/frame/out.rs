@@ -7,7 +7,6 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 
-#[derive(Default)]
 pub struct Out {
     bytes: Vec<u8>,
 }
@@ -16,19 +15,16 @@ impl Out {
     pub fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes) }
     }
-    pub fn byte(&mut self, byte: u8) {
-        self.bytes.push(byte);
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
     pub fn end(self) -> Vec<u8> {
         self.bytes
     }
 
-    fn varint(&mut self, mut n: u64) {
-        while n >= 0x80 {
-            self.bytes.push(n as u8 | 0x80);
-            n >>= 7;
-        }
-        self.bytes.push(n as u8);
+    fn varint(&mut self, n: u64) {
+        let (bytes, size) = varint(n);
+        self.bytes.extend_from_slice(&bytes[..size]);
     }
     fn key(&mut self, tag: u32, kind: u32) {
         self.varint(u64::from(tag << 3 | kind));
@@ -97,13 +93,27 @@ impl Out {
             self.bytes[start] = length as u8;
             return;
         }
-        let mut prefix = Self::default();
-        prefix.varint(length as u64);
-        self.bytes.splice(start..=start, prefix.bytes);
+        let (prefix, size) = varint(length as u64);
+        let end = self.bytes.len();
+        self.bytes.resize(end + size - 1, 0);
+        self.bytes.copy_within(start + 1..end, start + size);
+        self.bytes[start..start + size].copy_from_slice(&prefix[..size]);
     }
     pub fn opt_message<T>(&mut self, tag: u32, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         if let Some(value) = value {
             self.message(tag, |out| write(out, value));
         }
     }
+}
+
+/// A varint and how many bytes it has.
+fn varint(mut n: u64) -> ([u8; 10], usize) {
+    let (mut bytes, mut size) = ([0; 10], 0);
+    while n >= 0x80 {
+        bytes[size] = n as u8 | 0x80;
+        n >>= 7;
+        size += 1;
+    }
+    bytes[size] = n as u8;
+    (bytes, size + 1)
 }

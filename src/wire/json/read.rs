@@ -13,6 +13,9 @@ pub const MAX_DEPTH: usize = 128;
 /// deeper.
 pub const OWN_MAX_DEPTH: usize = MAX_DEPTH + 8;
 
+/// As many members as most objects have: room for them is made at once.
+const MEMBERS: usize = 16;
+
 /// Why bytes are not JSON that can be read; says where, never what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{why} at byte {at}")]
@@ -165,7 +168,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0, max_depth: OWN_MAX_DEPTH, outer: 0, depth: 0, open: Vec::new(), names: Vec::new() }
+        Self { text, at: 0, max_depth: OWN_MAX_DEPTH, outer: 0, depth: 0, open: Vec::new(), names: Vec::with_capacity(MEMBERS) }
     }
 
     fn fail<T>(&self, why: &'static str) -> Result<T, Unreadable> {
@@ -195,7 +198,7 @@ impl<'a> Reader<'a> {
         }
         self.outer = 1;
         self.depth = 1;
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(MEMBERS);
         self.space();
         if self.take(b'}') {
             return Ok(Object { members, depth: self.depth });
