@@ -37,14 +37,17 @@ impl Ingested {
     }
 }
 
-/// Starts resaga on a topic that holds all of its events, and waits until they are durable. `processes`: with the
-/// settings of each.
-pub fn ingest(world: &World, events: u64, processes: &[&[(&str, &str)]]) -> Result<Ingested> {
+/// A process to be started: settings that differ from those of the world, and the only core it may use.
+pub type Process<'a> = (&'a [(&'a str, &'a str)], Option<usize>);
+
+/// Starts resaga on a topic that holds all of its events, and waits until they are durable.
+pub fn ingest(world: &World, events: u64, processes: &[Process<'_>]) -> Result<Ingested> {
     let redis_before = redis_used(world)?;
     let servers = world.servers()?;
     let before = servers.iter().map(|(_, pid)| pid.cpu()).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
-    let launch = |(number, more): (usize, &&[(&str, &str)])| world.launch(&format!("ingest-{number}"), ROLES, more);
+    let launch =
+        |(number, (more, core)): (usize, &Process<'_>)| world.launch(&format!("ingest-{number}"), ROLES, more, *core);
     let serves = processes.iter().enumerate().map(launch).collect::<Result<Vec<Serve>>>()?;
     let serves = serves.into_iter().map(|serve| world.ready(serve)).collect::<Result<Vec<_>>>()?;
     world.wait_folded(&serves, events)?;
@@ -65,14 +68,13 @@ pub fn ingest(world: &World, events: u64, processes: &[&[(&str, &str)]]) -> Resu
     Ok(Ingested { events, cpu_folded, cpu, folded, durable, peak_mib, servers, redis_bytes, objects, segments, s3_bytes })
 }
 
-pub fn measure(world: &World, events: u64) -> Result<Report> {
+pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     let orders = Orders::new(events, 20, Load::default());
     let events = orders.events();
-    let mut report = Report::new("ingest", events);
     let size = orders.send(world)?;
     report.add("event size", size, "B");
     let first = floor::read_all(world, events)?;
-    let got = ingest(world, events, &[&[]])?;
+    let got = ingest(world, events, &[(&[], None)])?;
     let second = floor::read_all(world, events)?;
 
     report.aim("resaga: CPU, until durable", got.per_event(got.cpu), "us/event", 25.0);
@@ -98,8 +100,7 @@ pub fn measure(world: &World, events: u64) -> Result<Report> {
     report.add("floor: consume + pipelined ZADD of the values, CPU", got.per_event(zadd.cpu), "us/event");
     let parquet = floor::parquet(world, events)?;
     report.add("floor: consume + Parquet with zstd, CPU", got.per_event(parquet.cpu), "us/event");
-    world.clear()?;
-    Ok(report)
+    world.clear()
 }
 
 fn redis_used(world: &World) -> Result<i64> {

@@ -32,8 +32,7 @@ fn question(orders: &Orders, n: u64) -> (u64, i64) {
     (saga, orders.time(saga, mixed / orders.sagas % EVENTS_PER_SAGA) + STEP_MICROS / 2)
 }
 
-pub fn measure(world: &World, events: u64) -> Result<Report> {
-    let mut report = Report::new("query", events);
+pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     let orders = Orders::new(events, 20, Load::default());
     orders.send(world)?;
     let serve = [world.serve("query", ROLES, &[])?];
@@ -46,23 +45,45 @@ pub fn measure(world: &World, events: u64) -> Result<Report> {
     let state = |n| state_path(&orders, n);
     for (clients, target) in [(1, Some(1.0)), (16, None), (64, None)] {
         let name = format!("hot state over HTTP, {clients} clients");
-        ask(&mut report, &name, &serve, clients, HOT_QUESTIONS, target, &state, Some("hot"))?;
+        ask(report, &name, &serve, clients, HOT_QUESTIONS, target, &state, Some("hot"))?;
     }
     report.latency("hot state in the library", in_library(world, &orders, &world.redis, HOT_QUESTIONS)?, None);
     for (clients, target) in [(1, Some(20.0)), (16, None), (64, None)] {
         let name = format!("cold state over HTTP, {clients} clients");
-        ask(&mut report, &name, &cold, clients, COLD_QUESTIONS, target, &state, Some("cold"))?;
+        ask(report, &name, &cold, clients, COLD_QUESTIONS, target, &state, Some("cold"))?;
     }
     report.latency("cold state in the library", in_library(world, &orders, "memory://", COLD_QUESTIONS)?, None);
     let history = |n| Ok(format!("/v1/sagas/{}/history?limit=50", Orders::id(question(&orders, n).0)));
-    ask(&mut report, "history page, hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
+    ask(report, "history page, hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
     let search = |n: u64| {
         let until = jiff::Timestamp::from_microsecond(orders.time(n.wrapping_mul(7_919) % orders.sagas, EVENTS_PER_SAGA))?;
         Ok(format!("/v1/sagas?failed_step=charge_payment&until={until}&limit=50"))
     };
-    ask(&mut report, "50 failed sagas found, hot, 1 clients", &serve, 1, COLD_QUESTIONS / 4, None, &search, None)?;
+    ask(report, "50 failed sagas found, hot, 1 clients", &serve, 1, COLD_QUESTIONS / 4, None, &search, None)?;
     report.add("RSS of the api alone, peak", cold.pid.peak_mib()?, "MiB");
-    Ok(report)
+    drop((serve, cold));
+    world.clear()?;
+    mixed(&World::new(&world.directory, PARTITIONS)?, events, report)
+}
+
+/// The older half of each saga is in cold alone, the newer half in hot.
+fn mixed(world: &World, events: u64, report: &mut Report) -> Result<()> {
+    let orders = Orders::new(events, 20, Load::default());
+    orders.send_part(world, 0..EVENTS_PER_SAGA / 2)?;
+    let serve = [world.serve("query-mixed", ROLES, &[("RESAGA__COLD__FLUSH_INTERVAL", "5s")])?];
+    world.wait_durable()?;
+    world.wipe_redis()?;
+    orders.send_part(world, EVENTS_PER_SAGA / 2..EVENTS_PER_SAGA)?;
+    world.wait_folded(&serve, orders.events())?;
+    world.wait_durable()?;
+    let [serve] = serve;
+    let state = |n| state_path(&orders, n);
+    ask(report, "state over HTTP, older half cold, 1 clients", &serve, 1, COLD_QUESTIONS, None, &state, None)?;
+    ask(report, "state over HTTP, older half cold, 16 clients", &serve, 16, COLD_QUESTIONS, None, &state, None)?;
+    let history = |n| Ok(format!("/v1/sagas/{}/history?limit=50", Orders::id(question(&orders, n).0)));
+    ask(report, "history page from cold and hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
+    drop(serve);
+    world.clear()
 }
 
 fn state_path(orders: &Orders, n: u64) -> Result<String> {

@@ -18,9 +18,8 @@ const REQUESTS: u64 = 1_500;
 const ONE_BY_ONE: u64 = 50;
 const PAUSE: Duration = Duration::from_millis(300);
 
-pub fn measure(world: &World, events: u64) -> Result<Report> {
+pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     ensure!(events / EVENTS_PER_SAGA >= REQUESTS + 2 * ONE_BY_ONE, "too few events for {REQUESTS} failed sagas");
-    let mut report = Report::new("replay", events);
     let orders = Orders::new(events, 1, Load::default());
     orders.send(world)?;
     let serve = [world.serve("replay", ROLES, &[])?];
@@ -67,8 +66,7 @@ pub fn measure(world: &World, events: u64) -> Result<Report> {
     report.add("floor: the same records in a plain loop of transactions", plain.all.as_secs_f64(), "s");
     report.add("resaga / floor, rate", plain.all.as_secs_f64() / took.as_secs_f64(), "x");
     report.latency("floor: one at a time", plain.singles, None);
-    world.clear()?;
-    Ok(report)
+    world.clear()
 }
 
 /// Asks for a replay.

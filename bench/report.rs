@@ -1,4 +1,6 @@
-//! The figures of one run: a table on stdout, JSON and Markdown under `bench/results/`.
+//! The figures of a measurement, each from one run or several: tables on stdout, JSON and Markdown under `bench/results/`.
+//!
+//! Of several runs the median counts; least and greatest stand beside it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,10 +8,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::processes;
 
+/// Figures below each other.
 pub struct Report {
     command: &'static str,
     events: u64,
@@ -19,7 +22,7 @@ pub struct Report {
 
 struct Row {
     figure: String,
-    value: f64,
+    samples: Samples,
     unit: &'static str,
     /// What it should be at most.
     target: Option<f64>,
@@ -30,13 +33,14 @@ impl Report {
         Self { command, events, load_before: processes::load(), rows: Vec::new() }
     }
 
+    /// Once more of a figure, or the first time.
     pub fn add(&mut self, figure: impl Into<String>, value: f64, unit: &'static str) {
-        self.rows.push(Row { figure: figure.into(), value, unit, target: None });
+        self.put(figure.into(), value, unit, None);
     }
 
     /// With a target: at most.
     pub fn aim(&mut self, figure: impl Into<String>, value: f64, unit: &'static str, target: f64) {
-        self.rows.push(Row { figure: figure.into(), value, unit, target: Some(target) });
+        self.put(figure.into(), value, unit, Some(target));
     }
 
     /// p50 and p99 in milliseconds; the target is p50's.
@@ -44,8 +48,15 @@ impl Report {
         samples.sort_unstable();
         let at =
             |part: f64| samples.get(((samples.len() as f64 - 1.0) * part) as usize).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3);
-        self.rows.push(Row { figure: format!("{figure}, p50"), value: at(0.5), unit: "ms", target });
+        self.put(format!("{figure}, p50"), at(0.5), "ms", target);
         self.add(format!("{figure}, p99"), at(0.99), "ms");
+    }
+
+    fn put(&mut self, figure: String, value: f64, unit: &'static str, target: Option<f64>) {
+        match self.rows.iter_mut().find(|row| row.figure == figure) {
+            Some(row) => row.samples.0.push(value),
+            None => self.rows.push(Row { figure, samples: Samples(vec![value]), unit, target }),
+        }
     }
 
     pub fn publish(&self) -> Result<()> {
@@ -53,28 +64,39 @@ impl Report {
         let machine = processes::machine();
         println!("\n{} of {} events; {machine}; {load}\n", self.command, self.events);
         for row in &self.rows {
-            println!("  {:<52} {:>12} {:<10} {}", row.figure, number(row.value), row.unit, row.verdict());
+            println!("  {:<52} {:>28} {:<10} {}", row.figure, row.samples.shown(), row.unit, row.verdict());
         }
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|row| json!({"figure": row.figure, "value": row.value, "unit": row.unit, "at_most": row.target}))
-            .collect();
-        let json = json!({"command": self.command, "events": self.events, "machine": machine, "load": load, "figures": rows});
+        let figures: Vec<_> = self.rows.iter().map(Row::json).collect();
+        let json = json!({"command": self.command, "events": self.events, "machine": machine, "load": load, "figures": figures});
         let mut text = format!(
             "# {} of {} events\n\n{machine}; {load}\n\n| figure | value | target |\n|---|---|---|\n",
             self.command, self.events
         );
         for row in &self.rows {
             let target = row.target.map(|target| format!("<= {}", number(target))).unwrap_or_default();
-            writeln!(text, "| {} | {} {} | {target} |", row.figure, number(row.value), row.unit)?;
+            writeln!(text, "| {} | {} {} | {target} |", row.figure, row.samples.shown(), row.unit)?;
         }
         write_files(self.command, &json, &text)
     }
 }
 
+impl Row {
+    fn json(&self) -> Value {
+        json!({"figure": self.figure, "value": self.samples.median(), "samples": self.samples.0, "unit": self.unit,
+            "at_most": self.target})
+    }
+
+    fn verdict(&self) -> String {
+        match self.target {
+            None => String::new(),
+            Some(target) if self.samples.median() <= target => format!("within {}", number(target)),
+            Some(target) => format!("OVER {}", number(target)),
+        }
+    }
+}
+
 /// JSON and Markdown under `bench/results/`, named by the time.
-fn write_files(command: &str, json: &serde_json::Value, text: &str) -> Result<()> {
+fn write_files(command: &str, json: &Value, text: &str) -> Result<()> {
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results");
     fs::create_dir_all(&directory)?;
@@ -85,12 +107,12 @@ fn write_files(command: &str, json: &serde_json::Value, text: &str) -> Result<()
     Ok(())
 }
 
-/// Several runs beside each other, the same figures of each.
+/// Several kinds of run beside each other, the same figures of each.
 pub struct Grid {
     command: &'static str,
     events: u64,
     columns: Vec<&'static str>,
-    rows: Vec<(String, Vec<f64>)>,
+    rows: Vec<(String, Vec<Samples>)>,
 }
 
 impl Grid {
@@ -98,12 +120,15 @@ impl Grid {
         Self { command, events, columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Shows the row at once: the next run may take minutes.
+    /// Once more of a row, or the first time. Shows it at once: the next run may take minutes.
     pub fn row(&mut self, name: String, figures: &[f64]) {
         let shown: Vec<String> =
             self.columns.iter().zip(figures).map(|(column, figure)| format!("{column} {}", number(*figure))).collect();
         println!("{name}: {}", shown.join(", "));
-        self.rows.push((name, figures.to_vec()));
+        match self.rows.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, samples)) => samples.iter_mut().zip(figures).for_each(|(samples, figure)| samples.0.push(*figure)),
+            None => self.rows.push((name, figures.iter().map(|figure| Samples(vec![*figure])).collect())),
+        }
     }
 
     pub fn publish(&self) -> Result<()> {
@@ -113,10 +138,14 @@ impl Grid {
         writeln!(text, "|---|{}", "---|".repeat(self.columns.len()))?;
         let mut rows = Vec::new();
         for (name, figures) in &self.rows {
-            let shown: Vec<String> = figures.iter().map(|figure| number(*figure)).collect();
+            let shown: Vec<String> = figures.iter().map(Samples::shown).collect();
             writeln!(text, "| {name} | {} |", shown.join(" | "))?;
-            let named: serde_json::Map<_, _> =
-                self.columns.iter().map(|c| (*c).to_owned()).zip(figures.iter().map(|f| json!(f))).collect();
+            let named: serde_json::Map<_, _> = self
+                .columns
+                .iter()
+                .zip(figures)
+                .map(|(column, samples)| ((*column).to_owned(), json!({"value": samples.median(), "samples": samples.0})))
+                .collect();
             rows.push(json!({"run": name, "figures": named}));
         }
         println!("\n{text}");
@@ -125,13 +154,26 @@ impl Grid {
     }
 }
 
-impl Row {
-    fn verdict(&self) -> String {
-        match self.target {
-            None => String::new(),
-            Some(target) if self.value <= target => format!("within {}", number(target)),
-            Some(target) => format!("OVER {}", number(target)),
+/// One figure of each run.
+struct Samples(Vec<f64>);
+
+impl Samples {
+    fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
+    }
+
+    /// The median, and from where to where the runs went.
+    fn shown(&self) -> String {
+        let middle = number(self.median());
+        if self.0.len() < 2 {
+            return middle;
         }
+        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        format!("{middle} ({}..{})", number(least), number(greatest))
     }
 }
 

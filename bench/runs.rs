@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::floor;
 use crate::generate::{Load, Orders, Size};
-use crate::ingest::{Ingested, ingest};
+use crate::ingest::{Ingested, Process, ingest};
 use crate::report::Grid;
 use crate::world::{PARTITIONS, World};
 
@@ -57,14 +57,14 @@ fn one(
     let world = World::new(servers, partitions)?;
     let orders = Orders::new(events, 20, load);
     orders.send(&world)?;
-    let floor = floor::read_all(&world, orders.events())?;
-    let got = ingest(&world, orders.events(), &[more])?;
+    let floor = if load.avro { floor::consume } else { floor::read_all }(&world, orders.events())?;
+    let got = ingest(&world, orders.events(), &[(more, None)])?;
     row(grid, name, &got, &floor);
     world.clear()
 }
 
 /// Contexts, changes, forms, lengths, partitions, stores.
-pub fn kinds(servers: &Path, events: u64) -> Result<Grid> {
+pub fn kinds(servers: &Path, events: u64, times: u32) -> Result<Grid> {
     let mut grid = Grid::new("kinds", events, &COLUMNS);
     let base = Load::default();
     let directory = servers.join("archive");
@@ -72,7 +72,9 @@ pub fn kinds(servers: &Path, events: u64) -> Result<Grid> {
     let in_directory: [(&str, &str); 1] = [("RESAGA__COLD__URL", &directory)];
     let in_memory: [(&str, &str); 1] = [("RESAGA__HOT__URL", "memory://")];
     let large = Load { size: Size::Large, in_flight: 1_000, ..base };
-    let kinds: [(&str, i32, Load, Settings<'_>); 12] = [
+    let registry = std::env::var("RESAGA_TEST_REGISTRY").context("no schema registry: tests/servers/up DIR --registry")?;
+    let with_registry: [(&str, &str); 1] = [("RESAGA__REGISTRY__URL", &registry)];
+    let kinds: [(&str, i32, Load, Settings<'_>); 14] = [
         ("0.8 KB contexts, little changes, 10 events a saga", PARTITIONS, base, &[]),
         ("S3 alone (hot store in memory)", PARTITIONS, base, &in_memory),
         ("Redis alone (archive in a directory)", PARTITIONS, base, &in_directory),
@@ -83,43 +85,59 @@ pub fn kinds(servers: &Path, events: u64) -> Result<Grid> {
         ("5 KB, merge patches", PARTITIONS, Load { patches: true, ..large }, &[]),
         ("300 events a saga", PARTITIONS, Load { per_saga: 300, in_flight: 500, ..base }, &[]),
         ("300 events a saga, merge patches", PARTITIONS, Load { per_saga: 300, in_flight: 500, patches: true, ..base }, &[]),
+        ("Avro, 0.8 KB (floor: consume alone)", PARTITIONS, Load { avro: true, ..base }, &with_registry),
+        ("Avro, 5 KB (floor: consume alone)", PARTITIONS, Load { avro: true, ..large }, &with_registry),
         ("1 partition", 1, base, &[]),
         ("64 partitions", 64, base, &[]),
     ];
-    for (name, partitions, load, more) in kinds {
-        one(&mut grid, name.to_owned(), servers, (events, partitions), load, more)?;
+    for _ in 0..times {
+        for (name, partitions, load, more) in kinds {
+            one(&mut grid, name.to_owned(), servers, (events, partitions), load, more)?;
+        }
     }
     let _ = std::fs::remove_dir_all(servers.join("archive"));
     Ok(grid)
 }
 
-/// More events, and more sagas at once. `events`: the most.
-pub fn growth(servers: &Path, events: u64) -> Result<Grid> {
+/// More and more events. `events`: the most.
+pub fn growth(servers: &Path, events: u64, times: u32) -> Result<Grid> {
     let mut grid = Grid::new("growth", events, &COLUMNS);
-    for part in [10, 3, 1] {
-        let count = events / part;
-        one(&mut grid, format!("{count} events"), servers, (count, PARTITIONS), Load::default(), &[])?;
-    }
-    for in_flight in [10_000, 100_000, 1_000_000_u64] {
-        let in_flight = in_flight.min(events / 3);
-        let load = Load { in_flight, per_saga: if in_flight < 1_000_000 { 10 } else { 3 }, ..Load::default() };
-        let count = (in_flight * load.per_saga).max(events / 10);
-        one(&mut grid, format!("{count} events, {in_flight} sagas in flight"), servers, (count, PARTITIONS), load, &[])?;
+    for _ in 0..times {
+        for part in [10, 3, 1] {
+            let count = events / part;
+            one(&mut grid, format!("{count} events"), servers, (count, PARTITIONS), Load::default(), &[])?;
+        }
     }
     Ok(grid)
 }
 
-/// One, two and four processes in a group.
-pub fn scale_out(servers: &Path, events: u64) -> Result<Grid> {
+/// More and more sagas at once. `events`: of the largest run, three a saga; the others have ten.
+pub fn in_flight(servers: &Path, events: u64, times: u32) -> Result<Grid> {
+    let mut grid = Grid::new("in-flight", events, &COLUMNS);
+    for _ in 0..times {
+        for (part, per_saga) in [(300, 10), (30, 10), (3, 3)] {
+            let load = Load { in_flight: (events / part).max(1), per_saga, ..Load::default() };
+            let count = (load.in_flight * per_saga).max(events / 3);
+            let name = format!("{count} events, {} sagas in flight", load.in_flight);
+            one(&mut grid, name, servers, (count, PARTITIONS), load, &[])?;
+        }
+    }
+    Ok(grid)
+}
+
+/// One, two and four processes in a group, each on one core.
+pub fn scale_out(servers: &Path, events: u64, times: u32) -> Result<Grid> {
     let mut grid = Grid::new("scale-out", events, &COLUMNS);
     let names: Vec<String> = (0..4).map(|number| format!("bench-{number}")).collect();
-    for processes in [1, 2, 4] {
+    let cores = std::thread::available_parallelism()?.get();
+    for processes in std::iter::repeat_n([1, 2, 4], times as usize).flatten() {
         let world = World::new(servers, PARTITIONS)?;
         let orders = Orders::new(events, 20, Load::default());
         orders.send(&world)?;
         let floor = floor::read_all(&world, orders.events())?;
         let settings: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("RESAGA__KAFKA__INSTANCE", name.as_str())]).collect();
-        let more: Vec<Settings<'_>> = settings[..processes].iter().map(|settings| &settings[..]).collect();
+        let more: Vec<Process<'_>> =
+            settings[..processes].iter().enumerate().map(|(number, settings)| (&settings[..], Some(number % cores))).collect();
         let got = ingest(&world, orders.events(), &more)?;
         row(&mut grid, format!("{processes} processes"), &got, &floor);
         world.clear()?;
@@ -128,12 +146,20 @@ pub fn scale_out(servers: &Path, events: u64) -> Result<Grid> {
 }
 
 /// resaga and the peers on the same topics, at two sizes: the difference between the two leaves each one's start out.
-pub fn peers(servers: &Path, events: u64) -> Result<Grid> {
+pub fn peers(servers: &Path, events: u64, times: u32) -> Result<Grid> {
     let columns = ["CPU us/event", "steady us/event", "events/s", "peak RSS MiB", "stored B/event"];
     let mut grid = Grid::new("peers", events, &columns);
     let streams = |guarantee: &'static str| vec!["streams", "--guarantee", guarantee];
     let benthos = |store: &'static str| vec!["benthos", "--store", store];
     let peers = [streams("exactly_once_v2"), streams("at_least_once"), benthos("s3"), benthos("redis"), benthos("both")];
+    for _ in 0..times {
+        beside_peers(&mut grid, servers, events, &peers)?;
+    }
+    Ok(grid)
+}
+
+/// All of them once, at both sizes.
+fn beside_peers(grid: &mut Grid, servers: &Path, events: u64, peers: &[Vec<&str>]) -> Result<()> {
     // Name, then of each size: events, CPU seconds, events/s, MiB, bytes.
     let mut found: Vec<(String, Vec<[f64; 5]>)> = Vec::new();
     for (number, count) in [events / 3, events].into_iter().enumerate() {
@@ -147,10 +173,10 @@ pub fn peers(servers: &Path, events: u64) -> Result<Grid> {
         };
         let floor = floor::read_all(&world, orders.events())?;
         add("floor: consume + typed JSON", [count, floor.cpu.as_secs_f64(), count / floor.wall.as_secs_f64(), 0.0, 0.0]);
-        let got = ingest(&world, orders.events(), &[&[]])?;
+        let got = ingest(&world, orders.events(), &[(&[], None)])?;
         let stored = got.redis_bytes as f64 + got.s3_bytes as f64;
         add("resaga", [count, got.cpu.as_secs_f64(), count / got.folded.as_secs_f64(), got.peak_mib, stored]);
-        for peer in &peers {
+        for peer in peers {
             let line = run_peer(servers, &world.events, orders.events(), peer)
                 .with_context(|| format!("bench/peers/run {} ({} of 2)", peer.join(" "), number + 1))?;
             let figure = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
@@ -165,7 +191,7 @@ pub fn peers(servers: &Path, events: u64) -> Result<Grid> {
         let steady = (large[1] - small[1]) * 1e6 / (large[0] - small[0]);
         grid.row(name, &[large[1] * 1e6 / large[0], steady, large[2], large[3], large[4] / large[0]]);
     }
-    Ok(grid)
+    Ok(())
 }
 
 fn run_peer(servers: &Path, topic: &str, events: u64, peer: &[&str]) -> Result<Value> {

@@ -35,6 +35,7 @@ pub struct World {
     pub requests: String,
     pub restored: String,
     pub log: String,
+    registry: Option<String>,
     settings: Vec<(String, String)>,
 }
 
@@ -87,13 +88,19 @@ impl World {
             requests: name("requests"),
             restored: name("restored"),
             log: name("log"),
+            registry: std::env::var("RESAGA_TEST_REGISTRY").ok(),
             settings,
         };
-        let applied = world.resaga(&[]).args(["topic", "apply"]).stdout(Stdio::null()).status()?;
+        let applied = world.resaga(&[], None).args(["topic", "apply"]).stdout(Stdio::null()).status()?;
         if !applied.success() {
             bail!("resaga topic apply: {applied}");
         }
         Ok(world)
+    }
+
+    /// Where the schema registry is, if there is one.
+    pub fn registry(&self) -> Result<&str> {
+        self.registry.as_deref().context("no schema registry: tests/servers/up DIR --registry")
     }
 
     /// Settings as `config` takes them.
@@ -101,28 +108,36 @@ impl World {
         self.settings.clone()
     }
 
-    fn resaga(&self, more: &[(&str, &str)]) -> Command {
+    /// `core`: the only one that the process may use.
+    fn resaga(&self, more: &[(&str, &str)], core: Option<usize>) -> Command {
         // target/release/examples/resaga-bench -> target/release/resaga
         let here = std::env::current_exe().unwrap_or_default();
         let built = || here.ancestors().nth(2).unwrap_or(Path::new(".")).join("resaga");
         // Another build, to compare with.
         let binary = std::env::var_os("RESAGA_BENCH_BINARY").map_or_else(built, PathBuf::from);
-        let mut command = Command::new(binary);
+        let mut command = match core {
+            None => Command::new(binary),
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &core.to_string()]).arg(binary);
+                command
+            }
+        };
         command.env_remove("RESAGA_CONFIG").envs(self.settings.iter().cloned()).envs(more.iter().copied());
         command
     }
 
     /// Starts a process and waits until it is ready.
     pub fn serve(&self, name: &str, roles: &str, more: &[(&str, &str)]) -> Result<Serve> {
-        self.ready(self.launch(name, roles, more)?)
+        self.ready(self.launch(name, roles, more, None)?)
     }
 
-    /// Starts a process.
-    pub fn launch(&self, name: &str, roles: &str, more: &[(&str, &str)]) -> Result<Serve> {
+    /// Starts a process, on one core or on all.
+    pub fn launch(&self, name: &str, roles: &str, more: &[(&str, &str)], core: Option<usize>) -> Result<Serve> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = File::create(self.directory.join(format!("{name}.log")))?;
-        let mut command = self.resaga(more);
+        let mut command = self.resaga(more, core);
         command.env("RESAGA__API__LISTEN", &address).args(["serve", "--roles", roles]);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(Serve { pid: Pid(child.id()), child, address, name: name.to_owned() })
@@ -159,6 +174,10 @@ impl World {
             self.settings.iter().filter(|(key, _)| TOPICS.contains(&key.as_str())).map(|(_, name)| name.as_str()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(admin.delete_topics(&names, &AdminOptions::new()))?;
+        self.wipe_redis()
+    }
+
+    pub fn wipe_redis(&self) -> Result<()> {
         let mut connection = redis::Client::open(self.redis.as_str())?.get_connection()?;
         redis::cmd("FLUSHALL").query::<()>(&mut connection)?;
         Ok(())

@@ -195,7 +195,7 @@ impl State {
         self.end_error = None;
         self.compensation_failed_step = None;
         self.compensation_error = None;
-        self.lineage = Some(Lineage {
+        self.lineage = Some(Box::new(Lineage {
             parent: restored.original_saga_id.clone(),
             root: restored.root_saga_id.clone(),
             depth: restored.depth,
@@ -204,7 +204,7 @@ impl State {
             mode: restored.mode,
             force_failure: restored.force_failure.clone(),
             executes: None,
-        });
+        }));
     }
 
     /// Is the event a second SAGA_RESTORED for this id, of another replay? A lineage that a SAGA_STARTED gave for a
@@ -226,7 +226,7 @@ impl State {
     }
     /// The last failed step's error, unless an end gave one.
     pub fn error(&self) -> Option<&ErrorInfo> {
-        self.end_error.as_ref().or_else(|| self.failed_steps.last().and_then(|(_, error)| error.as_ref()))
+        self.end_error.as_deref().or_else(|| self.failed_steps.last().and_then(|(_, error)| error.as_deref()))
     }
 }
 

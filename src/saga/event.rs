@@ -139,13 +139,13 @@ pub struct StepEvent {
     pub sequence: Option<u64>,
     pub context: ContextChange,
     pub result: Option<Json>,
-    pub error: Option<ErrorInfo>,
+    pub error: Option<Box<ErrorInfo>>,
     pub saga_version: Option<String>,
     pub tenant: Option<String>,
     pub region: Option<String>,
     pub labels: Option<Labels>,
     /// Of SAGA_STARTED.
-    pub lineage: Option<Lineage>,
+    pub lineage: Option<Box<Lineage>>,
     /// Of SAGA_RESTORED; its `context` is empty there (`context` of the event has it).
     pub restored: Option<Box<RestoredSaga>>,
 }

@@ -219,7 +219,7 @@ impl Model {
             }
             Kind::StepFailed => {
                 self.leave(&["running_steps", "failed_steps"], &step);
-                self.map("failed_steps").insert(step, error_value(event.error.as_ref()));
+                self.map("failed_steps").insert(step, error_value(event.error.as_deref()));
             }
             Kind::CompensationStarted => self.going("compensating"),
             Kind::StepCompensated => {
@@ -229,14 +229,14 @@ impl Model {
             Kind::CompensationFailed => {
                 self.going("compensating");
                 self.set("compensation_failed_step", json!(step));
-                self.set("compensation_error", error_value(event.error.as_ref()));
+                self.set("compensation_error", error_value(event.error.as_deref()));
             }
             Kind::ContextUpdated | Kind::Checkpoint => {}
             Kind::SagaCompleted => self.end("completed", event, effective),
             Kind::SagaFailed => {
                 if event.step.is_some() {
                     let had = self.map("failed_steps").shift_remove(&step).unwrap_or(Value::Null);
-                    let value = if event.error.is_some() { error_value(event.error.as_ref()) } else { had };
+                    let value = if event.error.is_some() { error_value(event.error.as_deref()) } else { had };
                     self.map("failed_steps").insert(step, value);
                 }
                 self.end("failed", event, effective);
@@ -257,7 +257,7 @@ impl Model {
         self.set("ended_at", json!(effective));
         self.set("running_steps", json!({}));
         if event.error.is_some() {
-            self.set("end_error", error_value(event.error.as_ref()));
+            self.set("end_error", error_value(event.error.as_deref()));
         }
     }
 

@@ -34,7 +34,7 @@ impl Failure {
             step: event.step.clone(),
             at: entry.effective_time,
             sequence: entry.sequence,
-            error: event.error.clone(),
+            error: event.error.as_deref().cloned(),
         })
     }
 

@@ -51,7 +51,7 @@ fn one_failure_must_fit_all_failure_filters_and_is_the_one_shown() {
     let filter = SagaFilter { failed_step: some("pay"), error_code: some("timeout"), ..SagaFilter::default() };
     let found = find(&log(), &filter).expect("found");
     assert_eq!((found.failed_at, found.at), (Some(Micros(2 * SECOND)), Micros(2 * SECOND)));
-    assert_eq!((found.failed_step.as_deref(), found.error), (Some("pay"), Some(error("timeout"))));
+    assert_eq!((found.failed_step.as_deref(), found.error), (Some("pay"), Some(*error("timeout"))));
     let newest = find(&log(), &SagaFilter { failed_step: some("pay"), ..SagaFilter::default() }).expect("found");
     assert_eq!(newest.failed_at, Some(Micros(3 * SECOND)), "of several the newest");
     assert!(

@@ -109,11 +109,11 @@ pub struct State {
     pub skipped_steps: Vec<String>,
     pub compensated_steps: Vec<String>,
     /// Step and its error; `failed_step` is the last.
-    pub failed_steps: Vec<(String, Option<ErrorInfo>)>,
+    pub failed_steps: Vec<(String, Option<Box<ErrorInfo>>)>,
     /// The error that an end gave; a later STEP_STARTED clears it.
-    pub end_error: Option<ErrorInfo>,
+    pub end_error: Option<Box<ErrorInfo>>,
     pub compensation_failed_step: Option<String>,
-    pub compensation_error: Option<ErrorInfo>,
+    pub compensation_error: Option<Box<ErrorInfo>>,
     pub attempts: Vec<(String, i64)>,
     pub results: Vec<(String, Json)>,
     /// A JSON object.
@@ -123,7 +123,7 @@ pub struct State {
     pub tenant: Option<String>,
     pub region: Option<String>,
     pub labels: Labels,
-    pub lineage: Option<Lineage>,
+    pub lineage: Option<Box<Lineage>>,
     /// Distinct, in order of first occurrence.
     pub anomalies: Vec<Anomaly>,
     /// Sequence of the newest entry that is a snapshot.

@@ -44,8 +44,8 @@ pub fn with_context(event: StepEvent, context: &str) -> StepEvent {
     StepEvent { context: ContextChange::Full(Json::from_valid(context)), ..event }
 }
 
-pub fn error(code: &str) -> ErrorInfo {
-    ErrorInfo { code: Some(code.into()), ..ErrorInfo::default() }
+pub fn error(code: &str) -> Box<ErrorInfo> {
+    Box::new(ErrorInfo { code: Some(code.into()), ..ErrorInfo::default() })
 }
 
 pub fn settings() -> FoldSettings {

@@ -21,7 +21,7 @@ pub fn entry_json(entry: &Entry, status: Status, changed: &[String]) -> String {
     out.int("attempt", event.attempt);
     out.text("occurred_at", event.occurred_at);
     out.str("status", status.as_str());
-    write_error(&mut out, "error", event.error.as_ref());
+    write_error(&mut out, "error", event.error.as_deref());
     out.bool("snapshot", entry.snapshot);
     out.strings("anomalies", entry.anomalies.iter().map(|anomaly| anomaly.as_str()));
     out.strings("changed", changed);

@@ -114,7 +114,7 @@ fn read(fields: &Fields<'_>) -> Checked<StepEvent> {
         tenant: fields.string("tenant")?,
         region: fields.string("region")?,
         labels: fields.labels("labels")?,
-        lineage: if kind == Kind::SagaStarted { read_lineage(fields)? } else { None },
+        lineage: if kind == Kind::SagaStarted { read_lineage(fields)?.map(Box::new) } else { None },
         restored: if kind == Kind::SagaRestored { Some(read_restored(fields, &saga_id)?) } else { None },
         saga_id,
     })
@@ -132,14 +132,14 @@ fn read_context(fields: &Fields<'_>) -> Checked<ContextChange> {
     Ok(change)
 }
 
-fn read_error(fields: &Fields<'_>) -> Checked<Option<ErrorInfo>> {
+fn read_error(fields: &Fields<'_>) -> Checked<Option<Box<ErrorInfo>>> {
     let Some(error) = fields.object("error")? else { return Ok(None) };
-    Ok(Some(ErrorInfo {
+    Ok(Some(Box::new(ErrorInfo {
         code: error.string("code")?,
         kind: error.string("type")?,
         message: error.string("message")?,
         details: error.json("details"),
-    }))
+    })))
 }
 
 fn read_lineage(fields: &Fields<'_>) -> Checked<Option<Lineage>> {
@@ -184,7 +184,7 @@ fn write(out: &mut Writer, event: &StepEvent) {
         ContextChange::Set(set) => out.raw("context_set", set.as_str()),
     }
     out.json("result", event.result.as_ref());
-    write_error(out, "error", event.error.as_ref());
+    write_error(out, "error", event.error.as_deref());
     out.opt_str("saga_version", event.saga_version.as_deref());
     out.opt_str("tenant", event.tenant.as_deref());
     out.opt_str("region", event.region.as_deref());

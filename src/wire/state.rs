@@ -34,10 +34,10 @@ pub fn state_json(state: &State, found: &LookedUp) -> String {
     out.strings("compensated_steps", &state.compensated_steps);
     let failed = state.failed_steps.last();
     out.opt_str("failed_step", failed.map(|(step, _)| step.as_str()));
-    write_error(&mut out, "error", state.end_error.as_ref().or(failed.and_then(|(_, error)| error.as_ref())));
-    out.map("failed_steps", &state.failed_steps, |o, step, error| write_error(o, step, error.as_ref()));
+    write_error(&mut out, "error", state.end_error.as_deref().or(failed.and_then(|(_, error)| error.as_deref())));
+    out.map("failed_steps", &state.failed_steps, |o, step, error| write_error(o, step, error.as_deref()));
     out.opt_str("compensation_failed_step", state.compensation_failed_step.as_deref());
-    write_error(&mut out, "compensation_error", state.compensation_error.as_ref());
+    write_error(&mut out, "compensation_error", state.compensation_error.as_deref());
     out.map("attempts", &state.attempts, |o, step, attempts| o.int(step, Some(attempts)));
     out.map("results", &state.results, |o, step, result| o.raw(step, result.as_str()));
     out.raw("context", state.context.as_str());
@@ -156,7 +156,7 @@ mod tests {
             let object = read_object(text.as_bytes(), MAX_DEPTH).unwrap();
             prop_assert_eq!(object.get("context").unwrap().text(), saga.state.context.as_str());
             let last = saga.state.failed_steps.last().and_then(|(_, error)| error.clone());
-            let error: Option<ErrorInfo> = saga.state.end_error.or(last);
+            let error: Option<Box<ErrorInfo>> = saga.state.end_error.or(last);
             prop_assert_eq!(object.get("error").is_some(), error.is_some());
             if let Some(error) = error {
                 let shown = object.get("error").unwrap().object().unwrap();

@@ -52,9 +52,9 @@ fn mode() -> BoxedStrategy<Mode> {
 fn pairs<T: std::fmt::Debug + 'static>(value: BoxedStrategy<T>) -> BoxedStrategy<Vec<(String, T)>> {
     vec(value, 0..4).prop_map(|values| values.into_iter().enumerate().map(|(n, v)| (format!("n{n} é"), v)).collect()).boxed()
 }
-fn error() -> BoxedStrategy<ErrorInfo> {
+fn error() -> BoxedStrategy<Box<ErrorInfo>> {
     (of(text()), of(text()), of(text()), of(json()))
-        .prop_map(|(code, kind, message, details)| ErrorInfo { code, kind, message, details })
+        .prop_map(|(code, kind, message, details)| Box::new(ErrorInfo { code, kind, message, details }))
         .boxed()
 }
 pub fn lineage() -> BoxedStrategy<Lineage> {
@@ -152,7 +152,7 @@ pub fn event() -> BoxedStrategy<StepEvent> {
                 tenant: b.5,
                 region: b.6,
                 labels: b.7,
-                lineage: c.0.filter(|_| a.3 == Kind::SagaStarted),
+                lineage: c.0.filter(|_| a.3 == Kind::SagaStarted).map(Box::new),
                 restored: (a.3 == Kind::SagaRestored).then(|| Box::new(restored)),
             }
         })
@@ -204,7 +204,7 @@ pub fn saga() -> BoxedStrategy<Saga> {
                 tenant: c.2,
                 region: c.3,
                 labels: c.4,
-                lineage: c.5,
+                lineage: c.5.map(Box::new),
                 anomalies: c.6,
                 snapshot: d.0.map(EntrySequence),
                 entry: EntryRef {

@@ -74,7 +74,7 @@ fn any_event() -> impl Strategy<Value = StepEvent> {
             context,
             sequence,
             result: with_result.then(|| Json::from_valid("[1.50]")),
-            error: (kind == Kind::StepFailed).then(|| ErrorInfo { code: Some("E1".into()), ..ErrorInfo::default() }),
+            error: (kind == Kind::StepFailed).then(|| Box::new(ErrorInfo { code: Some("E1".into()), ..ErrorInfo::default() })),
             attempt: with_result.then_some(2),
             tenant: with_result.then(|| "t1".to_owned()),
             ..event(&format!("saga {saga}"), kind)
@@ -282,11 +282,8 @@ async fn rows_are_searched_by_time_from_key_columns() {
     let mut writer = fixture.writer().await;
     for n in 0..40 {
         let kind = if n % 4 == 3 { Kind::StepFailed } else { Kind::StepStarted };
-        let error = (kind == Kind::StepFailed).then(|| ErrorInfo {
-            code: Some("E7".into()),
-            kind: Some("Timeout".into()),
-            ..ErrorInfo::default()
-        });
+        let error = (kind == Kind::StepFailed)
+            .then(|| Box::new(ErrorInfo { code: Some("E7".into()), kind: Some("Timeout".into()), ..ErrorInfo::default() }));
         log.read(StepEvent { error, ..event(&format!("s{}", n % 5), kind) });
         if n % 10 == 9 {
             let segment = log.segment(writer.next());

@@ -226,7 +226,7 @@ impl World {
         let number: usize = self.log.iter().map(Vec::len).sum();
         let kind = KINDS[usize::from(kind) % KINDS.len()];
         let json = |text: String| Json::from_valid(text);
-        let error = ErrorInfo { code: Some(format!("E{}", change % 2)), ..ErrorInfo::default() };
+        let error = Box::new(ErrorInfo { code: Some(format!("E{}", change % 2)), ..ErrorInfo::default() });
         let event = StepEvent {
             event_id: format!("event-{number}"),
             saga_id: saga,

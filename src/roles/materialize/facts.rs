@@ -28,7 +28,7 @@ pub fn failure(entry: &Entry, name: &str) -> Option<FailureFact> {
         Kind::CompensationFailed => true,
         _ => return None,
     };
-    let ErrorInfo { code, kind, .. } = event.error.clone().unwrap_or_default();
+    let ErrorInfo { code, kind, .. } = event.error.as_deref().cloned().unwrap_or_default();
     Some(FailureFact {
         saga: event.saga_id.clone(),
         saga_name: name.to_owned(),

@@ -24,12 +24,12 @@ fn position(topic: String, partition: u32, offset: u64) -> Result<Position> {
     Ok(Position::new(topic, partition, offset))
 }
 
-fn error_back(error: proto::Error) -> ErrorInfo {
-    ErrorInfo { code: error.code, kind: error.kind, message: error.message, details: error.details.map(json) }
+fn error_back(error: proto::Error) -> Box<ErrorInfo> {
+    Box::new(ErrorInfo { code: error.code, kind: error.kind, message: error.message, details: error.details.map(json) })
 }
 
-fn lineage_back(lineage: proto::Lineage) -> Lineage {
-    Lineage {
+fn lineage_back(lineage: proto::Lineage) -> Box<Lineage> {
+    Box::new(Lineage {
         parent: SagaId::new(lineage.parent),
         root: SagaId::new(lineage.root),
         depth: lineage.depth,
@@ -38,7 +38,7 @@ fn lineage_back(lineage: proto::Lineage) -> Lineage {
         mode: if lineage.compensate { Mode::Compensate } else { Mode::Resume },
         force_failure: lineage.force_failure,
         executes: lineage.executes.map(SagaId::new),
-    }
+    })
 }
 
 /// The entry, and whether its whole context stands elsewhere.

@@ -59,12 +59,12 @@ pub fn entry(out: &mut Out, entry: &Entry, context: Context<'_>) {
     out.opt_sint(17, event.attempt);
     out.opt_uint(18, event.sequence);
     out.opt_str(19, event.result.as_ref().map(Json::as_str));
-    out.opt_message(20, event.error.as_ref(), error);
+    out.opt_message(20, event.error.as_deref(), error);
     out.opt_str(21, event.saga_version.as_deref());
     out.opt_str(22, event.tenant.as_deref());
     out.opt_str(23, event.region.as_deref());
     out.opt_message(24, event.labels.as_deref(), |out, labels| pairs(out, 1, labels));
-    out.opt_message(25, event.lineage.as_ref(), lineage);
+    out.opt_message(25, event.lineage.as_deref(), lineage);
     out.opt_str(26, event.restored.as_ref().map(|saga| restored::encode_json(saga)).as_deref());
     self::context(out, context);
 }
@@ -156,12 +156,12 @@ pub fn saga(out: &mut Out, saga: &Saga, parts: Parts<'_>) {
     for (step, failure) in &state.failed_steps {
         out.message(9, |out| {
             out.str(1, step);
-            out.opt_message(2, failure.as_ref(), error);
+            out.opt_message(2, failure.as_deref(), error);
         });
     }
-    out.opt_message(10, state.end_error.as_ref(), error);
+    out.opt_message(10, state.end_error.as_deref(), error);
     out.opt_str(11, state.compensation_failed_step.as_deref());
-    out.opt_message(12, state.compensation_error.as_ref(), error);
+    out.opt_message(12, state.compensation_error.as_deref(), error);
     state.attempts.iter().for_each(|(step, n)| number(out, 13, step, Some(*n)));
     state.results.iter().for_each(|(step, result)| pair(out, 14, step, result.as_str()));
     out.str(15, parts.context);
@@ -170,7 +170,7 @@ pub fn saga(out: &mut Out, saga: &Saga, parts: Parts<'_>) {
     out.opt_str(18, state.tenant.as_deref());
     out.opt_str(19, state.region.as_deref());
     pairs(out, 20, &state.labels);
-    out.opt_message(21, state.lineage.as_ref(), lineage);
+    out.opt_message(21, state.lineage.as_deref(), lineage);
     out.packed(22, state.anomalies.iter().map(|a| place(&Anomaly::ALL, a)));
     out.opt_uint(23, state.snapshot.map(|s| s.0));
     if !parts.beside.is_some_and(|entry| is_of(&state.entry, entry)) {
