@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use resaga::config::{self, Sources};
 
 use crate::floor;
-use crate::generate::{Load, Orders};
+use crate::orders::{Load, Orders};
 use crate::processes::Pid;
 use crate::report::Report;
 use crate::world::{Serve, World};
@@ -46,8 +46,7 @@ pub fn ingest(world: &World, events: u64, processes: &[Process<'_>]) -> Result<I
     let servers = world.servers()?;
     let before = servers.iter().map(|(_, pid)| pid.cpu()).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
-    let launch =
-        |(number, (more, core)): (usize, &Process<'_>)| world.launch(&format!("ingest-{number}"), ROLES, more, *core);
+    let launch = |(number, (more, core)): (usize, &Process<'_>)| world.launch(&format!("ingest-{number}"), ROLES, more, *core);
     let serves = processes.iter().enumerate().map(launch).collect::<Result<Vec<Serve>>>()?;
     let serves = serves.into_iter().map(|serve| world.ready(serve)).collect::<Result<Vec<_>>>()?;
     world.wait_folded(&serves, events)?;

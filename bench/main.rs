@@ -4,15 +4,16 @@
 
 mod floor;
 mod floor_replay;
-mod generate;
 mod http;
 mod ingest;
+mod orders;
 mod processes;
 mod query;
 mod recovery;
 mod replay;
 mod report;
 mod runs;
+mod send;
 mod world;
 
 use std::path::PathBuf;

@@ -14,9 +14,9 @@ use resaga::saga::partitioner::Partitioner;
 use resaga::saga::position::SagaId;
 use resaga::saga::time::Micros;
 
-use crate::generate::{EVENTS_PER_SAGA, Load, Orders, STEP_MICROS};
 use crate::http::Client;
 use crate::ingest::ROLES;
+use crate::orders::{EVENTS_PER_SAGA, Load, Orders, STEP_MICROS};
 use crate::report::Report;
 use crate::world::{PARTITIONS, Serve, World};
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use crate::generate::{Load, Orders};
 use crate::http;
 use crate::ingest::ROLES;
+use crate::orders::{Load, Orders};
 use crate::report::Report;
 use crate::world::{Serve, World};
 

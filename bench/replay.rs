@@ -9,8 +9,8 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::floor_replay as floor;
-use crate::generate::{EVENTS_PER_SAGA, Load, Orders};
 use crate::ingest::ROLES;
+use crate::orders::{EVENTS_PER_SAGA, Load, Orders};
 use crate::report::Report;
 use crate::world::World;
 

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::floor;
-use crate::generate::{Load, Orders, Size};
 use crate::ingest::{Ingested, Process, ingest};
+use crate::orders::{Load, Orders, Size};
 use crate::report::Grid;
 use crate::world::{PARTITIONS, World};
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::http;
+use crate::orders::now_micros;
 use crate::processes::Pid;
 
 /// Of each topic, unless a run asks for more or fewer.
@@ -255,9 +256,4 @@ fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> 
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Microseconds since 1970.
-pub fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
