@@ -4,7 +4,9 @@
 //! Reading is one pass over the bytes ([`read_object`]); writing appends members in the order of the contract
 //! ([`Writer`]). Must not know what any member means.
 
+mod names;
 mod read;
+mod scan;
 mod write;
 
 pub use read::{MAX_DEPTH, OWN_MAX_DEPTH, Object, Raw, Unreadable, read_object, read_value};

@@ -22,9 +22,13 @@ impl Out {
         self.bytes
     }
 
-    fn varint(&mut self, n: u64) {
-        let (bytes, size) = varint(n);
-        self.bytes.extend_from_slice(&bytes[..size]);
+    #[inline]
+    fn varint(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.bytes.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.bytes.push(n as u8);
     }
     fn key(&mut self, tag: u32, kind: u32) {
         self.varint(u64::from(tag << 3 | kind));
