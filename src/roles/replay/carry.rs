@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::draft::Draft;
+use super::fresh::EndsThen;
 use super::parked::Parked;
 use super::take_up::{Item, Taken, dead, take_up};
-use super::{RECORD_TOO_LARGE, Replay};
+use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay};
 use crate::error::{Error, Result};
 use crate::kafka::record::Record;
 use crate::roles::schema::learn;
@@ -108,6 +109,7 @@ impl Replay {
                     partition: partition.clone(),
                     record: parked.record.clone(),
                     trace: parked.trace.clone(),
+                    ends: parked.ends.clone(),
                     parked: Some(parked),
                 });
             }
@@ -117,16 +119,16 @@ impl Replay {
     /// Takes up records read, without removing them: they go when the transaction is committed. Gives how many.
     async fn take_read(&mut self, batch: &mut Batch, room: usize) -> Result<usize> {
         let mut taken = 0;
-        let read: Vec<(TopicPartition, Vec<Record>)> = {
+        let read: Vec<(TopicPartition, Option<EndsThen>, Vec<Record>)> = {
             let mut left = room;
             let mut out = Vec::new();
-            for (records, _) in &self.read {
+            for Read { records, ends, .. } in &self.read {
                 let Some(owned) = self.owned.get(&records.partition) else { continue };
                 let fresh = records.records.iter().filter(|record| record.offset >= owned.next);
                 let some: Vec<Record> = fresh.take(left).cloned().collect();
                 left -= some.len();
                 if !some.is_empty() {
-                    out.push((records.partition.clone(), some));
+                    out.push((records.partition.clone(), ends.clone(), some));
                 }
                 if left == 0 {
                     break;
@@ -134,12 +136,12 @@ impl Replay {
             }
             out
         };
-        for (partition, records) in read {
+        for (partition, ends, records) in read {
             for record in records {
                 batch.offsets.insert(partition.clone(), record.offset.next());
                 taken += 1;
                 match self.take_up_record(&record, &partition).await? {
-                    Taken::Item(item) => batch.items.push(*item),
+                    Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
                     Taken::Dead(letter) => {
                         self.parts.metrics.dead_letters.with_label_values(&["replay", "invalid_request"]).inc();
                         batch.draft.records.push(letter);
@@ -174,13 +176,30 @@ impl Replay {
     /// Records below the committed offsets are done with.
     fn drop_taken(&mut self) {
         let owned = &self.owned;
-        self.read.retain_mut(|(records, _)| match owned.get(&records.partition) {
+        self.read.retain_mut(|read| match owned.get(&read.records.partition) {
             Some(owned) => {
-                records.records.retain(|record| record.offset >= owned.next);
-                !records.records.is_empty()
+                read.records.records.retain(|record| record.offset >= owned.next);
+                !read.records.records.is_empty()
             }
             None => false,
         });
+        if self.read.is_empty() || self.just_restored.len() > MAX_JUST_RESTORED {
+            self.forget_ends();
+        }
+    }
+
+    /// What was read so far was recorded before these ends were asked: its batches need not ask again, and need not wait for
+    /// what the batches before them write.
+    pub(super) fn know_ends(&mut self, ends: &EndsThen) {
+        for read in &mut self.read {
+            read.ends.get_or_insert_with(|| ends.clone());
+        }
+    }
+
+    /// Ends are asked anew for all that is read.
+    pub(super) fn forget_ends(&mut self) {
+        self.just_restored.clear();
+        self.read.iter_mut().for_each(|read| read.ends = None);
     }
 
     /// More waits than may: that partition is not read on until it is less.

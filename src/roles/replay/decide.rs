@@ -34,8 +34,8 @@ const LOADS: usize = 16;
 struct Loaded {
     /// Of the sagas that are fresh and could be read.
     histories: HashMap<SagaId, Known>,
-    /// The ends at this take-up.
-    ends: EndsThen,
+    /// Of each saga: the ends to which it is looked at.
+    ends: HashMap<SagaId, EndsThen>,
 }
 
 impl Replay {
@@ -80,30 +80,40 @@ impl Replay {
         if sagas.is_empty() {
             return Ok(Loaded::default());
         }
-        let ends = self.parts.freshness.ends_now().await?;
-        // One that was not taken up before needs the ends of now, and then so do the others of its saga.
-        let mut known: HashMap<&SagaId, Option<&EndsThen>> = HashMap::new();
+        // One whose ends are not known needs the ends of now, and then so do the others of its saga.
+        let mut known: HashMap<&SagaId, (Option<&EndsThen>, bool)> = HashMap::new();
         for item in items {
             if let Command::Replay(order) = &item.request.command {
-                let ends = item.parked.as_ref().and_then(|parked| parked.ends.as_ref());
-                known.entry(&order.saga_id).and_modify(|before| *before = before.and(ends)).or_insert(ends);
+                let is_new = item.parked.is_none();
+                let ends = item.ends.as_ref().filter(|_| !(is_new && self.just_restored.contains(&order.saga_id)));
+                let (known_ends, new) = known.entry(&order.saga_id).or_insert((ends, is_new));
+                (*known_ends, *new) = (known_ends.and(ends), *new || is_new);
             }
         }
-        let known: HashMap<&SagaId, &EndsThen> = known.into_iter().filter_map(|(saga, ends)| Some((saga, ends?))).collect();
+        let all_known = known.values().all(|(ends, _)| ends.is_some());
+        let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
+        let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
+        for saga in sagas {
+            let (then, is_new) = known.get(saga).copied().unwrap_or_default();
+            let Some(then) = then.or(now.as_ref()) else { continue };
+            match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
+                Some((.., sagas)) => sagas.push(saga.clone()),
+                None => groups.push((then, is_new, vec![saga.clone()])),
+            }
+        }
         // New ones may wait a moment for materialize; those parked before are looked at only.
-        let has_new = items.iter().any(|item| item.parked.is_none());
-        let deadline = Instant::now() + if has_new { FRESH_WITHIN } else { Duration::ZERO };
-        let (earlier, new): (Vec<SagaId>, Vec<SagaId>) = sagas.iter().cloned().partition(|saga| known.contains_key(saga));
+        let began = Instant::now();
         let mut fresh: HashSet<SagaId> = HashSet::new();
-        for saga in earlier {
-            if let Some(then) = known.get(&saga)
-                && self.parts.freshness.wait(std::slice::from_ref(&saga), then, Instant::now()).await?[0]
-            {
-                fresh.insert(saga);
-            }
+        let mut ends: HashMap<SagaId, EndsThen> = HashMap::new();
+        for (then, is_new, sagas) in groups {
+            let deadline = began + if is_new { FRESH_WITHIN } else { Duration::ZERO };
+            let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
+            fresh.extend(sagas.iter().zip(is_fresh).filter_map(|(saga, fresh)| fresh.then(|| saga.clone())));
+            ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
         }
-        let is_fresh = self.parts.freshness.wait(&new, &ends, deadline).await?;
-        fresh.extend(new.into_iter().zip(is_fresh).filter_map(|(saga, fresh)| fresh.then_some(saga)));
+        if let Some(now) = now {
+            self.know_ends(&now);
+        }
         Ok(Loaded { histories: self.histories(fresh).await?, ends })
     }
 
@@ -178,7 +188,8 @@ impl Replay {
             if !not_yet {
                 blocked.insert(order.saga_id.clone());
             }
-            return self.park(item, order, (!not_yet).then(|| loaded.ends.clone()), draft, again);
+            let ends = loaded.ends.get(&order.saga_id).filter(|_| !not_yet);
+            return self.park(item, order, ends.cloned(), draft, again);
         };
         let restored_at = item.record.accepted_at.max(order.not_before.unwrap_or(Micros::MIN));
         let newer = [&draft.log, &self.pending];
@@ -190,7 +201,7 @@ impl Replay {
             Err(error @ Error::Unavailable(_)) => {
                 self.unreadable(order.saga_id.clone(), &error);
                 blocked.insert(order.saga_id.clone());
-                return self.park(item, order, Some(loaded.ends.clone()), draft, again);
+                return self.park(item, order, loaded.ends.get(&order.saga_id).cloned(), draft, again);
             }
             Err(error) => return Err(error),
             Ok(decided) => decided,

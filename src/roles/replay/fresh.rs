@@ -17,7 +17,14 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The ends of the events topics at one moment: what must be materialized before an answer.
 #[derive(Debug, Clone, Default)]
-pub struct EndsThen(HashMap<TopicPartition, Offset>);
+pub struct EndsThen(Arc<HashMap<TopicPartition, Offset>>);
+
+impl EndsThen {
+    /// Of the very same moment.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// Knows the ends and how far materialize is.
 #[derive(Clone)]
@@ -33,7 +40,7 @@ impl Freshness {
         let mut partitions: Vec<TopicPartition> = self.chains.all().iter().map(ChainId::topic_partition).collect();
         partitions.sort();
         partitions.dedup();
-        Ok(EndsThen(self.ends.ends(&partitions).await?.into_iter().collect()))
+        Ok(EndsThen(Arc::new(self.ends.ends(&partitions).await?.into_iter().collect())))
     }
 
     /// Those of `sagas` whose partitions are materialized to the ends; waits for the others until the deadline.

@@ -38,7 +38,7 @@ use super::retry::{Backoff, until_available};
 use super::stopped;
 use desk::Desk;
 use draft::{Draft, Targets};
-use fresh::Freshness;
+use fresh::{EndsThen, Freshness};
 use parked::Waiting;
 use unseen::Pending;
 
@@ -47,6 +47,8 @@ pub use draft::{Schemas, Targets as ReplayTargets};
 const TICK: Duration = Duration::from_millis(50);
 /// Code of the refusal of a batch with a record that its topic does not take.
 const RECORD_TOO_LARGE: &str = "record_too_large";
+/// Most sagas that are kept as just restored; with more, ends are asked anew.
+const MAX_JUST_RESTORED: usize = 10_000;
 /// Pause after being fenced: another instance of the same name may be starting or going.
 const FENCED_PAUSE: Duration = Duration::from_secs(1);
 const FENCED_WINDOW: Duration = Duration::from_secs(60);
@@ -84,14 +86,24 @@ struct Owned {
     paused: bool,
 }
 
+/// Records of the requests topic, and the ends of the events topics at a moment after they were read.
+struct Read {
+    records: PartitionRecords,
+    /// `None`: not asked yet.
+    ends: Option<EndsThen>,
+    _held: Arc<Held>,
+}
+
 pub struct Replay {
     parts: Parts,
     settings: Settings,
     intake: Intake,
     publisher: Option<TransactionalPublisher>,
     owned: HashMap<TopicPartition, Owned>,
-    /// Records read and not yet taken up.
-    read: VecDeque<(PartitionRecords, Arc<Held>)>,
+    /// Records read and not yet done with.
+    read: VecDeque<Read>,
+    /// Sagas that were restored since the ends were asked that records in `read` know.
+    just_restored: HashSet<SagaId>,
     /// Committed by this process; the view of the log follows.
     pending: Pending,
     not_before: Instant,
@@ -117,6 +129,7 @@ impl Replay {
             publisher: None,
             owned: HashMap::new(),
             read: VecDeque::new(),
+            just_restored: HashSet::new(),
             pending: Pending::new(),
             not_before: now,
             backoff: Backoff::new("replay"),
@@ -173,7 +186,7 @@ impl Replay {
             }
             // Work runs to its end before the next event is looked at, so nothing of these partitions is open.
             IntakeEvent::Revoked { partitions, reply, .. } => {
-                self.read.retain(|(records, _)| !partitions.contains(&records.partition));
+                self.read.retain(|read| !partitions.contains(&read.records.partition));
                 for partition in &partitions {
                     self.owned.remove(partition);
                 }
@@ -182,7 +195,7 @@ impl Replay {
             IntakeEvent::Records { batch, held } => {
                 let held = Arc::new(held);
                 if !self.stopping {
-                    self.read.extend(batch.into_iter().map(|records| (records, held.clone())));
+                    self.read.extend(batch.into_iter().map(|records| Read { records, ends: None, _held: held.clone() }));
                 }
             }
             IntakeEvent::OffsetsGone { partition, position, reason } => {
@@ -317,6 +330,9 @@ impl Replay {
     /// After a commit: what is parked and what is not follows the log records.
     fn remember(&mut self, log: Pending) {
         for (replay_id, record) in log {
+            if record.published_at.is_some() {
+                self.just_restored.extend(record.new_saga_id.clone());
+            }
             let partition = &record.position.partition;
             let owned = self.owned.iter_mut().find(|(of, _)| of.partition == *partition).map(|(_, owned)| owned);
             if let Some(owned) = owned.filter(|_| record.status != ReplayStatus::Accepted) {
@@ -352,6 +368,7 @@ impl Replay {
         self.log_to_its_end(&partitions).await?;
         // It may have been committed all the same: then what it parked or carried out is only known from the log.
         self.pending.clear();
+        self.forget_ends();
         self.wait_for_what_the_log_says();
         match error {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),

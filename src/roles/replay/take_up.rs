@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::fresh::EndsThen;
 use super::parked::Parked;
 use crate::error::{Error, Result};
 use crate::kafka::record::{Headers, NewRecord, Record};
@@ -29,7 +30,9 @@ pub struct Item {
     pub record: LogRecord,
     /// W3C `traceparent` of the request's record.
     pub trace: Option<String>,
-    /// It was parked before: its ends at take-up, if known.
+    /// The ends of the events topics at its take-up, if known.
+    pub ends: Option<EndsThen>,
+    /// It was parked before.
     pub parked: Option<Parked>,
 }
 
@@ -71,6 +74,7 @@ pub fn take_up(
         partition: partition.clone(),
         record: log_record,
         trace: traceparent(&record.headers),
+        ends: None,
         parked: None,
     })))
 }
