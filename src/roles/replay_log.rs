@@ -248,44 +248,7 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::saga::position::Position;
-    use crate::saga::request::CommandName;
-
-    fn record(id: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRecord {
-        LogRecord {
-            replay_id: id.into(),
-            request_id: format!("request of {id}"),
-            request_sha256: String::new(),
-            batch_id: None,
-            schedule_id: None,
-            command: CommandName::Replay,
-            original_saga_id: Some(saga.into()),
-            new_saga_id: Some(format!("new of {id}").as_str().into()),
-            from: None,
-            override_sha256: None,
-            force_failure: None,
-            mode: None,
-            dry_run: false,
-            requested_by: "ops".into(),
-            reason: "test".into(),
-            checkpoint: None,
-            resume_step: None,
-            compensated_since: Vec::new(),
-            changed: Vec::new(),
-            executed_as: None,
-            status,
-            code: None,
-            message: None,
-            accepted_at: Micros(at),
-            published_at: None,
-            ended_at: None,
-            outcome: None,
-            outcome_sequence: None,
-            undone_by: None,
-            position: Position::new("requests", 0, at),
-            request: None,
-        }
-    }
+    use crate::saga::testing::log_record as record;
 
     fn ids(found: &[Arc<LogRecord>]) -> Vec<&str> {
         found.iter().map(|r| r.replay_id.as_str()).collect()

@@ -6,6 +6,7 @@ use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use super::json::Json;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
+use super::request::{CommandName, LogRecord, ReplayStatus};
 use super::restored::{CheckpointRef, RestoredSaga};
 use super::state::State;
 use super::time::Micros;
@@ -122,5 +123,42 @@ impl Log {
 
     pub fn state(&self) -> &State {
         &self.saga.as_ref().expect("an event was read").state
+    }
+}
+
+/// A record of the replay log: `at` is when it was accepted, and its offset.
+pub fn log_record(id: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRecord {
+    LogRecord {
+        replay_id: id.into(),
+        request_id: format!("request of {id}"),
+        request_sha256: String::new(),
+        batch_id: None,
+        schedule_id: None,
+        command: CommandName::Replay,
+        original_saga_id: Some(saga.into()),
+        new_saga_id: Some(format!("new of {id}").as_str().into()),
+        from: None,
+        override_sha256: None,
+        force_failure: None,
+        mode: None,
+        dry_run: false,
+        requested_by: "ops".into(),
+        reason: "test".into(),
+        checkpoint: None,
+        resume_step: None,
+        compensated_since: Vec::new(),
+        changed: Vec::new(),
+        executed_as: None,
+        status,
+        code: None,
+        message: None,
+        accepted_at: Micros(at),
+        published_at: None,
+        ended_at: None,
+        outcome: None,
+        outcome_sequence: None,
+        undone_by: None,
+        position: Position::new("requests", 0, at),
+        request: None,
     }
 }

@@ -1,5 +1,6 @@
 """Replay end to end: the restored saga, refusals, waiting and cancelling, the log and its outcome, lineage."""
 
+import itertools
 import random
 import uuid
 
@@ -280,6 +281,19 @@ def test_the_outcome_of_the_restored_saga_comes_into_the_log(world, end, status)
     assert [record["replay_id"] for record in listed] == [key]
     # The original is as it was (guarantee 6).
     newest_states_equal_model(process, world.judge())
+
+
+def test_requests_that_wait_together_see_what_the_ones_before_them_restored(make_world):
+    world = make_world(partitions=1)
+    world.send(failed("order-1").stream())
+    # Read together, carried out one by one in order: each replays what the one before it restores.
+    chain = ["order-1", "copy-1", "copy-2", "copy-3", "copy-4"]
+    requests = [replay(of, {"start": True}, new_saga_id=made, allow_running=True) for of, made in itertools.pairwise(chain)]
+    send(world, requests)
+    world.start(**{"replay.max_batch_requests": 1})
+    known = await_log(world, ids(requests))
+    assert {record["status"] for record in known.values()} == {"published"}, known
+    replayed_exactly_once(world, requests)
 
 
 def test_a_replay_of_a_replay_has_the_same_root_and_one_more_depth(world):

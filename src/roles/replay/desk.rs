@@ -133,7 +133,7 @@ impl Desk {
                 && record.new_saga_id.as_ref() == Some(saga)
                 && !matches!(record.status, ReplayStatus::Refused | ReplayStatus::DryRun | ReplayStatus::Cancelled)
         };
-        if self.log.of_saga(saga).iter().any(|record| by_others(record)) || unseen.records().any(|record| by_others(record)) {
+        if self.log.of_saga(saga).iter().any(|record| by_others(record)) || unseen.of_saga(saga).any(|record| by_others(record)) {
             return Ok(true);
         }
         match self.history.state(saga, When::Newest).await {
@@ -162,6 +162,6 @@ impl Desk {
         };
         let seen = self.log.of_saga(saga);
         let still_newest = |record: &&Arc<LogRecord>| unseen.get(&record.replay_id).is_none();
-        seen.iter().filter(still_newest).any(|record| counts(record)) || unseen.records().any(|record| counts(record))
+        seen.iter().filter(still_newest).any(|record| counts(record)) || unseen.of_saga(saga).any(|record| counts(record))
     }
 }

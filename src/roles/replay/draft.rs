@@ -66,7 +66,7 @@ impl Draft {
             headers: headers::of_log(&record, targets.schemas.log.is_some(), trace),
             timestamp: None,
         });
-        self.log.insert(record.replay_id.clone(), Arc::new(record));
+        self.log.insert(Arc::new(record));
         Ok(())
     }
 

@@ -130,7 +130,7 @@ impl Replay {
             owned: HashMap::new(),
             read: VecDeque::new(),
             just_restored: HashSet::new(),
-            pending: Pending::new(),
+            pending: Pending::default(),
             not_before: now,
             backoff: Backoff::new("replay"),
             fenced: VecDeque::new(),
@@ -217,7 +217,7 @@ impl Replay {
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
         self.log_to_its_end(&names).await?;
         // The view has it all now; another owner may have written newer records since.
-        self.pending.retain(|_, record| !names.iter().any(|name| name.partition == record.position.partition));
+        self.pending.retain(|record| !names.iter().any(|name| name.partition == record.position.partition));
         let mut starts = Vec::with_capacity(partitions.len());
         for assigned in partitions {
             let partition = assigned.partition;
@@ -329,20 +329,20 @@ impl Replay {
 
     /// After a commit: what is parked and what is not follows the log records.
     fn remember(&mut self, log: Pending) {
-        for (replay_id, record) in log {
+        for record in log.into_records() {
             if record.published_at.is_some() {
                 self.just_restored.extend(record.new_saga_id.clone());
             }
             let partition = &record.position.partition;
             let owned = self.owned.iter_mut().find(|(of, _)| of.partition == *partition).map(|(_, owned)| owned);
             if let Some(owned) = owned.filter(|_| record.status != ReplayStatus::Accepted) {
-                owned.waiting.remove(&replay_id);
+                owned.waiting.remove(&record.replay_id);
             }
-            self.pending.insert(replay_id, record);
+            self.pending.insert(record);
         }
         // The view has the newest of most; what it has need not be kept twice.
         let view = &self.parts.desk.log;
-        self.pending.retain(|id, record| view.get(id).is_none_or(|seen| *seen != **record));
+        self.pending.retain(|record| view.get(&record.replay_id).is_none_or(|seen| *seen != *record));
     }
 
     /// Nothing is known to be visible. The requests are still in memory and come again with the next batch; what was

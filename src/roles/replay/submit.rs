@@ -126,7 +126,9 @@ impl Submit {
         for id in &done {
             published.pop(id);
         }
-        published.iter().map(|(id, record)| (id.clone(), record.clone())).collect()
+        let mut pending = Pending::default();
+        published.iter().for_each(|(_, record)| pending.insert(record.clone()));
+        pending
     }
 
     async fn plan(&self, request: &ReplayRequest, order: &ReplayOrder) -> Result<Plan> {
