@@ -19,4 +19,4 @@ pub mod request;
 pub mod restored;
 pub mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -100,7 +100,8 @@ impl Buffer {
 
     /// The rows as a segment takes them, with the fold after each saga's first row.
     pub fn segment_rows(&self) -> Vec<NewRow> {
-        let mut given = HashSet::with_capacity(self.first.len());
+        let mut given: HashSet<&SagaId, RandomState> =
+            HashSet::with_capacity_and_hasher(self.first.len(), RandomState::default());
         let rows = self.rows.iter().map(|row| {
             let id = &row.entry.event.saga_id;
             let saga = if given.insert(id) { self.first.get(id).cloned() } else { None };

@@ -1,5 +1,6 @@
 //! States of the sagas in flight, of one partition: bounded, except that a saga with entries that are not yet durable
-//! is pinned, so that a miss only ever needs what the chain has.
+//! is pinned, so that a miss only ever needs what the chain has. The others wait for their next event packed, in half of
+//! the memory.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,9 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use crate::saga::fold::Saga;
+use crate::saga::json::Json;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
+use crate::wire::frame;
 
 /// Why a saga must stay in memory, and what hot has of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +21,39 @@ pub struct Pin {
     pub whole_at: Option<EntrySequence>,
 }
 
+/// A saga of which nothing happens for now.
+enum Resting {
+    /// About to be folded on.
+    Loaded(Box<Saga>),
+    Packed {
+        frame: Box<[u8]>,
+        context: Json,
+    },
+}
+
+impl Resting {
+    fn pack(saga: &Saga) -> Self {
+        Self::Packed { frame: frame::encode_saga(saga).into(), context: saga.state.context.clone() }
+    }
+
+    fn unpack(self) -> Box<Saga> {
+        match self {
+            Self::Loaded(saga) => saga,
+            Self::Packed { frame, context } => {
+                let mut saga = frame::decode_saga(&frame).expect("a frame that was written here");
+                saga.state.context = context;
+                Box::new(saga)
+            }
+        }
+    }
+}
+
 pub struct Cache {
     /// With entries above the chain's end.
     pinned: HashMap<SagaId, (Box<Saga>, Pin), RandomState>,
     /// Everything durable. Grows over `capacity` until [`Cache::trim`]: what a batch found here or loaded must stay
     /// until the batch is folded, or a saga would begin anew at entry 1.
-    durable: LruCache<SagaId, Box<Saga>>,
+    durable: LruCache<SagaId, Resting>,
     capacity: usize,
 }
 
@@ -41,7 +71,7 @@ impl Cache {
     pub fn take(&mut self, id: &SagaId) -> Option<(Box<Saga>, Option<Pin>)> {
         match self.pinned.remove(id) {
             Some((saga, pin)) => Some((saga, Some(pin))),
-            None => self.durable.pop(id).map(|saga| (saga, None)),
+            None => self.durable.pop(id).map(|saga| (saga.unpack(), None)),
         }
     }
 
@@ -55,9 +85,9 @@ impl Cache {
         self.pinned.values_mut().for_each(|(_, pin)| pin.whole_at = None);
     }
 
-    /// A saga whose entries are all durable.
+    /// A saga whose entries are all durable, and that is needed next.
     pub fn keep(&mut self, saga: Box<Saga>) {
-        self.durable.put(saga.state.saga_id.clone(), saga);
+        self.durable.put(saga.state.saga_id.clone(), Resting::Loaded(saga));
     }
 
     /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer. Those that have ended
@@ -68,7 +98,7 @@ impl Cache {
             if let Some((saga, _)) = self.pinned.remove(id)
                 && !saga.state.status.is_end()
             {
-                self.durable.put(id.clone(), saga);
+                self.durable.put(id.clone(), Resting::pack(&saga));
             }
         }
         done
@@ -88,5 +118,28 @@ impl Cache {
 
     pub fn len(&self) -> usize {
         self.pinned.len() + self.durable.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::testing;
+
+    proptest! {
+        #[test]
+        fn a_saga_comes_out_as_it_went_in(saga in testing::saga()) {
+            let mut cache = Cache::new(10);
+            let id = saga.state.saga_id.clone();
+            let pin = Pin { newest: Offset(7), whole_at: None };
+            cache.pin(Box::new(saga.clone()), pin);
+            prop_assert_eq!(cache.take(&id), Some((Box::new(saga.clone()), Some(pin))));
+            cache.pin(Box::new(saga.clone()), pin);
+            prop_assert_eq!(cache.unpin_through(Offset(7)), std::slice::from_ref(&id));
+            let kept = if saga.state.status.is_end() { None } else { Some((Box::new(saga), None)) };
+            prop_assert_eq!(cache.take(&id), kept);
+        }
     }
 }

@@ -209,7 +209,7 @@ impl Partition {
         events: impl Iterator<Item = &'a StepEvent>,
         may_have_entries: impl Fn(&SagaId) -> bool,
     ) -> Vec<SagaId> {
-        let mut asked = HashSet::new();
+        let mut asked: HashSet<SagaId, RandomState> = HashSet::default();
         events
             .map(|event| &event.saga_id)
             .filter(|id| !self.cache.contains(id) && asked.insert((*id).clone()))

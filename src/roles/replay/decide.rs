@@ -108,7 +108,7 @@ impl Replay {
         for (then, is_new, sagas) in groups {
             let deadline = began + if is_new { FRESH_WITHIN } else { Duration::ZERO };
             let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
-            fresh.extend(sagas.iter().zip(is_fresh).filter_map(|(saga, fresh)| fresh.then(|| saga.clone())));
+            fresh.extend(sagas.iter().zip(is_fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga.clone()));
             ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
         }
         if let Some(now) = now {
