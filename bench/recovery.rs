@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -60,6 +60,13 @@ fn member(world: &World) -> Result<()> {
         .set("enable.auto.commit", "false")
         .create()?;
     consumer.subscribe(&[&world.events])?;
-    consumer.poll(PATIENCE).context("no record")??;
-    Ok(())
+    // A poll may come back with nothing after it has served a rebalance.
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            message?;
+            return Ok(());
+        }
+    }
+    bail!("no record in {} s", PATIENCE.as_secs())
 }
