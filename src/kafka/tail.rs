@@ -153,13 +153,21 @@ impl TailThread {
     /// Waits for room in the channel, as long as somebody listens.
     fn tell(&self, event: TailEvent) {
         let mut event = event;
+        let mut parked = false;
         while !self.stop.load(Ordering::Acquire) {
             match self.events.try_send(event) {
-                Ok(()) => return,
+                Ok(()) => {
+                    // What woke the thread meanwhile may have been a record: look again before the next sleep.
+                    if parked {
+                        std::thread::current().unpark();
+                    }
+                    return;
+                }
                 Err(TrySendError::Full(back)) => event = back,
                 Err(TrySendError::Closed(_)) => return self.stop.store(true, Ordering::Release),
             }
             std::thread::park_timeout(FULL);
+            parked = true;
         }
     }
 }

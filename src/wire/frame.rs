@@ -35,6 +35,8 @@ const MAX_UNPACKED: usize = 1 << 30;
 /// Shorter frames hardly get smaller, and building zstd's tables for each costs more than all else about an event.
 const MIN_TO_COMPRESS: usize = 512;
 const LEVEL: i32 = 1;
+/// Bytes of unused room that a member may keep.
+const MOST_SPARE: usize = 512;
 
 /// The frame is compressed.
 const COMPRESSED: u8 = 1;
@@ -79,11 +81,17 @@ pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: O
         let parts = encode::Parts { context: saga.state.context.as_str(), beside: Some(entry), window: false };
         encode::saga(out, saga, parts);
     });
-    let plain = out.end();
+    let mut plain = out.end();
     let frame = &plain[HEADER..];
     let packs = (MIN_TO_COMPRESS..=MAX_UNPACKED).contains(&frame.len());
     match packs.then(|| compress(frame)).flatten().filter(|packed| packed.len() < frame.len()) {
-        None => plain.into(),
+        None => {
+            // It may wait in memory for long.
+            if plain.capacity() - plain.len() > MOST_SPARE {
+                plain.shrink_to_fit();
+            }
+            plain.into()
+        }
         Some(packed) => {
             let mut out = Out::with_capacity(HEADER + packed.len());
             header(&mut out, flags | COMPRESSED);

@@ -67,7 +67,7 @@ impl Cache {
         self.pinned.contains_key(id) || self.durable.contains(id)
     }
 
-    /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::keep`].
+    /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::rest`].
     pub fn take(&mut self, id: &SagaId) -> Option<(Box<Saga>, Option<Pin>)> {
         match self.pinned.remove(id) {
             Some((saga, pin)) => Some((saga, Some(pin))),
@@ -83,6 +83,11 @@ impl Cache {
     /// Hot lost writes: the next entry of every saga brings the whole saga along.
     pub fn hot_lost_writes(&mut self) {
         self.pinned.values_mut().for_each(|(_, pin)| pin.whole_at = None);
+    }
+
+    /// A saga whose entries are all durable, and that nothing happened to.
+    pub fn rest(&mut self, saga: &Saga) {
+        self.durable.put(saga.state.saga_id.clone(), Resting::pack(saga));
     }
 
     /// A saga whose entries are all durable, and that is needed next.

@@ -167,7 +167,7 @@ impl Partition {
                     if let Some(saga) = slot {
                         match pinned {
                             Some(pin) => self.cache.pin(saga, pin),
-                            None => self.cache.keep(saga),
+                            None => self.cache.rest(&saga),
                         }
                     }
                     self.active.skip(now);

@@ -38,6 +38,24 @@ struct Loaded {
     ends: HashMap<SagaId, EndsThen>,
 }
 
+/// Of each saga the ends that its requests must see, and whether one of these is new. `None`: the ends of now; one request
+/// that needs them is enough. Of several the latest.
+fn known_ends<'a>(items: &'a [Item], just_restored: &HashSet<SagaId>) -> HashMap<&'a SagaId, (Option<&'a EndsThen>, bool)> {
+    let mut known: HashMap<&SagaId, (Option<&EndsThen>, bool)> = HashMap::new();
+    for item in items {
+        if let Command::Replay(order) = &item.request.command {
+            let is_new = item.parked.is_none();
+            // What is recorded until then counts for a request with `not_before`: the ends of its reading are too old.
+            let anew = is_new && (order.not_before.is_some() || just_restored.contains(&order.saga_id));
+            let ends = item.ends.as_ref().filter(|_| !anew);
+            let (known_ends, new) = known.entry(&order.saga_id).or_insert((ends, is_new));
+            *known_ends = known_ends.zip(ends).map(|(one, other)| one.later(other));
+            *new |= is_new;
+        }
+    }
+    known
+}
+
 impl Replay {
     pub(super) async fn decide_all(
         &mut self,
@@ -75,21 +93,12 @@ impl Replay {
         Ok(())
     }
 
-    /// The histories of the sagas whose partitions are materialized to the ends at take-up.
+    /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
     async fn load_fresh(&mut self, items: &[Item], sagas: &[SagaId]) -> Result<Loaded> {
         if sagas.is_empty() {
             return Ok(Loaded::default());
         }
-        // One whose ends are not known needs the ends of now, and then so do the others of its saga.
-        let mut known: HashMap<&SagaId, (Option<&EndsThen>, bool)> = HashMap::new();
-        for item in items {
-            if let Command::Replay(order) = &item.request.command {
-                let is_new = item.parked.is_none();
-                let ends = item.ends.as_ref().filter(|_| !(is_new && self.just_restored.contains(&order.saga_id)));
-                let (known_ends, new) = known.entry(&order.saga_id).or_insert((ends, is_new));
-                (*known_ends, *new) = (known_ends.and(ends), *new || is_new);
-            }
-        }
+        let known = known_ends(items, &self.just_restored);
         let all_known = known.values().all(|(ends, _)| ends.is_some());
         let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
         let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
@@ -364,3 +373,7 @@ impl Replay {
         self.parts.metrics.replay_requests.with_label_values(&["", "topic", result]).inc();
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

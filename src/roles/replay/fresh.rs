@@ -1,4 +1,5 @@
-//! Fresh first: a replay never answers from less than what was recorded before it was taken up (DESIGN 6.2).
+//! Fresh first: a replay never answers from less than what was recorded before its request was read, or woke at its
+//! `not_before` (DESIGN 6.2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +17,26 @@ use crate::saga::position::{ChainId, Offset, SagaId, TopicPartition};
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The ends of the events topics at one moment: what must be materialized before an answer.
-#[derive(Debug, Clone, Default)]
-pub struct EndsThen(Arc<HashMap<TopicPartition, Offset>>);
+#[derive(Debug, Clone)]
+pub struct EndsThen(Arc<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    at: Instant,
+    ends: HashMap<TopicPartition, Offset>,
+}
 
 impl EndsThen {
+    /// The one of the two that was asked later.
+    pub fn later<'a>(&'a self, other: &'a Self) -> &'a Self {
+        if other.0.at > self.0.at { other } else { self }
+    }
+
+    #[cfg(test)]
+    pub fn asked_at(at: Instant) -> Self {
+        Self(Arc::new(Asked { at, ends: HashMap::new() }))
+    }
+
     /// Of the very same moment.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -40,7 +57,10 @@ impl Freshness {
         let mut partitions: Vec<TopicPartition> = self.chains.all().iter().map(ChainId::topic_partition).collect();
         partitions.sort();
         partitions.dedup();
-        Ok(EndsThen(Arc::new(self.ends.ends(&partitions).await?.into_iter().collect())))
+        // Before asking: of two answers the later one is never taken for the earlier.
+        let at = Instant::now();
+        let ends = self.ends.ends(&partitions).await?.into_iter().collect();
+        Ok(EndsThen(Arc::new(Asked { at, ends })))
     }
 
     /// Those of `sagas` whose partitions are materialized to the ends; waits for the others until the deadline.
@@ -61,7 +81,7 @@ impl Freshness {
     async fn is_fresh(&self, saga: &SagaId, ends: &EndsThen, progress: &Progress) -> Result<bool> {
         // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
         for chain in self.chains.newest_of(saga) {
-            let Some(end) = ends.0.get(&chain.topic_partition()) else { continue };
+            let Some(end) = ends.0.ends.get(&chain.topic_partition()) else { continue };
             match self.history.reaches(progress, saga, &chain, *end).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),

@@ -28,7 +28,7 @@ use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
 use crate::saga::position::{Offset, SagaId, TopicPartition};
-use crate::saga::request::ReplayStatus;
+use crate::saga::request::{CommandName, ReplayStatus};
 use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
@@ -330,7 +330,7 @@ impl Replay {
     /// After a commit: what is parked and what is not follows the log records.
     fn remember(&mut self, log: Pending) {
         for record in log.into_records() {
-            if record.published_at.is_some() {
+            if record.status == ReplayStatus::Published && record.command == CommandName::Replay {
                 self.just_restored.extend(record.new_saga_id.clone());
             }
             let partition = &record.position.partition;

@@ -30,7 +30,7 @@ pub struct Item {
     pub record: LogRecord,
     /// W3C `traceparent` of the request's record.
     pub trace: Option<String>,
-    /// The ends of the events topics at its take-up, if known.
+    /// The ends of the events topics at a moment after it was read, or woke; if known.
     pub ends: Option<EndsThen>,
     /// It was parked before.
     pub parked: Option<Parked>,
