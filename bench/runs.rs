@@ -147,7 +147,7 @@ pub fn scale_out(servers: &Path, events: u64, times: u32) -> Result<Grid> {
 
 /// resaga and the peers on the same topics, at two sizes: the difference between the two leaves each one's start out.
 pub fn peers(servers: &Path, events: u64, times: u32) -> Result<Grid> {
-    let columns = ["CPU us/event", "steady us/event", "events/s", "peak RSS MiB", "stored B/event"];
+    let columns = ["CPU us/event", "steady us/event", "events/s", "peak RSS MiB", "stored B/event", "Redis+S3+Kafka us/event"];
     let mut grid = Grid::new("peers", events, &columns);
     let streams = |guarantee: &'static str| vec!["streams", "--guarantee", guarantee];
     let benthos = |store: &'static str| vec!["benthos", "--store", store];
@@ -160,36 +160,41 @@ pub fn peers(servers: &Path, events: u64, times: u32) -> Result<Grid> {
 
 /// All of them once, at both sizes.
 fn beside_peers(grid: &mut Grid, servers: &Path, events: u64, peers: &[Vec<&str>]) -> Result<()> {
-    // Name, then of each size: events, CPU seconds, events/s, MiB, bytes.
-    let mut found: Vec<(String, Vec<[f64; 5]>)> = Vec::new();
+    // Name, then of each size: events, CPU seconds, events/s, MiB, bytes, the servers' CPU seconds.
+    let mut found: Vec<(String, Vec<[f64; 6]>)> = Vec::new();
     for (number, count) in [events / 3, events].into_iter().enumerate() {
         let world = World::new(servers, PARTITIONS)?;
         let orders = Orders::new(count, 20, Load::default());
         orders.send(&world)?;
         let count = orders.events() as f64;
-        let mut add = |name: &str, figures: [f64; 5]| match found.iter_mut().find(|(known, _)| known == name) {
+        let mut add = |name: &str, figures: [f64; 6]| match found.iter_mut().find(|(known, _)| known == name) {
             Some((_, sizes)) => sizes.push(figures),
             None => found.push((name.to_owned(), vec![figures])),
         };
         let floor = floor::read_all(&world, orders.events())?;
-        add("floor: consume + typed JSON", [count, floor.cpu.as_secs_f64(), count / floor.wall.as_secs_f64(), 0.0, 0.0]);
+        add("floor: consume + typed JSON", [count, floor.cpu.as_secs_f64(), count / floor.wall.as_secs_f64(), 0.0, 0.0, 0.0]);
         let got = ingest(&world, orders.events(), &[(&[], None)])?;
         let stored = got.redis_bytes as f64 + got.s3_bytes as f64;
-        add("resaga", [count, got.cpu.as_secs_f64(), count / got.folded.as_secs_f64(), got.peak_mib, stored]);
+        let servers_cpu: Duration = got.servers.iter().map(|(_, cpu)| *cpu).sum();
+        let rate = count / got.folded.as_secs_f64();
+        add("resaga", [count, got.cpu.as_secs_f64(), rate, got.peak_mib, stored, servers_cpu.as_secs_f64()]);
         for peer in peers {
+            let before = world.servers_cpu()?;
             let line = run_peer(servers, &world.events, orders.events(), peer)
                 .with_context(|| format!("bench/peers/run {} ({} of 2)", peer.join(" "), number + 1))?;
             let figure = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
             let cpu = figure("cpu_us_per_event") * count / 1e6;
             let name = line["peer"].as_str().unwrap_or("a peer without a name");
-            add(name, [count, cpu, figure("events_per_s"), figure("rss_mib"), figure("stored_bytes")]);
+            let servers_cpu = (world.servers_cpu()? - before).as_secs_f64();
+            add(name, [count, cpu, figure("events_per_s"), figure("rss_mib"), figure("stored_bytes"), servers_cpu]);
         }
         world.clear()?;
     }
     for (name, sizes) in found {
         let [small, large] = sizes[..] else { continue };
         let steady = (large[1] - small[1]) * 1e6 / (large[0] - small[0]);
-        grid.row(name, &[large[1] * 1e6 / large[0], steady, large[2], large[3], large[4] / large[0]]);
+        let of_servers = large[5] * 1e6 / large[0];
+        grid.row(name, &[large[1] * 1e6 / large[0], steady, large[2], large[3], large[4] / large[0], of_servers]);
     }
     Ok(())
 }

@@ -168,6 +168,11 @@ impl World {
         [of("Kafka", "kafka/kafka.pid"), of("Redis", "redis/redis.pid"), of("S3", "s3/seaweedfs.pid")].into_iter().collect()
     }
 
+    /// CPU time of all of them so far.
+    pub fn servers_cpu(&self) -> Result<Duration> {
+        self.servers()?.into_iter().map(|(_, pid)| pid.cpu()).sum()
+    }
+
     /// Takes the topics of this run away, and everything out of Redis: the next run begins as this one did.
     pub fn clear(&self) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
