@@ -216,17 +216,22 @@ impl World {
         Ok(consumer)
     }
 
-    /// Waits until `events` records are folded (`resaga_events_consumed_total`) by one process, or by several together.
-    pub fn wait_folded(&self, serves: &[Serve], events: u64) -> Result<()> {
+    /// Records of the events topic that a process has folded (`resaga_events_consumed_total`).
+    pub fn folded(&self, client: &mut http::Client) -> Result<f64> {
         let prefix = format!("resaga_events_consumed_total{{topic=\"{}\"}} ", self.events);
+        let (_, body) = client.get("/metrics")?;
+        let text = String::from_utf8_lossy(&body);
+        Ok(text.lines().find_map(|line| line.strip_prefix(&prefix)).map_or(0.0, |count| count.parse().unwrap_or(0.0)))
+    }
+
+    /// Waits until `events` records are folded by one process, or by several together.
+    pub fn wait_folded(&self, serves: &[Serve], events: u64) -> Result<()> {
         let clients = serves.iter().map(|serve| http::Client::connect(&serve.address));
         let mut clients = clients.collect::<Result<Vec<_>>>()?;
         until("all events folded", || {
             let mut count = 0.0;
             for client in &mut clients {
-                let (_, body) = client.get("/metrics")?;
-                let text = String::from_utf8_lossy(&body);
-                count += text.lines().find_map(|line| line.strip_prefix(&prefix)).map_or(0.0, |n| n.parse().unwrap_or(0.0));
+                count += self.folded(client)?;
             }
             Ok(count >= events as f64)
         })

@@ -35,10 +35,6 @@ impl Pending {
         self.by_id.get(replay_id)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     pub fn retain(&mut self, keep: impl Fn(&LogRecord) -> bool) {
         self.by_id.retain(|_, record| keep(record));
         let by_id = &self.by_id;
@@ -107,7 +103,7 @@ mod tests {
         assert_eq!(ids(Unseen(&both), "b"), [("r1".into(), ReplayStatus::Published), ("r2".into(), ReplayStatus::Accepted)]);
         assert_eq!(ids(Unseen(&both), "a"), [("r1".into(), ReplayStatus::Published)]);
         newer.retain(|record| record.replay_id != "r1");
-        assert!(newer.is_empty() && newer.by_saga.is_empty());
+        assert!(newer.by_id.is_empty() && newer.by_saga.is_empty());
         older.insert(record("r1", "a", "d", ReplayStatus::Accepted));
         assert_eq!(ids(Unseen(&[&older]), "b"), [("r2".into(), ReplayStatus::Accepted)], "r1 makes another now");
     }
