@@ -1,5 +1,5 @@
-//! The floor of replays: a plain loop that takes requests, writes three records of the same sizes for each (restored saga,
-//! step event, log record) and the offsets in one transaction, and looks nothing up.
+//! The floor of replays: a plain loop that takes requests, writes for each the three records that resaga wrote (restored
+//! saga, step event, log record) and the offsets in one transaction, and looks nothing up.
 //!
 //! It produces and waits for acknowledgements before it sends offsets: otherwise librdkafka waits 100 ms twice in each
 //! transaction.
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
@@ -17,9 +18,6 @@ use crate::world::World;
 
 /// Requests of one transaction, as resaga takes them.
 const MOST: usize = 500;
-const RESTORED: usize = 1_500;
-const EVENT: usize = 1_800;
-const LOG: usize = 900;
 const WAIT: Duration = Duration::from_secs(20);
 
 pub struct Transactions {
@@ -35,13 +33,15 @@ pub fn producer(world: &World) -> Result<BaseProducer> {
     Ok(config.create()?)
 }
 
-pub fn transactions(world: &World, requests: u64, one_by_one: u64, pause: Duration) -> Result<Transactions> {
+/// `records`: what is written, by topic; as many of each as there are requests at once.
+pub fn transactions(world: &World, records: &[Vec<OwnedMessage>], one_by_one: u64, pause: Duration) -> Result<Transactions> {
+    let requests = records.iter().map(Vec::len).min().unwrap_or_default() as u64;
     let reader = world.read_from_end(&world.restored)?;
     let producer = producer(world)?;
     let consumer = world.read_from_end(&world.requests)?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| work(world, &consumer, &stop));
+        let worker = scope.spawn(|| work(world, records, &consumer, &stop));
         let asked = ask(world, &producer, &reader, (requests, one_by_one, pause));
         stop.store(true, Ordering::Release);
         worker.join().expect("the loop does not panic")?;
@@ -68,7 +68,7 @@ fn ask(world: &World, producer: &BaseProducer, reader: &BaseConsumer, how_many: 
     Ok(Transactions { all: began.elapsed(), singles })
 }
 
-fn work(world: &World, consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()> {
+fn work(world: &World, records: &[Vec<OwnedMessage>], consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.brokers)
         .set("transactional.id", format!("floor-{}", world.restored))
@@ -79,7 +79,7 @@ fn work(world: &World, consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()>
         .create()?;
     producer.init_transactions(WAIT)?;
     let group = consumer.group_metadata().expect("a consumer with a group");
-    let filler = "x".repeat(EVENT);
+    let mut of_topics: Vec<_> = records.iter().map(|records| records.iter().cycle()).collect();
     while !stop.load(Ordering::Acquire) {
         let Some(first) = consumer.poll(Duration::from_millis(50)) else { continue };
         let mut batch = vec![first?.detach()];
@@ -91,9 +91,13 @@ fn work(world: &World, consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()>
         producer.begin_transaction()?;
         let mut offsets = TopicPartitionList::new();
         for message in &batch {
-            let key = message.key().unwrap_or_default();
-            for (topic, size) in [(&world.events, EVENT), (&world.restored, RESTORED), (&world.log, LOG)] {
-                let record = BaseRecord::to(topic).key(key).payload(&filler.as_bytes()[..size]);
+            for written in of_topics.iter_mut().filter_map(Iterator::next) {
+                let mut record = BaseRecord::to(written.topic())
+                    .key(written.key().unwrap_or_default())
+                    .payload(written.payload().unwrap_or_default());
+                if let Some(headers) = written.headers() {
+                    record = record.headers(headers.clone());
+                }
                 producer.send(record).map_err(|(error, _)| error)?;
             }
             if offsets.find_partition(message.topic(), message.partition()).is_none() {

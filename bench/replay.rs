@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use rdkafka::Message;
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::floor_replay as floor;
@@ -47,6 +47,8 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         seen(&reader, 1)?;
         in_a_row.push(began.elapsed());
     }
+    let topics = [&world.events, &world.restored, &world.log];
+    let ends = topics.map(|topic| world.ends(topic));
     let cpu = serve.pid.cpu()?;
     let began = Instant::now();
     for saga in 2 * ONE_BY_ONE..2 * ONE_BY_ONE + REQUESTS {
@@ -62,7 +64,12 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     report.latency("one request after the other", in_a_row, None);
     drop(serve);
 
-    let plain = floor::transactions(world, REQUESTS, ONE_BY_ONE, PAUSE)?;
+    let mut written = Vec::new();
+    for (topic, ends) in topics.into_iter().zip(ends) {
+        let reader = world.read_from(topic, &ends?)?;
+        written.push(read(&reader, REQUESTS)?);
+    }
+    let plain = floor::transactions(world, &written, ONE_BY_ONE, PAUSE)?;
     report.add("floor: the same records in a plain loop of transactions", plain.all.as_secs_f64(), "s");
     report.add("resaga / floor, rate", plain.all.as_secs_f64() / took.as_secs_f64(), "x");
     report.latency("floor: one at a time", plain.singles, None);
@@ -82,11 +89,17 @@ pub fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> 
 
 /// Waits for so many more restored sagas.
 pub fn seen(reader: &BaseConsumer, count: u64) -> Result<()> {
+    read(reader, count).map(drop)
+}
+
+/// Waits for so many more records.
+fn read(reader: &BaseConsumer, count: u64) -> Result<Vec<OwnedMessage>> {
+    let mut records = Vec::new();
     for got in 0..count {
         match reader.poll(Duration::from_secs(60)) {
-            Some(message) => ensure!(message?.key().is_some(), "a restored saga without a key"),
-            None => bail!("{got} of {count} restored sagas, then none for a minute"),
+            Some(message) => records.push(message?.detach()),
+            None => bail!("{got} of {count} records, then none for a minute"),
         }
     }
-    Ok(())
+    Ok(records)
 }

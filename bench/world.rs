@@ -207,10 +207,15 @@ impl World {
 
     /// A `read_committed` reader at the ends of all partitions.
     pub fn read_from_end(&self, topic: &str) -> Result<BaseConsumer> {
+        self.read_from(topic, &self.ends(topic)?)
+    }
+
+    /// A `read_committed` reader at these offsets.
+    pub fn read_from(&self, topic: &str, offsets: &[i64]) -> Result<BaseConsumer> {
         let consumer = self.consumer("reader")?;
         let mut list = TopicPartitionList::new();
-        for (partition, end) in (0..).zip(self.ends(topic)?) {
-            list.add_partition_offset(topic, partition, Offset::Offset(end))?;
+        for (partition, offset) in (0..).zip(offsets) {
+            list.add_partition_offset(topic, partition, Offset::Offset(*offset))?;
         }
         consumer.assign(&list)?;
         Ok(consumer)

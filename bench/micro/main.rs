@@ -136,7 +136,7 @@ fn folded(events: &[StepEvent]) -> Vec<Row> {
         let Some(Some(after)) = sagas.get(&event.saga_id).cloned() else { panic!("an entry makes a saga") };
         let (status, context) = (after.state.status, after.state.context.clone());
         rows.push(Row {
-            row: NewRow { entry: Arc::new(*entry), status, context, saga: Some(Arc::new(after.clone())) },
+            row: NewRow { entry: Arc::new(*entry), status, context, saga: Some(frame::encode_saga(&after).into()) },
             before,
             after,
         });

@@ -221,7 +221,7 @@ impl Default for Limits {
             max_record: 1 << 20,
             max_state: 4 << 20,
             max_cached_sagas: 100_000,
-            max_intake_bytes: 32 << 20,
+            max_intake_bytes: 8 << 20,
         }
     }
 }

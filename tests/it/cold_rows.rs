@@ -12,6 +12,7 @@ use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolic
 use resaga::saga::json::Json;
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
 use resaga::saga::time::Micros;
+use resaga::wire::frame::encode_saga;
 
 /// 2026-01-10T10:00:00Z.
 pub const NOW: i64 = 1_768_039_200_000_000;
@@ -87,7 +88,7 @@ impl Log {
                 entry: Arc::new(*entry),
                 status: saga.state.status,
                 context: saga.state.context.clone(),
-                saga: Some(Arc::new(saga.clone())),
+                saga: Some(encode_saga(saga).into()),
             });
         }
     }

@@ -30,7 +30,7 @@ use resaga::saga::time::Micros;
 use resaga::telemetry::Metrics;
 use resaga::wire::avro::Schemas;
 use resaga::wire::event::decode_event;
-use resaga::wire::frame::encode_member;
+use resaga::wire::frame::{encode_member, encode_saga};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -169,7 +169,7 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
         rows.push(NewRow {
             status: saga.state.status,
             context: saga.state.context.clone(),
-            saga: Some(Arc::new(saga.clone())),
+            saga: Some(encode_saga(saga).into()),
             entry: Arc::new(*entry),
         });
     }

@@ -9,9 +9,10 @@ pub(in crate::cold) mod write;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::saga::entry::Entry;
 use crate::saga::event::Kind;
-use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::state::Status;
@@ -25,8 +26,9 @@ pub struct NewRow {
     pub status: Status,
     /// The context after the entry, whether the entry changed it or not.
     pub context: Json,
-    /// The whole fold after the entry: needed on a saga's first row in the segment, ignored on others.
-    pub saga: Option<Arc<Saga>>,
+    /// The whole fold after the entry, by [`encode_saga`](crate::wire::frame::encode_saga): needed on a saga's first row in
+    /// the segment, ignored on others.
+    pub saga: Option<Bytes>,
 }
 
 /// What is to be appended to a chain. Cheap to clone; rows may be in any order and may be none.

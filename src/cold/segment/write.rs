@@ -169,12 +169,12 @@ impl RawGroup {
         }
         let saga = match (before, &row.saga) {
             (Some(_), _) => None,
-            (None, Some(saga)) => Some(frame::encode_saga(saga)),
+            (None, Some(saga)) => Some(saga),
             (None, None) => return Err(Error::bug("build segment: a saga's first row comes without the saga after it")),
         };
         self.contexts.push(context);
         self.frames.push(Some(&frame));
-        self.sagas.push(saga.as_deref());
+        self.sagas.push(saga.map(|frame| &frame[..]));
         Ok(())
     }
 }

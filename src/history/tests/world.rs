@@ -20,7 +20,7 @@ use crate::saga::partitioner::partition;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::selector::Failure;
 use crate::saga::time::Micros;
-use crate::wire::frame::encode_member;
+use crate::wire::frame::{encode_member, encode_saga};
 
 pub const TOPIC: &str = "t";
 const KINDS: [Kind; 9] = [
@@ -378,7 +378,7 @@ impl World {
             entry: Arc::new(told.entry.clone()),
             status: told.saga.state.status,
             context: told.saga.state.context.clone(),
-            saga: Some(Arc::new(told.saga.clone())),
+            saga: Some(encode_saga(&told.saga).into()),
         };
         let segment = NewSegment {
             start: owner.writer.next(),

@@ -2,6 +2,7 @@
 //!
 //! Holds what both stores need of them: cold rows to be, and hot members to write again if Redis loses its tail.
 
+use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +18,12 @@ use crate::saga::json::Json;
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::state::Status;
 
+use super::packed::Packed;
+
 /// What a row costs in memory besides its texts, about.
 const ROW: usize = 512;
+/// The same of a saga's fold after its first row.
+const FIRST: usize = 160;
 
 /// One entry that is not yet durable.
 #[derive(Debug, Clone)]
@@ -33,6 +38,10 @@ pub struct Pending {
     pub member: Member,
     /// Bytes of the record.
     pub size: usize,
+}
+
+fn held_first(packed: &Packed) -> u64 {
+    (packed.frame().len() + FIRST) as u64
 }
 
 impl Pending {
@@ -50,10 +59,10 @@ impl Pending {
 pub struct Buffer {
     rows: Vec<Pending>,
     /// The fold after each saga's first row in this buffer: what its first row in the segment carries.
-    first: HashMap<SagaId, Arc<Saga>, RandomState>,
+    first: HashMap<SagaId, Packed, RandomState>,
     /// Raw bytes of the records behind the rows.
     bytes: u64,
-    /// What the rows hold in memory: a small patch makes a whole new context.
+    /// What rows and folds hold in memory: a small patch makes a whole new context.
     held: u64,
     /// Records that gave no row (dead letters, duplicates): their offsets need a segment too.
     without_row: u64,
@@ -67,7 +76,9 @@ impl Buffer {
         self.bytes += row.size as u64;
         self.held += row.held();
         if !self.first.contains_key(&row.entry.event.saga_id) {
-            self.first.insert(row.entry.event.saga_id.clone(), Arc::new(after.clone()));
+            let packed = Packed::new(after);
+            self.held += held_first(&packed);
+            self.first.insert(row.entry.event.saga_id.clone(), packed);
         }
         self.rows.push(row);
     }
@@ -104,7 +115,7 @@ impl Buffer {
             HashSet::with_capacity_and_hasher(self.first.len(), RandomState::default());
         let rows = self.rows.iter().map(|row| {
             let id = &row.entry.event.saga_id;
-            let saga = if given.insert(id) { self.first.get(id).cloned() } else { None };
+            let saga = if given.insert(id) { self.first.get(id).map(|packed| packed.frame().clone()) } else { None };
             NewRow { entry: row.entry.clone(), status: row.status, context: row.context.clone(), saga }
         });
         rows.collect()
@@ -121,19 +132,19 @@ impl Buffer {
             let fold = folds.entry(id.clone()).or_default();
             match fold {
                 // The saga's first row: its fold is known, not recomputed.
-                None => *fold = self.first.get(&id).map(|saga| (**saga).clone()),
+                None => *fold = self.first.get(&id).map(Packed::unpack),
                 Some(_) => Saga::apply(fold, &row.entry),
             }
             if row.entry.position.offset > end {
                 if let (false, Some(saga)) = (first.contains_key(&id), fold.as_ref()) {
-                    first.insert(id, Arc::new(saga.clone()));
+                    first.insert(id, Packed::new(saga));
                 }
                 self.rows.push(row);
             }
         }
         self.first = first;
         self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
-        self.held = self.rows.iter().map(Pending::held).sum();
+        self.held = self.rows.iter().map(Pending::held).chain(self.first.values().map(held_first)).sum();
         self.without_row = 0;
         if self.rows.is_empty() {
             self.oldest = None;
@@ -142,12 +153,15 @@ impl Buffer {
 
     /// This buffer's rows, then `newer`'s.
     pub fn append(&mut self, newer: Self) {
-        for (id, saga) in newer.first {
-            self.first.entry(id).or_insert(saga);
+        self.held += newer.held;
+        for (id, packed) in newer.first {
+            match self.first.entry(id) {
+                Place::Occupied(_) => self.held -= held_first(&packed),
+                Place::Vacant(place) => drop(place.insert(packed)),
+            }
         }
         self.rows.extend(newer.rows);
         self.bytes += newer.bytes;
-        self.held += newer.held;
         self.without_row += newer.without_row;
         self.oldest = self.oldest.or(newer.oldest);
     }

@@ -8,9 +8,9 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use crate::saga::fold::Saga;
-use crate::saga::json::Json;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
-use crate::wire::frame;
+
+use super::packed::Packed;
 
 /// Why a saga must stay in memory, and what hot has of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +25,18 @@ pub struct Pin {
 enum Resting {
     /// About to be folded on.
     Loaded(Box<Saga>),
-    Packed {
-        frame: Box<[u8]>,
-        context: Json,
-    },
+    Packed(Packed),
 }
 
 impl Resting {
     fn pack(saga: &Saga) -> Self {
-        Self::Packed { frame: frame::encode_saga(saga).into(), context: saga.state.context.clone() }
+        Self::Packed(Packed::new(saga))
     }
 
     fn unpack(self) -> Box<Saga> {
         match self {
             Self::Loaded(saga) => saga,
-            Self::Packed { frame, context } => {
-                let mut saga = frame::decode_saga(&frame).expect("a frame that was written here");
-                saga.state.context = context;
-                Box::new(saga)
-            }
+            Self::Packed(packed) => Box::new(packed.unpack()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod facts;
 mod flush;
 mod hot_writer;
 mod intake;
+mod packed;
 mod partition;
 mod publish;
 mod through;
