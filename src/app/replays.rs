@@ -38,7 +38,7 @@ impl Replays for ReplaySide {
                 Submitted::Accepted { request_id, replay_id, new_saga_id }
             }
             submit::Submitted::DryRun(plan) => {
-                Submitted::Planned { plan: Box::new(plan.restored), diff: plan.diff, runs: plan.runs }
+                Submitted::Planned { diff: plan.diff(), plan: Box::new(plan.restored), runs: plan.runs }
             }
         })
     }

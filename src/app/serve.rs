@@ -298,7 +298,7 @@ impl Process {
         let config = &self.config;
         let group = format!("{}-replay", config.kafka.group_id);
         let limits = IntakeLimits { held_bytes: config.limits.max_intake_bytes, ..IntakeLimits::default() };
-        let (intake, events) = Intake::start(&config.kafka, &group, &[config.topics.requests.as_str().into()], limits)?;
+        let intake = Intake::start(&config.kafka, &group, &[config.topics.requests.as_str().into()], limits)?;
         let instance = match config.kafka.instance.as_str() {
             "" => Uuid::new_v4().to_string(),
             instance => instance.to_owned(),
@@ -323,7 +323,7 @@ impl Process {
             max_parked_requests: config.replay.max_parked_requests,
             rate: config.replay.rate,
         };
-        Replay::new(parts, settings, intake).run(events, self.shutdown.clone()).await
+        Replay::new(parts, settings, intake).run(self.shutdown.clone()).await
     }
 
     pub async fn api(self, listener: TcpListener) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
 /// Most sagas need no more than this many of their newest entries.
-const FIRST_READ: usize = 20;
+pub(super) const FIRST_READ: usize = 20;
 
 /// Entries of one saga, oldest first and without a hole, from where folding can begin.
 pub(super) struct Loaded {
@@ -79,9 +79,7 @@ impl History {
     ) -> Result<Option<Loaded>> {
         let (read, run) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run)) => {
-                let seen = Marks { candidates, marks: &read.marks };
-                let seen = candidates.iter().filter_map(|chain| Some((chain, seen.of(chain)?)));
-                self.told.see(self.hot.bucket(saga), seen);
+                self.heard(saga, &Marks { candidates, marks: &read.marks });
                 (read, run)
             }
             // Cold alone gives a right answer, only slower and less new.
@@ -89,17 +87,36 @@ impl History {
             Err(error) => return Err(error.context("read hot history")),
         };
         let marks = Marks { candidates, marks: &read.marks };
-        if run.ending == Ending::Reached
-            && let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone())
-            && self.is_whole(saga, &newest, &marks).await?
-        {
-            let mut entries = run.entries;
-            entries.reverse();
-            let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true);
-            let (reach, may_miss) = (self.reach(saga, candidates, Some(&newest), known), self.may_miss(saga, candidates, known));
-            return Ok(Some(Loaded { entries, source: Source::Hot, reach, may_miss }));
+        match self.hot_alone(saga, &marks, run).await? {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(run) => self.load_cold(saga, upto, back, &marks, run).await,
         }
-        self.load_cold(saga, upto, back, &marks, run).await
+    }
+
+    /// Hot said how far it goes.
+    pub(super) fn heard(&self, saga: &SagaId, marks: &Marks<'_>) {
+        let seen = marks.candidates.iter().filter_map(|chain| Some((chain, marks.of(chain)?)));
+        self.told.see(self.hot.bucket(saga), seen);
+    }
+
+    /// What was read of hot, if that is all there is; else the run as it was.
+    pub(super) async fn hot_alone(
+        &self,
+        saga: &SagaId,
+        marks: &Marks<'_>,
+        run: HotRun,
+    ) -> Result<std::result::Result<Loaded, HotRun>> {
+        let newest = run.entries.first().filter(|_| run.ending == Ending::Reached);
+        let Some(newest) = newest.map(|stored| stored.entry.position.clone()) else { return Ok(Err(run)) };
+        if !self.is_whole(saga, &newest, marks).await? {
+            return Ok(Err(run));
+        }
+        let mut entries = run.entries;
+        entries.reverse();
+        let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true);
+        let reach = self.reach(saga, marks.candidates, Some(&newest), known);
+        let may_miss = self.may_miss(saga, marks.candidates, known);
+        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough.
@@ -280,7 +297,7 @@ impl History {
 }
 
 /// May the chain hold the record?
-fn holds(chain: &ChainId, position: &Position) -> bool {
+pub(super) fn holds(chain: &ChainId, position: &Position) -> bool {
     chain.topic == position.topic && chain.partition == position.partition
 }
 

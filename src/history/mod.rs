@@ -19,6 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod told;
+mod whole;
 
 use std::sync::Arc;
 

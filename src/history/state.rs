@@ -1,7 +1,7 @@
-//! The state of a saga at a time or entry, and its whole history.
+//! The state of a saga at a time or entry.
 
 use super::History;
-use super::answer::{Difference, Found, When, Whole};
+use super::answer::{Difference, Found, When};
 use super::merge::{self, Back};
 use crate::error::{Error, Result};
 use crate::saga::json::Json;
@@ -38,16 +38,6 @@ impl History {
         let state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
         let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
         Ok(Found { state, folded, source: loaded.source, reach: loaded.reach })
-    }
-
-    /// A saga's whole history. Refused: `saga_not_found`; `too_large` over the limit of entries.
-    pub async fn entries(&self, saga: &SagaId) -> Result<Whole> {
-        let loaded = self.load(saga, Micros::MAX, Back::Start).await?;
-        if loaded.entries.is_empty() {
-            return Err(loaded.surely(saga_not_found()));
-        }
-        let entries = loaded.entries.into_iter().map(|stored| stored.entry).collect();
-        Ok(Whole { entries, source: loaded.source, reach: loaded.reach })
     }
 
     /// The value that an RFC 6901 pointer names in the context. Refused: `pointer_not_found` and those of `state`.

@@ -43,8 +43,8 @@ pub struct Plan {
     pub restored: RestoredSaga,
     /// JSON pointers into the context that the override changed.
     pub changed: Vec<String>,
-    /// RFC 6902: from the checkpoint's context to the restored one.
-    pub diff: Value,
+    /// The checkpoint's context.
+    pub before: Json,
     /// Distinct steps that the history has after the checkpoint, in order of their first entry there.
     pub runs: Vec<String>,
 }
@@ -181,10 +181,18 @@ pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], fac
     }
     Ok(Plan {
         changed: patch::changed_pointers(&point.context, &context),
-        diff: difference(&point.context, &context),
         runs: runs(after),
+        before: point.context.clone(),
         restored,
     })
+}
+
+impl Plan {
+    /// RFC 6902: from the checkpoint's context to the restored one.
+    pub fn diff(&self) -> Value {
+        let changed = self.restored.context.as_ref().filter(|context| **context != self.before);
+        changed.map_or_else(|| Value::Array(Vec::new()), |context| patch::diff(&self.before, context))
+    }
 }
 
 fn judge_request(verdict: &mut Verdict, order: &ReplayOrder, facts: &PlanFacts) {
@@ -354,8 +362,4 @@ fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec
         }
     }
     merged
-}
-
-fn difference(before: &Json, after: &Json) -> Value {
-    if before == after { Value::Array(Vec::new()) } else { patch::diff(before, after) }
 }

@@ -110,7 +110,7 @@ fn a_replay_from_a_step_starts_just_before_its_last_attempt() {
     assert_eq!((restored.depth, restored.root_saga_id.as_str()), (1, "order-1"));
     assert_eq!(restored.labels, [("k".to_owned(), "2".to_owned()), ("team".to_owned(), "payments".to_owned())]);
     assert_eq!((plan.runs.as_slice(), plan.changed.len()), (&["charge".to_owned()][..], 0));
-    assert_eq!(plan.diff.to_string(), "[]");
+    assert_eq!(plan.diff().to_string(), "[]");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn an_override_changes_the_context_and_says_where() {
     assert_eq!(context, Some(r#"{"amount":99.50,"token":"new","gateway":"backup"}"#));
     assert_eq!(plan.changed, ["/token", "/gateway"]);
     assert_eq!(
-        plan.diff.to_string(),
+        plan.diff().to_string(),
         r#"[{"op":"replace","path":"/token","value":"new"},{"op":"add","path":"/gateway","value":"backup"}]"#
     );
 }

@@ -54,7 +54,10 @@ impl Replay {
             last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
         };
         again.retain(|(parked, _)| waits(parked));
-        match self.publish(draft, offsets.into_iter().collect(), group).await {
+        self.read_what_came();
+        self.ask_ends_of_what_came().await;
+        let next = self.next_sagas(&offsets);
+        match self.publish(draft, offsets.into_iter().collect(), group, next).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, message }) => {
                 return self.too_large(&replay_ids, parked + taken_records, &message).map(|()| true);
             }
@@ -186,6 +189,35 @@ impl Replay {
         if self.read.is_empty() || self.just_restored.len() > MAX_JUST_RESTORED {
             self.forget_ends();
         }
+    }
+
+    /// Ends of what was read since they were asked last. Before the transaction: what it writes need not be waited for.
+    /// Where Kafka does not answer now, the next batch asks.
+    async fn ask_ends_of_what_came(&mut self) {
+        if self.read.iter().any(|read| read.ends.is_none())
+            && let Ok(now) = self.parts.freshness.ends_now().await
+        {
+            self.know_ends(&now);
+        }
+    }
+
+    /// The sagas that the batch behind these offsets is about, by the keys of its records, with the ends they share.
+    fn next_sagas(&self, offsets: &HashMap<TopicPartition, Offset>) -> Option<(EndsThen, Vec<SagaId>)> {
+        let mut shared: Option<&EndsThen> = None;
+        let mut sagas: Vec<SagaId> = Vec::new();
+        for Read { records, ends, .. } in &self.read {
+            let Some(ends) = ends.as_ref().filter(|ends| shared.is_none_or(|shared| shared.is_same(ends))) else { continue };
+            let next = offsets.get(&records.partition).copied().unwrap_or(Offset(0));
+            let behind = records.records.iter().filter(|record| record.offset >= next);
+            let keys = behind.filter_map(|record| std::str::from_utf8(record.key.as_deref()?).ok());
+            sagas.extend(keys.map(SagaId::new).take(self.batch_limit() - sagas.len()));
+            if !sagas.is_empty() {
+                shared = Some(ends);
+            }
+        }
+        sagas.sort_unstable();
+        sagas.dedup();
+        Some((shared?.clone(), sagas))
     }
 
     /// What was read so far was recorded before these ends were asked: its batches need not ask again, and need not wait for

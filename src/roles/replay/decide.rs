@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::Replay;
+use super::ahead;
 use super::desk::{Asked, Known};
 use super::draft::{self, Draft};
 use super::fresh::EndsThen;
@@ -27,8 +27,6 @@ const FRESH_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at a saga whose history cannot be read.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Histories loaded at once.
-const LOADS: usize = 16;
 
 #[derive(Default)]
 struct Loaded {
@@ -101,10 +99,18 @@ impl Replay {
         let known = known_ends(items, &self.just_restored);
         let all_known = known.values().all(|(ends, _)| ends.is_some());
         let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let mut loaded = Loaded::default();
         let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
         for saga in sagas {
             let (then, is_new) = known.get(saga).copied().unwrap_or_default();
             let Some(then) = then.or(now.as_ref()) else { continue };
+            if let Some(history) = ahead.take(saga, then) {
+                self.unreadable.remove(saga);
+                loaded.histories.insert(saga.clone(), history);
+                loaded.ends.insert(saga.clone(), then.clone());
+                continue;
+            }
             match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
                 Some((.., sagas)) => sagas.push(saga.clone()),
                 None => groups.push((then, is_new, vec![saga.clone()])),
@@ -112,28 +118,24 @@ impl Replay {
         }
         // New ones may wait a moment for materialize; those parked before are looked at only.
         let began = Instant::now();
-        let mut fresh: HashSet<SagaId> = HashSet::new();
-        let mut ends: HashMap<SagaId, EndsThen> = HashMap::new();
+        let mut fresh: Vec<SagaId> = Vec::new();
         for (then, is_new, sagas) in groups {
             let deadline = began + if is_new { FRESH_WITHIN } else { Duration::ZERO };
             let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
             fresh.extend(sagas.iter().zip(is_fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga.clone()));
-            ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
+            loaded.ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
         }
         if let Some(now) = now {
             self.know_ends(&now);
         }
-        Ok(Loaded { histories: self.histories(fresh).await?, ends })
+        self.load_histories(fresh, &mut loaded.histories).await?;
+        Ok(loaded)
     }
 
     /// What history has of these sagas. One that cannot be read waits, longer each time, and keeps no other from being
     /// carried out.
-    async fn histories(&mut self, sagas: HashSet<SagaId>) -> Result<HashMap<SagaId, Known>> {
-        let desk = &self.parts.desk;
-        let loads = stream::iter(sagas).map(|saga| async move { (desk.load(&saga).await, saga) });
-        let loads: Vec<(Result<Known>, SagaId)> = loads.buffer_unordered(LOADS).collect().await;
-        let mut histories = HashMap::with_capacity(loads.len());
-        for (known, saga) in loads {
+    async fn load_histories(&mut self, sagas: Vec<SagaId>, histories: &mut HashMap<SagaId, Known>) -> Result<()> {
+        for (saga, known) in ahead::load(&self.parts.desk, sagas).await {
             match known {
                 Ok(known) => {
                     self.unreadable.remove(&saga);
@@ -143,7 +145,7 @@ impl Replay {
                 Err(other) => return Err(other),
             }
         }
-        Ok(histories)
+        Ok(())
     }
 
     fn unreadable(&mut self, saga: SagaId, error: &Error) {

@@ -78,13 +78,15 @@ impl Desk {
         Ok(record.map(Arc::new))
     }
 
-    pub async fn load(&self, saga: &SagaId) -> Result<Known> {
-        match self.history.entries(saga).await {
+    /// What history has of these sagas, in their order.
+    pub async fn load(&self, sagas: &[SagaId]) -> Vec<Result<Known>> {
+        let known = |whole| match whole {
             Ok(whole) => Ok(Known::Whole(whole)),
             Err(Error::Refused { code: "saga_not_found", .. }) => Ok(Known::Nothing),
             Err(Error::Refused { code: "too_large", .. }) => Ok(Known::TooLong),
             Err(other) => Err(other),
-        }
+        };
+        self.history.entries_of(sagas).await.into_iter().map(known).collect()
     }
 
     /// Plans a replay from loaded history. `asked`: the request's place; `None`: it is not recorded yet, so it comes

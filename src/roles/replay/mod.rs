@@ -4,6 +4,7 @@
 //! offsets, under the membership the batch was taken up with. States are loaded before it begins. Memory changes only
 //! after the commit; whatever is not known to be committed is read again and found in the log, or not.
 
+mod ahead;
 mod carry;
 mod decide;
 pub mod desk;
@@ -36,6 +37,7 @@ use crate::wire::avro;
 use super::partitioning::Partitioning;
 use super::retry::{Backoff, until_available};
 use super::stopped;
+use ahead::Ahead;
 use desk::Desk;
 use draft::{Draft, Targets};
 use fresh::{EndsThen, Freshness};
@@ -98,12 +100,17 @@ pub struct Replay {
     parts: Parts,
     settings: Settings,
     intake: Intake,
+    events: mpsc::Receiver<IntakeEvent>,
+    /// Received already, and next.
+    next_event: Option<IntakeEvent>,
     publisher: Option<TransactionalPublisher>,
     owned: HashMap<TopicPartition, Owned>,
     /// Records read and not yet done with.
     read: VecDeque<Read>,
     /// Sagas that were restored since the ends were asked that records in `read` know.
     just_restored: HashSet<SagaId>,
+    /// Of the next batch.
+    ahead: Ahead,
     /// Committed by this process; the view of the log follows.
     pending: Pending,
     not_before: Instant,
@@ -121,15 +128,18 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new(parts: Parts, settings: Settings, intake: Intake) -> Self {
+    pub fn new(parts: Parts, settings: Settings, (intake, events): (Intake, mpsc::Receiver<IntakeEvent>)) -> Self {
         let now = Instant::now();
         Self {
             parts,
             intake,
+            events,
+            next_event: None,
             publisher: None,
             owned: HashMap::new(),
             read: VecDeque::new(),
             just_restored: HashSet::new(),
+            ahead: Ahead::default(),
             pending: Pending::default(),
             not_before: now,
             backoff: Backoff::new("replay"),
@@ -144,7 +154,7 @@ impl Replay {
     }
 
     /// Until the shutdown is signalled or the intake fails.
-    pub async fn run(mut self, mut events: mpsc::Receiver<IntakeEvent>, mut shutdown: watch::Receiver<bool>) -> Result<()> {
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<()> {
         self.publisher = Some(self.open_publisher().await?);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -153,7 +163,7 @@ impl Replay {
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
-                event = events.recv() => match event {
+                event = next(&mut self.next_event, &mut self.events) => match event {
                     Some(event) => self.intake_event(event).await?,
                     None => return Ok(()),
                 },
@@ -192,12 +202,7 @@ impl Replay {
                 }
                 let _ = reply.send(());
             }
-            IntakeEvent::Records { batch, held } => {
-                let held = Arc::new(held);
-                if !self.stopping {
-                    self.read.extend(batch.into_iter().map(|records| Read { records, ends: None, _held: held.clone() }));
-                }
-            }
+            IntakeEvent::Records { batch, held } => self.records(batch, held),
             IntakeEvent::OffsetsGone { partition, position, reason } => {
                 let labels = [&*partition.topic, &partition.partition.to_string(), "offsets_gone"];
                 self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
@@ -210,6 +215,26 @@ impl Replay {
         let owned = self.owned.len() as i64;
         self.parts.metrics.consumer_assigned_partitions.with_label_values(&["replay"]).set(owned);
         Ok(())
+    }
+
+    fn records(&mut self, batch: Vec<PartitionRecords>, held: Held) {
+        let held = Arc::new(held);
+        if !self.stopping {
+            self.read.extend(batch.into_iter().map(|records| Read { records, ends: None, _held: held.clone() }));
+        }
+    }
+
+    /// Records that the intake read meanwhile, up to an event of another kind that is to be looked at.
+    fn read_what_came(&mut self) {
+        while self.next_event.is_none()
+            && let Ok(event) = self.events.try_recv()
+        {
+            match event {
+                IntakeEvent::Records { batch, held } => self.records(batch, held),
+                IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
+                other => self.next_event = Some(other),
+            }
+        }
     }
 
     /// Starts where the group committed; before that the log is read to its end, as it is after the offsets were fetched.
@@ -289,8 +314,14 @@ impl Replay {
     }
 
     /// Commits a draft and these next offsets. `Unavailable`: it is not known to be committed, try again. `Refused`
-    /// [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible.
-    async fn publish(&mut self, draft: Draft, offsets: Vec<(TopicPartition, Offset)>, group: GroupMetadata) -> Result<()> {
+    /// [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible. `next`: sagas to look at meanwhile.
+    async fn publish(
+        &mut self,
+        draft: Draft,
+        offsets: Vec<(TopicPartition, Offset)>,
+        group: GroupMetadata,
+        next: Option<(EndsThen, Vec<SagaId>)>,
+    ) -> Result<()> {
         let Draft { records, restored, log } = draft;
         let started = Instant::now();
         let publisher = match self.publisher.take() {
@@ -298,7 +329,15 @@ impl Replay {
             None => self.open_publisher().await?,
         };
         let transaction = Transaction { records, last: restored, offsets: offsets.clone(), group: Some(group) };
-        let outcome = publisher.publish(transaction).await;
+        let (desk, freshness) = (&self.parts.desk, &self.parts.freshness);
+        let look = async {
+            match next {
+                Some((ends, sagas)) => Ahead::look(desk, freshness, ends, sagas).await,
+                None => Ahead::default(),
+            }
+        };
+        let (outcome, ahead) = tokio::join!(publisher.publish(transaction), look);
+        self.ahead = ahead;
         let result = match &outcome {
             Ok(()) => "committed",
             Err(PublishError::Fenced(_)) => "fenced",
@@ -374,5 +413,12 @@ impl Replay {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
             error => Err(Error::unavailable(format!("publish replays: {error}"))),
         }
+    }
+}
+
+async fn next(received: &mut Option<IntakeEvent>, events: &mut mpsc::Receiver<IntakeEvent>) -> Option<IntakeEvent> {
+    match received.take() {
+        Some(event) => Some(event),
+        None => events.recv().await,
     }
 }

@@ -137,7 +137,8 @@ impl Submit {
         if fresh != [true] {
             return Err(Error::refused("behind", "the saga's partition is not caught up yet"));
         }
-        let known = self.desk.load(&order.saga_id).await?;
+        let loaded = self.desk.load(std::slice::from_ref(&order.saga_id)).await.pop();
+        let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
         let now = (self.now)();
         let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
         let decided =

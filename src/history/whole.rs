@@ -1,0 +1,68 @@
+//! Whole histories, of one saga or of many at once.
+
+use futures::stream::{self, StreamExt};
+
+use super::History;
+use super::answer::Whole;
+use super::load::{FIRST_READ, Loaded, holds};
+use super::merge::{self, Back, Marks};
+use super::state::saga_not_found;
+use crate::error::Result;
+use crate::hot::{HotQuery, HotRead};
+use crate::saga::position::SagaId;
+use crate::saga::time::Micros;
+use crate::wire::frame::decode_member;
+
+/// Sagas that are read one by one at the same time.
+const AT_ONCE: usize = 16;
+
+impl History {
+    /// A saga's whole history. Refused: `saga_not_found`; `too_large` over the limit of entries.
+    pub async fn entries(&self, saga: &SagaId) -> Result<Whole> {
+        self.whole(self.load(saga, Micros::MAX, Back::Start).await?)
+    }
+
+    /// The same of many, in their order. Hot is read in one round trip; a saga that it does not have whole, or in few
+    /// entries, is then read alone.
+    pub async fn entries_of(&self, sagas: &[SagaId]) -> Vec<Result<Whole>> {
+        let query = |saga: &SagaId| HotQuery { saga: saga.clone(), upto: Micros::MAX, limit: FIRST_READ };
+        let queries: Vec<HotQuery> = sagas.iter().map(query).collect();
+        // What cannot be read of many is read, or told, of each.
+        let reads = self.hot.read(&queries).await.unwrap_or_default();
+        let reads = reads.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let each = sagas.iter().zip(reads).map(|(saga, read)| async move {
+            match read {
+                Some(read) => match self.whole_in_hot(saga, &read).await {
+                    Ok(Some(loaded)) => self.whole(loaded),
+                    Ok(None) => self.entries(saga).await,
+                    Err(error) => Err(error),
+                },
+                None => self.entries(saga).await,
+            }
+        });
+        stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
+    }
+
+    fn whole(&self, loaded: Loaded) -> Result<Whole> {
+        if loaded.entries.is_empty() {
+            return Err(loaded.surely(saga_not_found()));
+        }
+        self.check_count(loaded.entries.len())?;
+        let entries = loaded.entries.into_iter().map(|stored| stored.entry).collect();
+        Ok(Whole { entries, source: loaded.source, reach: loaded.reach })
+    }
+
+    /// `None`: this read does not have all of it, or not where the saga is expected to live.
+    async fn whole_in_hot(&self, saga: &SagaId, read: &HotRead) -> Result<Option<Loaded>> {
+        let candidates = self.chains.of(saga);
+        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        self.heard(saga, &marks);
+        let run = merge::hot_run(&read.members, Back::Start, &marks, |_| true, decode_member);
+        let loaded = self.hot_alone(saga, &marks, run).await?.ok();
+        let is_here = |loaded: &Loaded| {
+            let newest = loaded.entries.last().map(|stored| &stored.entry.position);
+            newest.is_some_and(|newest| candidates.iter().any(|chain| holds(chain, newest)))
+        };
+        Ok(loaded.filter(is_here))
+    }
+}
