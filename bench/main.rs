@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         "kinds" => runs::kinds(&servers, of(300_000), times(1))?.publish(),
         "growth" => runs::growth(&servers, of(10_000_000), times(1))?.publish(),
         "in-flight" => runs::in_flight(&servers, of(3_000_000), times(1))?.publish(),
-        "scale-out" => runs::scale_out(&servers, of(1_000_000), times(3))?.publish(),
+        "scale-out" => runs::scale_out(&servers, of(2_000_000), times(1))?.publish(),
         "peers" => runs::peers(&servers, of(1_500_000), times(1))?.publish(),
         other => bail!("{other}: not a measurement"),
     }

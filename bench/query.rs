@@ -22,6 +22,8 @@ use crate::world::{PARTITIONS, Serve, World};
 
 const HOT_QUESTIONS: u64 = 5_000;
 const COLD_QUESTIONS: u64 = 1_000;
+/// Of a segment, at once: about what a look-up reads.
+const GET_BYTES: u64 = 64 << 10;
 /// Asked before the clock counts.
 const WARM_UP: u64 = 50;
 
@@ -53,6 +55,7 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         ask(report, &name, &cold, clients, COLD_QUESTIONS, target, &state, Some("cold"))?;
     }
     report.latency("cold state in the library", in_library(world, &orders, "memory://", COLD_QUESTIONS)?, None);
+    report.latency("floor: one GET of 64 KiB of a segment", gets(world, COLD_QUESTIONS)?, None);
     let history = |n| Ok(format!("/v1/sagas/{}/history?limit=50", Orders::id(question(&orders, n).0)));
     ask(report, "history page, hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
     let search = |n: u64| {
@@ -133,6 +136,24 @@ fn ask(
     report.add(format!("{name}, rate on this machine"), asked / took.as_secs_f64(), "/s");
     report.add(format!("{name}, rate per core of the process"), asked / cpu.as_secs_f64(), "/s");
     Ok(())
+}
+
+/// Ranges of segments, with the client that resaga has.
+fn gets(world: &World, count: u64) -> Result<Vec<Duration>> {
+    let config = config::load(&Sources { file: None, environment: world.settings(), flags: Vec::new() })?.config;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let store = resaga::cold::open(&config.cold).await?;
+        let segments = store.list(&format!("l0/{}/", world.events), None, 1_000).await?;
+        let mut samples = Vec::new();
+        for (n, key) in (0..count + WARM_UP).zip(segments.iter().cycle()) {
+            let began = Instant::now();
+            ensure!(store.get_range(key, 0, GET_BYTES).await?.is_some(), "{key}: gone");
+            if n >= WARM_UP {
+                samples.push(began.elapsed());
+            }
+        }
+        Ok(samples)
+    })
 }
 
 fn in_library(world: &World, orders: &Orders, hot: &str, count: u64) -> Result<Vec<Duration>> {

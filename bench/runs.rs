@@ -125,24 +125,37 @@ pub fn in_flight(servers: &Path, events: u64, times: u32) -> Result<Grid> {
     Ok(grid)
 }
 
-/// One, two and four processes in a group, each on one core.
+/// One, two and four processes in a group, each on one core, at two sizes: the difference between the two leaves starts and
+/// the waiting for the last flush out.
 pub fn scale_out(servers: &Path, events: u64, times: u32) -> Result<Grid> {
-    let mut grid = Grid::new("scale-out", events, &COLUMNS);
-    let names: Vec<String> = (0..4).map(|number| format!("bench-{number}")).collect();
-    let cores = std::thread::available_parallelism()?.get();
+    let columns = ["CPU us/event", "steady us/event", "floor us/event", "events/s", "peak RSS MiB"];
+    let mut grid = Grid::new("scale-out", events, &columns);
     for processes in std::iter::repeat_n([1, 2, 4], times as usize).flatten() {
-        let world = World::new(servers, PARTITIONS)?;
-        let orders = Orders::new(events, 20, Load::default());
-        orders.send(&world)?;
-        let floor = floor::read_all(&world, orders.events())?;
-        let settings: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("RESAGA__KAFKA__INSTANCE", name.as_str())]).collect();
-        let more: Vec<Process<'_>> =
-            settings[..processes].iter().enumerate().map(|(number, settings)| (&settings[..], Some(number % cores))).collect();
-        let got = ingest(&world, orders.events(), &more)?;
-        row(&mut grid, format!("{processes} processes"), &got, &floor);
-        world.clear()?;
+        let (small, _) = in_group(servers, events / 3, processes)?;
+        let (large, floor) = in_group(servers, events, processes)?;
+        let micros = |got: &Ingested| got.cpu.as_secs_f64() * 1e6;
+        let steady = (micros(&large) - micros(&small)) / (large.events - small.events) as f64;
+        let rate = large.events as f64 / large.folded.as_secs_f64();
+        let figures = [large.per_event(large.cpu), steady, large.per_event(floor.cpu), rate, large.peak_mib];
+        grid.row(format!("{processes} processes"), &figures);
     }
     Ok(grid)
+}
+
+/// The same topics read by so many processes.
+fn in_group(servers: &Path, events: u64, processes: usize) -> Result<(Ingested, floor::Floor)> {
+    let names: Vec<String> = (0..processes).map(|number| format!("bench-{number}")).collect();
+    let settings: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("RESAGA__KAFKA__INSTANCE", name.as_str())]).collect();
+    let cores = std::thread::available_parallelism()?.get();
+    let more: Vec<Process<'_>> =
+        settings.iter().enumerate().map(|(number, settings)| (&settings[..], Some(number % cores))).collect();
+    let world = World::new(servers, PARTITIONS)?;
+    let orders = Orders::new(events, 20, Load::default());
+    orders.send(&world)?;
+    let floor = floor::read_all(&world, orders.events())?;
+    let got = ingest(&world, orders.events(), &more)?;
+    world.clear()?;
+    Ok((got, floor))
 }
 
 /// resaga and the peers on the same topics, at two sizes: the difference between the two leaves each one's start out.

@@ -203,7 +203,7 @@ impl Default for Cold {
             path_style: false,
             flush_interval: Duration::from_secs(30),
             flush_bytes: 64 << 20,
-            buffer_bytes: 32 << 20,
+            buffer_bytes: 56 << 20,
             cache_bytes: 64 << 20,
             timeout: Duration::from_secs(30),
         }

@@ -70,9 +70,23 @@ async fn check_states(world: &World) {
         }
         check_pages(world, saga).await;
     }
+    check_many(world).await;
     match world.history.state(&"unknown".into(), When::Newest).await {
         Err(error) if error.is_unavailable() => assert!(world.lacks_hot(), "{error}"),
         unknown => assert_eq!(unknown.expect_err("no such saga").code(), "saga_not_found"),
+    }
+}
+
+/// Many at once are each as it is alone.
+async fn check_many(world: &World) {
+    let sagas: Vec<SagaId> = world.truth.keys().cloned().chain(["unknown".into()]).collect();
+    let together = world.history.entries_of(&sagas).await;
+    assert_eq!(together.len(), sagas.len());
+    for (saga, together) in sagas.iter().zip(together) {
+        match (together, world.history.entries(saga).await) {
+            (Ok(together), Ok(alone)) => assert_eq!(together.entries, alone.entries, "{saga}"),
+            (together, alone) => assert_eq!(together.map_err(|e| e.code()).err(), alone.map_err(|e| e.code()).err(), "{saga}"),
+        }
     }
 }
 

@@ -49,3 +49,19 @@ pub async fn load(desk: &Desk, sagas: Vec<SagaId>) -> Vec<(SagaId, Result<Known>
     let read: Vec<_> = reads.buffer_unordered(READS).collect().await;
     read.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_holds_for_the_ends_it_was_looked_at_to_and_once() {
+        let (then, later) = (EndsThen::asked_at(Instant::now()), EndsThen::asked_at(Instant::now()));
+        let saga = SagaId::from("order-1");
+        let mut ahead = Ahead { histories: [(saga.clone(), Known::Nothing)].into(), ends: Some(then.clone()) };
+        assert!(ahead.take(&saga, &later).is_none());
+        assert!(ahead.take(&SagaId::from("order-2"), &then).is_none());
+        assert!(matches!(ahead.take(&saga, &then), Some(Known::Nothing)));
+        assert!(ahead.take(&saga, &then).is_none());
+    }
+}

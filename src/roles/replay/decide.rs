@@ -217,16 +217,17 @@ impl Replay {
             Err(error) => return Err(error),
             Ok(decided) => decided,
         };
-        let plan = match decided {
+        let (plan, event) = match decided {
             Ok(_) if oversize => {
                 return self.refuse(item, &Refusal::new("too_large", "the restored saga is larger than its topic takes"), draft);
             }
-            Ok(plan) => plan,
+            Ok(planned) => planned,
             Err(refusal) => return self.refuse(item, &refusal, draft),
         };
         if !order.dry_run {
             let target = self.events_target(&plan.restored)?;
-            draft.restored(&self.settings.targets, &plan.restored, order.target.as_deref(), target, item.trace.as_deref())?;
+            let restored = (&plan.restored, event);
+            draft.restored(&self.settings.targets, restored, order.target.as_deref(), target, item.trace.as_deref())?;
         }
         let record = draft::planned(item.record, &plan, decided_at);
         let name = self.parts.metrics.saga_name(&plan.restored.saga_name).to_owned();

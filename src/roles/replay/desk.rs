@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::draft::restored_event_bytes;
+use super::draft::RestoredEvent;
 use super::unseen::Unseen;
 use crate::error::{Error, Result};
 use crate::history::History;
@@ -89,7 +89,7 @@ impl Desk {
         self.history.entries_of(sagas).await.into_iter().map(known).collect()
     }
 
-    /// Plans a replay from loaded history. `asked`: the request's place; `None`: it is not recorded yet, so it comes
+    /// Plans a replay from loaded history, with the SAGA_RESTORED that it makes. `asked`: the request's place; `None`: it is not recorded yet, so it comes
     /// after all that are. `restored_at` and `now`: see [`PlanFacts`].
     pub async fn decide(
         &self,
@@ -99,7 +99,7 @@ impl Desk {
         unseen: Unseen<'_>,
         asked: Option<Asked>,
         (restored_at, now): (Micros, Micros),
-    ) -> Result<std::result::Result<Plan, Refusal>> {
+    ) -> Result<std::result::Result<(Plan, RestoredEvent), Refusal>> {
         let replay_id = ids::replay_id(&request.request_id, &order.saga_id).to_string();
         let id_taken = match &order.new_saga_id {
             Some(id) => *id == order.saga_id || self.is_known(id, &replay_id, unseen).await?,
@@ -120,13 +120,16 @@ impl Desk {
             Known::Nothing => plan(request, order, &[], &facts),
             Known::TooLong => Err(refusal_of_too_long(request, order, &facts)),
         };
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         // Comes last of all refusals, so what was planned is refused for nothing else.
-        if let Ok(plan) = &planned
-            && restored_event_bytes(&plan.restored)? > self.rules.max_event_bytes
-        {
+        let event = RestoredEvent::of(&plan.restored)?;
+        if event.record_bytes() > self.rules.max_event_bytes {
             return Ok(Err(Refusal::new("too_large", "the restored saga is too large for a step event")));
         }
-        Ok(planned)
+        Ok(Ok((plan, event)))
     }
 
     async fn is_known(&self, saga: &SagaId, replay_id: &str, unseen: Unseen<'_>) -> Result<bool> {

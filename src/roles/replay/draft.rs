@@ -74,7 +74,7 @@ impl Draft {
     pub fn restored(
         &mut self,
         targets: &Targets,
-        saga: &RestoredSaga,
+        (saga, event): (&RestoredSaga, RestoredEvent),
         target: Option<&str>,
         (partitioner, partitions): (Partitioner, i32),
         trace: Option<&str>,
@@ -88,12 +88,13 @@ impl Draft {
             headers: headers::of_restored(saga, targets.schemas.restored.is_some(), trace),
             timestamp: None,
         });
-        let event = restored_event(saga);
+        let RestoredEvent { event, json } = event;
+        let value = if targets.schemas.event.is_some() { encode_event(&event, targets.schemas.event)? } else { json };
         self.records.push(NewRecord {
             topic: saga.checkpoint.position.topic.to_string(),
             partition: Some(partitioner.partition(&key, partitions)),
             key: Some(key),
-            value: Some(encode_event(&event, targets.schemas.event)?.into()),
+            value: Some(value.into()),
             headers: headers::of_event(&event, targets.schemas.event.is_some(), trace),
             timestamp: None,
         });
@@ -102,6 +103,25 @@ impl Draft {
 }
 
 /// SAGA_RESTORED: what gives the restored saga a history at once.
+pub struct RestoredEvent {
+    event: StepEvent,
+    /// As it is written where there is no registry.
+    json: Vec<u8>,
+}
+
+impl RestoredEvent {
+    pub fn of(saga: &RestoredSaga) -> Result<Self> {
+        let event = restored_event(saga);
+        let json = encode_event(&event, None)?;
+        Ok(Self { event, json })
+    }
+
+    /// Bytes of the record as its reader counts them, in JSON, which is the larger of the two formats.
+    pub fn record_bytes(&self) -> u64 {
+        record_size(Some(self.event.saga_id.as_str().as_bytes()), Some(&self.json), &headers::of_event(&self.event, false, None))
+    }
+}
+
 fn restored_event(saga: &RestoredSaga) -> StepEvent {
     let context = saga.context.clone();
     StepEvent {
@@ -124,13 +144,6 @@ fn restored_event(saga: &RestoredSaga) -> StepEvent {
         lineage: None,
         restored: Some(Box::new(RestoredSaga { context: None, ..saga.clone() })),
     }
-}
-
-/// Bytes of the SAGA_RESTORED record as its reader counts them, in JSON, which is the larger of the two formats.
-pub fn restored_event_bytes(saga: &RestoredSaga) -> Result<u64> {
-    let event = restored_event(saga);
-    let value = encode_event(&event, None)?;
-    Ok(record_size(Some(saga.saga_id.as_str().as_bytes()), Some(&value), &headers::of_event(&event, false, None)))
 }
 
 /// A log record with what every command's has; the rest is filled in by what became of it.

@@ -143,7 +143,7 @@ impl Submit {
         let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
         let decided =
             self.desk.decide(request, order, &known, Unseen(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
-        decided.map_err(|refusal| Error::refused(refusal.code, refusal.message))
+        decided.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
     }
 
     async fn publish(&self, request: &ReplayRequest, saga: &SagaId) -> Result<()> {
