@@ -260,7 +260,7 @@ impl Process {
     async fn materialize_topics(self, name: &'static str, topics: Vec<Topic>) -> Result<()> {
         let config = &self.config;
         let group = format!("{}-{name}", config.kafka.group_id);
-        let limits = IntakeLimits { held_bytes: config.limits.max_intake_bytes, ..IntakeLimits::default() };
+        let limits = IntakeLimits { held_bytes: config.limits.intake_bytes(), ..IntakeLimits::default() };
         let (intake, events) = Intake::start(&config.kafka, &group, &topics, limits)?;
         let fold = fold_settings(config);
         let settings = materialize::Settings {
@@ -297,7 +297,7 @@ impl Process {
     async fn replay(self) -> Result<()> {
         let config = &self.config;
         let group = format!("{}-replay", config.kafka.group_id);
-        let limits = IntakeLimits { held_bytes: config.limits.max_intake_bytes, ..IntakeLimits::default() };
+        let limits = IntakeLimits { held_bytes: config.limits.intake_bytes(), ..IntakeLimits::default() };
         let intake = Intake::start(&config.kafka, &group, &[config.topics.requests.as_str().into()], limits)?;
         let instance = match config.kafka.instance.as_str() {
             "" => Uuid::new_v4().to_string(),

@@ -55,6 +55,7 @@ pub fn check(config: &Config) -> Vec<Broken> {
     above_zero("limits.max_record", config.limits.max_record);
     above_zero("limits.max_state", config.limits.max_state);
     above_zero("limits.max_cached_sagas", config.limits.max_cached_sagas);
+    above_zero("limits.max_intake_bytes", config.limits.max_intake_bytes);
     above_zero("replay.max_depth", config.replay.max_depth.into());
     above_zero("replay.max_batch_requests", config.replay.max_batch_requests as u64);
     above_zero("replay.max_parked_requests", config.replay.max_parked_requests as u64);
@@ -64,11 +65,6 @@ pub fn check(config: &Config) -> Vec<Broken> {
         "limits.max_record",
         config.limits.max_record <= 200 << 20,
         "must be at most 200MiB: four times that is the largest record librdkafka takes",
-    );
-    rule(
-        "limits.max_intake_bytes",
-        config.limits.max_intake_bytes >= config.limits.max_record.saturating_mul(4),
-        "must hold one record of resaga's own: at least four times limits.max_record",
     );
     rule("api.listen", is_host_port(&config.api.listen), "must be host:port, such as 127.0.0.1:8080");
     rule("log.level", !config.log.level.trim().is_empty(), "must be a filter, such as info or resaga=debug");

@@ -87,7 +87,7 @@ pub struct Cold {
     pub flush_interval: Duration,
     /// Raw bytes buffered for one partition before it is flushed.
     pub flush_bytes: u64,
-    /// Raw bytes buffered over all partitions; over it the largest is flushed first.
+    /// Bytes in memory of what is not yet durable, over all partitions; over it the largest is flushed first.
     pub buffer_bytes: u64,
     /// Bytes of segment indexes and filters kept in memory by readers.
     pub cache_bytes: u64,
@@ -117,8 +117,15 @@ pub struct Limits {
     pub max_state: u64,
     /// Sagas whose state is kept in memory, over all partitions.
     pub max_cached_sagas: u64,
-    /// Bytes of records in the hands of the roles at once.
+    /// Bytes of records in the hands of a role at once; see [`Limits::intake_bytes`].
     pub max_intake_bytes: u64,
+}
+
+impl Limits {
+    /// `max_intake_bytes`, or what one record of resaga's own may have, four times `max_record`, where that is more.
+    pub fn intake_bytes(&self) -> u64 {
+        self.max_intake_bytes.max(self.max_record.saturating_mul(4))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

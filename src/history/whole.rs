@@ -31,13 +31,9 @@ impl History {
         let reads = self.hot.read(&queries).await.unwrap_or_default();
         let reads = reads.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let each = sagas.iter().zip(reads).map(|(saga, read)| async move {
-            match read {
-                Some(read) => match self.whole_in_hot(saga, &read).await {
-                    Ok(Some(loaded)) => self.whole(loaded),
-                    Ok(None) => self.entries(saga).await,
-                    Err(error) => Err(error),
-                },
-                None => self.entries(saga).await,
+            match &read {
+                Some(read) if let Ok(Some(loaded)) = self.whole_in_hot(saga, read).await => self.whole(loaded),
+                _ => self.entries(saga).await,
             }
         });
         stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await

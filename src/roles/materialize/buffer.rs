@@ -22,8 +22,6 @@ use super::packed::Packed;
 
 /// What a row costs in memory besides its texts, about.
 const ROW: usize = 512;
-/// The same of a saga's fold after its first row.
-const FIRST: usize = 160;
 
 /// One entry that is not yet durable.
 #[derive(Debug, Clone)]
@@ -38,10 +36,6 @@ pub struct Pending {
     pub member: Member,
     /// Bytes of the record.
     pub size: usize,
-}
-
-fn held_first(packed: &Packed) -> u64 {
-    (packed.frame().len() + FIRST) as u64
 }
 
 impl Pending {
@@ -77,7 +71,7 @@ impl Buffer {
         self.held += row.held();
         if !self.first.contains_key(&row.entry.event.saga_id) {
             let packed = Packed::new(after);
-            self.held += held_first(&packed);
+            self.held += packed.held();
             self.first.insert(row.entry.event.saga_id.clone(), packed);
         }
         self.rows.push(row);
@@ -136,7 +130,9 @@ impl Buffer {
                 Some(_) => Saga::apply(fold, &row.entry),
             }
             if row.entry.position.offset > end {
-                if let (false, Some(saga)) = (first.contains_key(&id), fold.as_ref()) {
+                if let (false, Some(saga)) = (first.contains_key(&id), fold.as_mut()) {
+                    // The same text, and shared.
+                    saga.state.context = row.context.clone();
                     first.insert(id, Packed::new(saga));
                 }
                 self.rows.push(row);
@@ -144,7 +140,7 @@ impl Buffer {
         }
         self.first = first;
         self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
-        self.held = self.rows.iter().map(Pending::held).chain(self.first.values().map(held_first)).sum();
+        self.held = self.rows.iter().map(Pending::held).chain(self.first.values().map(Packed::held)).sum();
         self.without_row = 0;
         if self.rows.is_empty() {
             self.oldest = None;
@@ -156,8 +152,10 @@ impl Buffer {
         self.held += newer.held;
         for (id, packed) in newer.first {
             match self.first.entry(id) {
-                Place::Occupied(_) => self.held -= held_first(&packed),
-                Place::Vacant(place) => drop(place.insert(packed)),
+                Place::Occupied(_) => self.held -= packed.held(),
+                Place::Vacant(place) => {
+                    place.insert(packed);
+                }
             }
         }
         self.rows.extend(newer.rows);

@@ -345,7 +345,7 @@ impl Materialize {
         if self.backlog_bytes() >= self.settings.buffer_bytes {
             // Memory is short: the largest first.
             let largest = self.owned.iter().filter(|(_, owned)| owned.writer.is_some());
-            due.extend(largest.max_by_key(|(_, owned)| owned.partition.active.bytes()).map(|(partition, _)| partition.clone()));
+            due.extend(largest.max_by_key(|(_, owned)| owned.partition.active.held()).map(|(partition, _)| partition.clone()));
         }
         for partition in due {
             self.start_flush(&partition);

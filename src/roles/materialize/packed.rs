@@ -6,6 +6,9 @@ use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::wire::frame;
 
+/// What one costs in a map besides its frame, about.
+const OVERHEAD: usize = 160;
+
 #[derive(Debug, Clone)]
 pub struct Packed {
     frame: Bytes,
@@ -22,6 +25,11 @@ impl Packed {
         let mut saga = frame::decode_saga(&self.frame).expect("a frame that was written here");
         saga.state.context = self.context.clone();
         saga
+    }
+
+    /// Bytes in memory, about; without the context.
+    pub fn held(&self) -> u64 {
+        (self.frame.len() + OVERHEAD) as u64
     }
 
     /// Without the context.

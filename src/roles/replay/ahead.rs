@@ -3,18 +3,11 @@
 
 use std::collections::HashMap;
 
-use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::desk::{Desk, Known};
 use super::fresh::{EndsThen, Freshness};
-use crate::error::Result;
 use crate::saga::position::SagaId;
-
-/// Histories read in one round trip: as many answers are in memory at once, before they are unpacked.
-const READ_TOGETHER: usize = 32;
-/// Such reads at the same time.
-const READS: usize = 2;
 
 #[derive(Default)]
 pub struct Ahead {
@@ -26,9 +19,10 @@ impl Ahead {
     /// Loads what is materialized to these ends by now; of what is not, or cannot be read, it has nothing.
     pub async fn look(desk: &Desk, freshness: &Freshness, ends: EndsThen, sagas: Vec<SagaId>) -> Self {
         let Ok(fresh) = freshness.wait(&sagas, &ends, Instant::now()).await else { return Self::default() };
-        let sagas = sagas.into_iter().zip(fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga).collect();
-        let loaded = load(desk, sagas).await;
-        let histories = loaded.into_iter().filter_map(|(saga, known)| Some((saga, known.ok()?))).collect();
+        let sagas: Vec<SagaId> = sagas.into_iter().zip(fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga).collect();
+        let loaded = desk.load(&sagas).await;
+        let loaded = sagas.into_iter().zip(loaded).filter_map(|(saga, known)| Some((saga, known.ok()?)));
+        let histories = loaded.filter(|(saga, known)| freshness.covers(saga, &ends, known)).collect();
         Self { histories, ends: Some(ends) }
     }
 
@@ -37,17 +31,6 @@ impl Ahead {
         self.ends.as_ref().filter(|own| own.is_same(ends))?;
         self.histories.remove(saga)
     }
-}
-
-/// What history has of these sagas.
-pub async fn load(desk: &Desk, sagas: Vec<SagaId>) -> Vec<(SagaId, Result<Known>)> {
-    let chunks: Vec<Vec<SagaId>> = sagas.chunks(READ_TOGETHER).map(<[SagaId]>::to_vec).collect();
-    let reads = stream::iter(chunks).map(|sagas| async move {
-        let known = desk.load(&sagas).await;
-        sagas.into_iter().zip(known).collect::<Vec<_>>()
-    });
-    let read: Vec<_> = reads.buffer_unordered(READS).collect().await;
-    read.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

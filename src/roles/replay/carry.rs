@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::draft::Draft;
 use super::fresh::EndsThen;
 use super::parked::Parked;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::kafka::record::Record;
 use crate::roles::schema::learn;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
-use crate::saga::request::ReplayStatus;
+use crate::saga::request::{CommandName, ReplayStatus};
 use crate::saga::time::Micros;
 use crate::wire::payload::NotDecoded;
 
@@ -23,6 +24,14 @@ struct Batch {
     draft: Draft,
     /// Next offsets, of every partition that gave something.
     offsets: HashMap<TopicPartition, Offset>,
+}
+
+impl Read {
+    /// Records that are not passed by these next offsets.
+    fn behind(&self, offsets: &HashMap<TopicPartition, Offset>) -> impl Iterator<Item = &Record> {
+        let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
+        self.records.records.iter().filter(move |record| record.offset >= next)
+    }
 }
 
 impl Replay {
@@ -55,9 +64,9 @@ impl Replay {
         };
         again.retain(|(parked, _)| waits(parked));
         self.read_what_came();
-        self.ask_ends_of_what_came().await;
-        let next = self.next_sagas(&offsets);
-        match self.publish(draft, offsets.into_iter().collect(), group, next).await {
+        self.ask_ends_of_what_came(&offsets).await;
+        let look_at = self.next_sagas(&offsets);
+        match self.publish(draft, offsets.into_iter().collect(), group, look_at).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, message }) => {
                 return self.too_large(&replay_ids, parked + taken_records, &message).map(|()| true);
             }
@@ -193,8 +202,8 @@ impl Replay {
 
     /// Ends of what was read since they were asked last. Before the transaction: what it writes need not be waited for.
     /// Where Kafka does not answer now, the next batch asks.
-    async fn ask_ends_of_what_came(&mut self) {
-        if self.read.iter().any(|read| read.ends.is_none())
+    async fn ask_ends_of_what_came(&mut self, offsets: &HashMap<TopicPartition, Offset>) {
+        if self.read.iter().any(|read| read.ends.is_none() && read.behind(offsets).next().is_some())
             && let Ok(now) = self.parts.freshness.ends_now().await
         {
             self.know_ends(&now);
@@ -205,11 +214,18 @@ impl Replay {
     fn next_sagas(&self, offsets: &HashMap<TopicPartition, Offset>) -> Option<(EndsThen, Vec<SagaId>)> {
         let mut shared: Option<&EndsThen> = None;
         let mut sagas: Vec<SagaId> = Vec::new();
-        for Read { records, ends, .. } in &self.read {
-            let Some(ends) = ends.as_ref().filter(|ends| shared.is_none_or(|shared| shared.is_same(ends))) else { continue };
-            let next = offsets.get(&records.partition).copied().unwrap_or(Offset(0));
-            let behind = records.records.iter().filter(|record| record.offset >= next);
-            let keys = behind.filter_map(|record| std::str::from_utf8(record.key.as_deref()?).ok());
+        for read in &self.read {
+            let ends = read.ends.as_ref().filter(|ends| shared.is_none_or(|shared| shared.is_same(ends)));
+            let Some(ends) = ends else { continue };
+            // A wrong guess costs a history that is not used, or is loaded later.
+            let may_replay = |record: &&Record| {
+                record
+                    .value
+                    .as_deref()
+                    .is_some_and(|value| memchr::memmem::find(value, CommandName::Outcome.as_str().as_bytes()).is_none())
+            };
+            let keys =
+                read.behind(offsets).filter(may_replay).filter_map(|record| std::str::from_utf8(record.key.as_deref()?).ok());
             sagas.extend(keys.map(SagaId::new).take(self.batch_limit() - sagas.len()));
             if !sagas.is_empty() {
                 shared = Some(ends);
@@ -231,6 +247,7 @@ impl Replay {
     /// Ends are asked anew for all that is read.
     pub(super) fn forget_ends(&mut self) {
         self.just_restored.clear();
+        self.ahead = Ahead::default();
         self.read.iter_mut().for_each(|read| read.ends = None);
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Replay;
-use super::ahead;
 use super::desk::{Asked, Known};
 use super::draft::{self, Draft};
 use super::fresh::EndsThen;
@@ -128,18 +127,22 @@ impl Replay {
         if let Some(now) = now {
             self.know_ends(&now);
         }
-        self.load_histories(fresh, &mut loaded.histories).await?;
+        self.load_histories(fresh, &mut loaded).await?;
         Ok(loaded)
     }
 
     /// What history has of these sagas. One that cannot be read waits, longer each time, and keeps no other from being
     /// carried out.
-    async fn load_histories(&mut self, sagas: Vec<SagaId>, histories: &mut HashMap<SagaId, Known>) -> Result<()> {
-        for (saga, known) in ahead::load(&self.parts.desk, sagas).await {
+    async fn load_histories(&mut self, sagas: Vec<SagaId>, loaded: &mut Loaded) -> Result<()> {
+        let histories = self.parts.desk.load(&sagas).await;
+        for (saga, known) in sagas.into_iter().zip(histories) {
             match known {
                 Ok(known) => {
                     self.unreadable.remove(&saga);
-                    histories.insert(saga, known);
+                    let ends = loaded.ends.get(&saga);
+                    if ends.is_some_and(|ends| self.parts.freshness.covers(&saga, ends, &known)) {
+                        loaded.histories.insert(saga, known);
+                    }
                 }
                 Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => self.unreadable(saga, &error),
                 Err(other) => return Err(other),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures::stream::{self, StreamExt};
+
 use super::draft::RestoredEvent;
 use super::unseen::Unseen;
 use crate::error::{Error, Result};
@@ -15,6 +17,11 @@ use crate::saga::plan::{Plan, PlanFacts, plan};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{CommandName, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
 use crate::saga::time::Micros;
+
+/// Histories read in one round trip: as many answers are in memory at once, before they are unpacked.
+const READ_TOGETHER: usize = 32;
+/// Such reads at the same time.
+const READS: usize = 2;
 
 /// What a replay may do.
 #[derive(Debug, Clone)]
@@ -86,11 +93,13 @@ impl Desk {
             Err(Error::Refused { code: "too_large", .. }) => Ok(Known::TooLong),
             Err(other) => Err(other),
         };
-        self.history.entries_of(sagas).await.into_iter().map(known).collect()
+        let reads: Vec<_> = sagas.chunks(READ_TOGETHER).map(|sagas| self.history.entries_of(sagas)).collect();
+        let read: Vec<_> = stream::iter(reads).buffered(READS).collect().await;
+        read.into_iter().flatten().map(known).collect()
     }
 
-    /// Plans a replay from loaded history, with the SAGA_RESTORED that it makes. `asked`: the request's place; `None`: it is not recorded yet, so it comes
-    /// after all that are. `restored_at` and `now`: see [`PlanFacts`].
+    /// Plans a replay from loaded history, with the SAGA_RESTORED that it makes. `asked`: the request's place; `None`: it is
+    /// not recorded yet, so it comes after all that are. `restored_at` and `now`: see [`PlanFacts`].
     pub async fn decide(
         &self,
         request: &ReplayRequest,

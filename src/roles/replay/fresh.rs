@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::desk::Known;
 use crate::error::{Error, Result};
+use crate::history::answer::{Source, Whole};
 use crate::history::chains::Chains;
 use crate::history::{History, Progress};
 use crate::kafka::ends::Ends;
@@ -30,6 +32,17 @@ impl EndsThen {
     /// The one of the two that was asked later.
     pub fn later<'a>(&'a self, other: &'a Self) -> &'a Self {
         if other.0.at > self.0.at { other } else { self }
+    }
+
+    /// By an answer about a saga that may live in these chains.
+    fn are_reached(&self, chains: &[ChainId], whole: &Whole) -> bool {
+        let newest = whole.entries.last().map(|entry| &entry.position);
+        let is_own = |chain: &ChainId| newest.is_some_and(|at| at.topic == chain.topic && at.partition == chain.partition);
+        // An answer of hot alone vouches for the chain of its newest entry, and that cold has nothing in the others.
+        chains.iter().filter(|chain| whole.source != Source::Hot || is_own(chain)).all(|chain| {
+            let end = self.0.ends.get(&chain.topic_partition());
+            end.is_none_or(|end| whole.reach.of(&chain.topic, chain.partition) >= *end)
+        })
     }
 
     #[cfg(test)]
@@ -78,6 +91,15 @@ impl Freshness {
         }
     }
 
+    /// Does what was loaded reach the ends? A store may have failed, or been wiped, since it was asked how far it is.
+    pub fn covers(&self, saga: &SagaId, ends: &EndsThen, known: &Known) -> bool {
+        match known {
+            Known::Whole(whole) => ends.are_reached(&self.chains.newest_of(saga), whole),
+            // Of nothing, and of too much, the reader itself makes sure.
+            Known::Nothing | Known::TooLong => true,
+        }
+    }
+
     async fn is_fresh(&self, saga: &SagaId, ends: &EndsThen, progress: &Progress) -> Result<bool> {
         // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
         for chain in self.chains.newest_of(saga) {
@@ -94,5 +116,33 @@ impl Freshness {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::answer::Reach;
+    use crate::saga::time::Micros;
+
+    fn chain(partition: i32) -> ChainId {
+        ChainId { topic: "events".into(), incarnation: 0, partition }
+    }
+
+    fn whole(source: Source, to: &[(i32, i64)]) -> Whole {
+        let to = to.iter().map(|(partition, to)| (chain(*partition), Offset(*to))).collect();
+        Whole { entries: Vec::new(), source, reach: Reach { to, complete_through: Micros(0) } }
+    }
+
+    #[test]
+    fn an_answer_that_ends_before_the_ends_does_not_do() {
+        let ends = [(0, 8), (1, 3), (2, 0)].map(|(partition, end)| (chain(partition).topic_partition(), Offset(end)));
+        let ends = EndsThen(Arc::new(Asked { at: Instant::now(), ends: ends.into() }));
+        let chains = [chain(0), chain(1), chain(2)];
+        assert!(ends.are_reached(&chains, &whole(Source::Both, &[(0, 8), (1, 4)])));
+        // Hot failed after it was asked how far it is: what cold has ends at 5.
+        assert!(!ends.are_reached(&chains, &whole(Source::Cold, &[(0, 5), (1, 4)])));
+        assert!(!ends.are_reached(&chains, &whole(Source::Cold, &[(0, 8)])));
+        assert!(ends.are_reached(&chains[2..], &whole(Source::Cold, &[])));
     }
 }

@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::config;
@@ -54,6 +55,8 @@ const MAX_JUST_RESTORED: usize = 10_000;
 /// Pause after being fenced: another instance of the same name may be starting or going.
 const FENCED_PAUSE: Duration = Duration::from_secs(1);
 const FENCED_WINDOW: Duration = Duration::from_secs(60);
+/// How long a look at the next batch's histories may go on after the transaction.
+const LOOK_ON: Duration = Duration::from_millis(50);
 
 pub struct Parts {
     pub kafka: config::Kafka,
@@ -196,6 +199,7 @@ impl Replay {
             }
             // Work runs to its end before the next event is looked at, so nothing of these partitions is open.
             IntakeEvent::Revoked { partitions, reply, .. } => {
+                self.ahead = Ahead::default();
                 self.read.retain(|read| !partitions.contains(&read.records.partition));
                 for partition in &partitions {
                     self.owned.remove(partition);
@@ -314,13 +318,14 @@ impl Replay {
     }
 
     /// Commits a draft and these next offsets. `Unavailable`: it is not known to be committed, try again. `Refused`
-    /// [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible. `next`: sagas to look at meanwhile.
+    /// [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible. `look_at`: sagas of the next
+    /// batch, to be loaded meanwhile.
     async fn publish(
         &mut self,
         draft: Draft,
         offsets: Vec<(TopicPartition, Offset)>,
         group: GroupMetadata,
-        next: Option<(EndsThen, Vec<SagaId>)>,
+        look_at: Option<(EndsThen, Vec<SagaId>)>,
     ) -> Result<()> {
         let Draft { records, restored, log } = draft;
         let started = Instant::now();
@@ -331,12 +336,13 @@ impl Replay {
         let transaction = Transaction { records, last: restored, offsets: offsets.clone(), group: Some(group) };
         let (desk, freshness) = (&self.parts.desk, &self.parts.freshness);
         let look = async {
-            match next {
+            match look_at {
                 Some((ends, sagas)) => Ahead::look(desk, freshness, ends, sagas).await,
                 None => Ahead::default(),
             }
         };
-        let (outcome, ahead) = tokio::join!(publisher.publish(transaction), look);
+        let publish = publisher.publish(transaction).map(|outcome| (outcome, started.elapsed()));
+        let ((outcome, took), ahead) = with_a_look(publish, look).await;
         self.ahead = ahead;
         let result = match &outcome {
             Ok(()) => "committed",
@@ -348,7 +354,7 @@ impl Replay {
         match outcome {
             Ok(()) => {
                 self.publisher = Some(publisher);
-                self.parts.metrics.transaction_duration.observe(started.elapsed().as_secs_f64());
+                self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
                 for (partition, next) in offsets {
                     if let Some(owned) = self.owned.get_mut(&partition) {
                         owned.next = next;
@@ -420,5 +426,14 @@ async fn next(received: &mut Option<IntakeEvent>, events: &mut mpsc::Receiver<In
     match received.take() {
         Some(event) => Some(event),
         None => events.recv().await,
+    }
+}
+
+/// Both at once; the look is given up soon after the publishing is done.
+async fn with_a_look<T>(publish: impl Future<Output = T>, look: impl Future<Output = Ahead>) -> (T, Ahead) {
+    let (mut publish, mut look) = (std::pin::pin!(publish), std::pin::pin!(look));
+    tokio::select! {
+        published = &mut publish => (published, tokio::time::timeout(LOOK_ON, look).await.unwrap_or_default()),
+        ahead = &mut look => (publish.await, ahead),
     }
 }

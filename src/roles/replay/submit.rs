@@ -135,10 +135,13 @@ impl Submit {
         let ends = self.freshness.ends_now().await?;
         let fresh = self.freshness.wait(std::slice::from_ref(&order.saga_id), &ends, Instant::now() + FRESH_WITHIN).await?;
         if fresh != [true] {
-            return Err(Error::refused("behind", "the saga's partition is not caught up yet"));
+            return Err(behind());
         }
         let loaded = self.desk.load(std::slice::from_ref(&order.saga_id)).await.pop();
         let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
+        if !self.freshness.covers(&order.saga_id, &ends, &known) {
+            return Err(behind());
+        }
         let now = (self.now)();
         let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
         let decided =
@@ -157,6 +160,10 @@ impl Submit {
         };
         self.publisher.send(vec![record]).await
     }
+}
+
+fn behind() -> Error {
+    Error::refused("behind", "the saga's partition is not caught up yet")
 }
 
 /// What a recorded refusal answers when its request comes again.
