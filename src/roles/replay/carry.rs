@@ -1,34 +1,59 @@
-//! Carrying out one batch: take up what is due and what was read, decide, publish together, forget what is done.
+//! Carrying out one batch: take up what is due and what was read, decide, publish together, forget what is done. The
+//! next one is decided while a batch is committed, if there is enough to do: as if it were committed, and for nothing
+//! if it is not.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::ahead::Ahead;
 use super::draft::Draft;
 use super::fresh::EndsThen;
 use super::parked::Parked;
 use super::take_up::{Item, Taken, dead, take_up};
 use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay};
 use crate::error::{Error, Result};
+use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
 use crate::roles::schema::learn;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
-use crate::saga::request::{CommandName, ReplayStatus};
+use crate::saga::request::ReplayStatus;
 use crate::saga::time::Micros;
 use crate::wire::payload::NotDecoded;
+
+/// Requests that make it worth deciding a batch while the one before it is committed. What is read meanwhile comes only
+/// after it: a few are rather taken up together with that.
+const MIN_PREPARED: usize = 64;
+/// A batch that waited longer to be published is decided anew: what it carries out may have expired.
+const LONGEST_PREPARED: Duration = Duration::from_secs(1);
+
+/// Next offsets, of every partition that gave something.
+pub(super) type Offsets = HashMap<TopicPartition, Offset>;
+
+/// A batch that is decided and not published.
+pub(super) struct Prepared {
+    pub draft: Draft,
+    pub offsets: Offsets,
+    /// The membership under which it was taken up.
+    pub group: GroupMetadata,
+    /// What was parked in it: waits once it is committed.
+    pub again: Vec<(Parked, TopicPartition)>,
+    replay_ids: Vec<String>,
+    /// Requests that were parked before, and records.
+    parked: usize,
+    records: usize,
+    began: Instant,
+}
 
 /// What one batch works on.
 #[derive(Default)]
 struct Batch {
     items: Vec<Item>,
     draft: Draft,
-    /// Next offsets, of every partition that gave something.
-    offsets: HashMap<TopicPartition, Offset>,
+    offsets: Offsets,
 }
 
 impl Read {
     /// Records that are not passed by these next offsets.
-    fn behind(&self, offsets: &HashMap<TopicPartition, Offset>) -> impl Iterator<Item = &Record> {
+    fn behind(&self, offsets: &Offsets) -> impl Iterator<Item = &Record> {
         let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
         self.records.records.iter().filter(move |record| record.offset >= next)
     }
@@ -37,38 +62,20 @@ impl Read {
 impl Replay {
     /// `false`: there was nothing that could be done.
     pub(super) async fn batch(&mut self) -> Result<bool> {
-        let group = self.intake.group_metadata().await?;
-        let now = (self.parts.now)();
-        let mut batch = Batch::default();
-        let limit = self.batch_limit();
-        // Half, so that requests which cannot go yet never keep new ones out.
-        self.take_parked(&mut batch, now, (limit / 2).max(1));
-        let parked = batch.items.len();
-        let room = limit.saturating_sub(parked);
-        let taken_records = self.take_read(&mut batch, room).await?;
-        if batch.items.is_empty() && taken_records == 0 {
-            return Ok(false);
-        }
-        let Batch { items, mut draft, offsets, .. } = batch;
-        let mut again: Vec<(Parked, TopicPartition)> = Vec::new();
-        let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
-        self.decide_all(items, &mut draft, &mut again, now).await?;
-        if draft.is_empty() && taken_records == 0 {
-            // Only parked ones that are still behind.
-            return Ok(false);
-        }
-        // What was cancelled or replaced in this very batch does not wait.
-        let waits = |parked: &Parked| {
-            let last = draft.log.get(&parked.record.replay_id);
-            last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
+        let prepared = self.prepared.take().filter(|batch| batch.began.elapsed() < LONGEST_PREPARED);
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => match self.prepare(None).await? {
+                Some(prepared) => prepared,
+                None => return Ok(false),
+            },
         };
-        again.retain(|(parked, _)| waits(parked));
+        let (replay_ids, requests) = (prepared.replay_ids.clone(), prepared.parked + prepared.records);
         self.read_what_came();
-        self.ask_ends_of_what_came(&offsets).await;
-        let look_at = self.next_sagas(&offsets);
-        match self.publish(draft, offsets.into_iter().collect(), group, look_at).await {
+        self.ask_ends_of_what_came(&prepared.offsets).await;
+        match self.publish(prepared).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, message }) => {
-                return self.too_large(&replay_ids, parked + taken_records, &message).map(|()| true);
+                return self.too_large(&replay_ids, requests, &message).map(|()| true);
             }
             other => other?,
         }
@@ -76,15 +83,68 @@ impl Replay {
         for replay_id in replay_ids {
             self.too_large.remove(&replay_id);
         }
-        // Committed: what was taken is done with, what waits is in memory as it is in the log.
         self.drop_taken();
-        for (parked, partition) in again {
-            if let Some(owned) = self.owned.get_mut(&partition) {
-                owned.waiting.insert(parked);
-            }
-        }
         self.pause_what_is_full().await?;
         Ok(true)
+    }
+
+    /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is.
+    async fn prepare(&mut self, behind: Option<&Offsets>) -> Result<Option<Prepared>> {
+        let began = Instant::now();
+        let group = self.intake.group_metadata().await?;
+        let now = (self.parts.now)();
+        let mut batch = Batch::default();
+        let limit = self.batch_limit();
+        if behind.is_none() {
+            // Half, so that requests which cannot go yet never keep new ones out.
+            self.take_parked(&mut batch, now, (limit / 2).max(1));
+        }
+        let parked = batch.items.len();
+        let records = self.take_read(&mut batch, limit.saturating_sub(parked), behind).await?;
+        if batch.items.is_empty() && records == 0 {
+            return Ok(None);
+        }
+        if behind.is_some() && !self.all_ends_are_known(&batch.items) {
+            return Ok(None);
+        }
+        let Batch { items, mut draft, offsets } = batch;
+        let mut again: Vec<(Parked, TopicPartition)> = Vec::new();
+        let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
+        self.decide_all(items, &mut draft, &mut again, now).await?;
+        if draft.is_empty() && records == 0 {
+            // Only parked ones that are still behind.
+            return Ok(None);
+        }
+        // What was cancelled or replaced in this very batch does not wait.
+        let waits = |parked: &Parked| {
+            let last = draft.log.get(&parked.record.replay_id);
+            last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
+        };
+        again.retain(|(parked, _)| waits(parked));
+        Ok(Some(Prepared { draft, offsets, group, again, replay_ids, parked, records, began }))
+    }
+
+    /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
+    /// saga keep their order.
+    pub(super) fn may_prepare_behind(&self, batch: &Prepared) -> bool {
+        let nothing_waits = batch.parked == 0 && batch.again.is_empty() && !self.something_is_due();
+        let known = self.read.iter().filter(|read| read.ends.is_some()).flat_map(|read| read.behind(&batch.offsets));
+        nothing_waits
+            && self.alone == 0
+            && self.next_event.is_none()
+            && known.take(MIN_PREPARED).count() == MIN_PREPARED.min(self.batch_limit())
+    }
+
+    /// The batch behind these next offsets, which are being committed. What cannot be decided now is met again by the next
+    /// batch in its turn.
+    pub(super) async fn prepare_behind(&mut self, offsets: &Offsets) -> Option<Prepared> {
+        match self.prepare(Some(offsets)).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::debug!(%error, "next batch of replays not prepared");
+                None
+            }
+        }
     }
 
     /// Requests of one batch; one, while the one that is too large for its topic is looked for.
@@ -128,15 +188,20 @@ impl Replay {
         }
     }
 
-    /// Takes up records read, without removing them: they go when the transaction is committed. Gives how many.
-    async fn take_read(&mut self, batch: &mut Batch, room: usize) -> Result<usize> {
+    /// Takes up records read, without removing them: they go when the transaction is committed. Gives how many. Behind a
+    /// batch that is being committed only those whose ends are known: those of now take in what it writes.
+    async fn take_read(&mut self, batch: &mut Batch, room: usize, behind: Option<&Offsets>) -> Result<usize> {
         let mut taken = 0;
         let read: Vec<(TopicPartition, Option<EndsThen>, Vec<Record>)> = {
             let mut left = room;
             let mut out = Vec::new();
             for Read { records, ends, .. } in &self.read {
+                if behind.is_some() && ends.is_none() {
+                    break;
+                }
                 let Some(owned) = self.owned.get(&records.partition) else { continue };
-                let fresh = records.records.iter().filter(|record| record.offset >= owned.next);
+                let next = behind.and_then(|offsets| offsets.get(&records.partition)).copied().unwrap_or(owned.next);
+                let fresh = records.records.iter().filter(|record| record.offset >= next);
                 let some: Vec<Record> = fresh.take(left).cloned().collect();
                 left -= some.len();
                 if !some.is_empty() {
@@ -202,38 +267,12 @@ impl Replay {
 
     /// Ends of what was read since they were asked last. Before the transaction: what it writes need not be waited for.
     /// Where Kafka does not answer now, the next batch asks.
-    async fn ask_ends_of_what_came(&mut self, offsets: &HashMap<TopicPartition, Offset>) {
+    async fn ask_ends_of_what_came(&mut self, offsets: &Offsets) {
         if self.read.iter().any(|read| read.ends.is_none() && read.behind(offsets).next().is_some())
             && let Ok(now) = self.parts.freshness.ends_now().await
         {
             self.know_ends(&now);
         }
-    }
-
-    /// The sagas that the batch behind these offsets is about, by the keys of its records, with the ends they share.
-    fn next_sagas(&self, offsets: &HashMap<TopicPartition, Offset>) -> Option<(EndsThen, Vec<SagaId>)> {
-        let mut shared: Option<&EndsThen> = None;
-        let mut sagas: Vec<SagaId> = Vec::new();
-        for read in &self.read {
-            let ends = read.ends.as_ref().filter(|ends| shared.is_none_or(|shared| shared.is_same(ends)));
-            let Some(ends) = ends else { continue };
-            // A wrong guess costs a history that is not used, or is loaded later.
-            let may_replay = |record: &&Record| {
-                record
-                    .value
-                    .as_deref()
-                    .is_some_and(|value| memchr::memmem::find(value, CommandName::Outcome.as_str().as_bytes()).is_none())
-            };
-            let keys =
-                read.behind(offsets).filter(may_replay).filter_map(|record| std::str::from_utf8(record.key.as_deref()?).ok());
-            sagas.extend(keys.map(SagaId::new).take(self.batch_limit() - sagas.len()));
-            if !sagas.is_empty() {
-                shared = Some(ends);
-            }
-        }
-        sagas.sort_unstable();
-        sagas.dedup();
-        Some((shared?.clone(), sagas))
     }
 
     /// What was read so far was recorded before these ends were asked: its batches need not ask again, and need not wait for
@@ -247,7 +286,6 @@ impl Replay {
     /// Ends are asked anew for all that is read.
     pub(super) fn forget_ends(&mut self) {
         self.just_restored.clear();
-        self.ahead = Ahead::default();
         self.read.iter_mut().for_each(|read| read.ends = None);
     }
 

@@ -23,6 +23,8 @@ use crate::saga::time::Micros;
 
 /// How long a batch waits for its sagas' partitions; what is still behind then is parked.
 const FRESH_WITHIN: Duration = Duration::from_secs(1);
+/// Requests, before others get their turn: some 100 us each.
+const DECIDED_AT_ONCE: usize = 16;
 /// Between two looks at a saga whose history cannot be read.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -71,7 +73,10 @@ impl Replay {
         // Loading may have taken a while: what expired meanwhile is not carried out.
         let decided_at = (self.parts.now)().max(now);
         let mut blocked: HashSet<SagaId> = HashSet::new();
-        for item in items {
+        for (number, item) in items.into_iter().enumerate() {
+            if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             match item.request.command.clone() {
                 Command::Replay(order) => {
                     self.replay(item, &order, &loaded, &mut blocked, draft, again, (now, decided_at)).await?;
@@ -90,6 +95,11 @@ impl Replay {
         Ok(())
     }
 
+    /// Whether all replays can be looked at to ends that were asked already.
+    pub(super) fn all_ends_are_known(&self, items: &[Item]) -> bool {
+        known_ends(items, &self.just_restored).values().all(|(ends, _)| ends.is_some())
+    }
+
     /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
     async fn load_fresh(&mut self, items: &[Item], sagas: &[SagaId]) -> Result<Loaded> {
         if sagas.is_empty() {
@@ -98,18 +108,11 @@ impl Replay {
         let known = known_ends(items, &self.just_restored);
         let all_known = known.values().all(|(ends, _)| ends.is_some());
         let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
-        let mut ahead = std::mem::take(&mut self.ahead);
         let mut loaded = Loaded::default();
         let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
         for saga in sagas {
             let (then, is_new) = known.get(saga).copied().unwrap_or_default();
             let Some(then) = then.or(now.as_ref()) else { continue };
-            if let Some(history) = ahead.take(saga, then) {
-                self.unreadable.remove(saga);
-                loaded.histories.insert(saga.clone(), history);
-                loaded.ends.insert(saga.clone(), then.clone());
-                continue;
-            }
             match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
                 Some((.., sagas)) => sagas.push(saga.clone()),
                 None => groups.push((then, is_new, vec![saga.clone()])),
@@ -206,7 +209,7 @@ impl Replay {
             return self.park(item, order, ends.cloned(), draft, again);
         };
         let restored_at = item.record.accepted_at.max(order.not_before.unwrap_or(Micros::MIN));
-        let newer = [&draft.log, &self.pending];
+        let newer = [&draft.log, &self.publishing, &self.pending];
         let unseen = Unseen(&newer);
         let asked = Some(Asked::of(&item.record));
         let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await;
@@ -291,7 +294,7 @@ impl Replay {
     }
 
     async fn known(&self, replay_id: &str, draft: &Draft) -> Result<Option<Arc<LogRecord>>> {
-        self.parts.desk.record(replay_id, Unseen(&[&draft.log, &self.pending])).await
+        self.parts.desk.record(replay_id, Unseen(&[&draft.log, &self.publishing, &self.pending])).await
     }
 
     /// Seen before, other than as a dry run, whatever became of that.

@@ -4,13 +4,13 @@
 //! offsets, under the membership the batch was taken up with. States are loaded before it begins. Memory changes only
 //! after the commit; whatever is not known to be committed is read again and found in the log, or not.
 
-mod ahead;
 mod carry;
 mod decide;
 pub mod desk;
 mod draft;
 pub mod fresh;
 mod parked;
+mod publish;
 pub mod submit;
 mod take_up;
 pub mod unseen;
@@ -19,18 +19,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
-use crate::kafka::intake::{AssignedPartition, GroupMetadata, Held, Intake, IntakeEvent, StartAt};
+use crate::kafka::intake::{AssignedPartition, Held, Intake, IntakeEvent, StartAt};
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
-use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
+use crate::kafka::transaction::TransactionalPublisher;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
-use crate::saga::request::{CommandName, ReplayStatus};
 use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
@@ -38,9 +36,9 @@ use crate::wire::avro;
 use super::partitioning::Partitioning;
 use super::retry::{Backoff, until_available};
 use super::stopped;
-use ahead::Ahead;
+use carry::Prepared;
 use desk::Desk;
-use draft::{Draft, Targets};
+use draft::Targets;
 use fresh::{EndsThen, Freshness};
 use parked::Waiting;
 use unseen::Pending;
@@ -52,11 +50,6 @@ const TICK: Duration = Duration::from_millis(50);
 const RECORD_TOO_LARGE: &str = "record_too_large";
 /// Most sagas that are kept as just restored; with more, ends are asked anew.
 const MAX_JUST_RESTORED: usize = 10_000;
-/// Pause after being fenced: another instance of the same name may be starting or going.
-const FENCED_PAUSE: Duration = Duration::from_secs(1);
-const FENCED_WINDOW: Duration = Duration::from_secs(60);
-/// How long a look at the next batch's histories may go on after the transaction.
-const LOOK_ON: Duration = Duration::from_millis(50);
 
 pub struct Parts {
     pub kafka: config::Kafka,
@@ -112,8 +105,10 @@ pub struct Replay {
     read: VecDeque<Read>,
     /// Sagas that were restored since the ends were asked that records in `read` know.
     just_restored: HashSet<SagaId>,
-    /// Of the next batch.
-    ahead: Ahead,
+    /// The next batch, decided while the one before it was committed.
+    prepared: Option<Prepared>,
+    /// Log records of the transaction that is being committed.
+    publishing: Pending,
     /// Committed by this process; the view of the log follows.
     pending: Pending,
     not_before: Instant,
@@ -142,7 +137,8 @@ impl Replay {
             owned: HashMap::new(),
             read: VecDeque::new(),
             just_restored: HashSet::new(),
-            ahead: Ahead::default(),
+            prepared: None,
+            publishing: Pending::default(),
             pending: Pending::default(),
             not_before: now,
             backoff: Backoff::new("replay"),
@@ -192,6 +188,8 @@ impl Replay {
         match event {
             IntakeEvent::Assigned { partitions, reply } => {
                 self.parts.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
+                // It was decided under the membership before.
+                self.prepared = None;
                 let starts = self.assigned(partitions).await?;
                 (self.parts.assigned)(true);
                 // The intake has given up if nobody listens; it says so itself.
@@ -199,7 +197,7 @@ impl Replay {
             }
             // Work runs to its end before the next event is looked at, so nothing of these partitions is open.
             IntakeEvent::Revoked { partitions, reply, .. } => {
-                self.ahead = Ahead::default();
+                self.prepared = None;
                 self.read.retain(|read| !partitions.contains(&read.records.partition));
                 for partition in &partitions {
                     self.owned.remove(partition);
@@ -309,131 +307,11 @@ impl Replay {
         self.parts.metrics.replay_queue_records.set((parked + self.read.len()) as i64);
         Ok(())
     }
-
-    // Publishing.
-
-    async fn open_publisher(&self) -> Result<TransactionalPublisher> {
-        let open = || TransactionalPublisher::open(&self.parts.kafka, &self.parts.transactional_id);
-        until_available("open transactional producer", open).await
-    }
-
-    /// Commits a draft and these next offsets. `Unavailable`: it is not known to be committed, try again. `Refused`
-    /// [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible. `look_at`: sagas of the next
-    /// batch, to be loaded meanwhile.
-    async fn publish(
-        &mut self,
-        draft: Draft,
-        offsets: Vec<(TopicPartition, Offset)>,
-        group: GroupMetadata,
-        look_at: Option<(EndsThen, Vec<SagaId>)>,
-    ) -> Result<()> {
-        let Draft { records, restored, log } = draft;
-        let started = Instant::now();
-        let publisher = match self.publisher.take() {
-            Some(publisher) => publisher,
-            None => self.open_publisher().await?,
-        };
-        let transaction = Transaction { records, last: restored, offsets: offsets.clone(), group: Some(group) };
-        let (desk, freshness) = (&self.parts.desk, &self.parts.freshness);
-        let look = async {
-            match look_at {
-                Some((ends, sagas)) => Ahead::look(desk, freshness, ends, sagas).await,
-                None => Ahead::default(),
-            }
-        };
-        let publish = publisher.publish(transaction).map(|outcome| (outcome, started.elapsed()));
-        let ((outcome, took), ahead) = with_a_look(publish, look).await;
-        self.ahead = ahead;
-        let result = match &outcome {
-            Ok(()) => "committed",
-            Err(PublishError::Fenced(_)) => "fenced",
-            Err(PublishError::Unknown(_)) => "unknown",
-            Err(_) => "aborted",
-        };
-        self.parts.metrics.transactions.with_label_values(&[result]).inc();
-        match outcome {
-            Ok(()) => {
-                self.publisher = Some(publisher);
-                self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
-                for (partition, next) in offsets {
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.next = next;
-                    }
-                }
-                self.remember(log);
-                Ok(())
-            }
-            Err(error) => {
-                if !error.is_closed() {
-                    self.publisher = Some(publisher);
-                }
-                self.not_published(error).await
-            }
-        }
-    }
-
-    /// After a commit: what is parked and what is not follows the log records.
-    fn remember(&mut self, log: Pending) {
-        for record in log.into_records() {
-            if record.status == ReplayStatus::Published && record.command == CommandName::Replay {
-                self.just_restored.extend(record.new_saga_id.clone());
-            }
-            let partition = &record.position.partition;
-            let owned = self.owned.iter_mut().find(|(of, _)| of.partition == *partition).map(|(_, owned)| owned);
-            if let Some(owned) = owned.filter(|_| record.status != ReplayStatus::Accepted) {
-                owned.waiting.remove(&record.replay_id);
-            }
-            self.pending.insert(record);
-        }
-        // The view has the newest of most; what it has need not be kept twice.
-        let view = &self.parts.desk.log;
-        self.pending.retain(|record| view.get(&record.replay_id).is_none_or(|seen| *seen != *record));
-    }
-
-    /// Nothing is known to be visible. The requests are still in memory and come again with the next batch; what was
-    /// committed after all is found in the log, which is read to its end first.
-    async fn not_published(&mut self, error: PublishError) -> Result<()> {
-        if let PublishError::Fenced(_) = &error {
-            let now = Instant::now();
-            self.fenced.retain(|at| now.duration_since(*at) < FENCED_WINDOW);
-            self.fenced.push_back(now);
-            if self.fenced.len() > 2 {
-                return Err(Error::bug(format!(
-                    "fenced again and again: another process uses the transactional id {}; give each its own [kafka] instance",
-                    self.parts.transactional_id
-                )));
-            }
-            tokio::time::sleep(FENCED_PAUSE).await;
-        }
-        if self.publisher.is_none() {
-            // Opening settles what was left open: committed or aborted, and visible in the log from then on.
-            self.publisher = Some(self.open_publisher().await?);
-        }
-        let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
-        self.log_to_its_end(&partitions).await?;
-        // It may have been committed all the same: then what it parked or carried out is only known from the log.
-        self.pending.clear();
-        self.forget_ends();
-        self.wait_for_what_the_log_says();
-        match error {
-            PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
-            error => Err(Error::unavailable(format!("publish replays: {error}"))),
-        }
-    }
 }
 
 async fn next(received: &mut Option<IntakeEvent>, events: &mut mpsc::Receiver<IntakeEvent>) -> Option<IntakeEvent> {
     match received.take() {
         Some(event) => Some(event),
         None => events.recv().await,
-    }
-}
-
-/// Both at once; the look is given up soon after the publishing is done.
-async fn with_a_look<T>(publish: impl Future<Output = T>, look: impl Future<Output = Ahead>) -> (T, Ahead) {
-    let (mut publish, mut look) = (std::pin::pin!(publish), std::pin::pin!(look));
-    tokio::select! {
-        published = &mut publish => (published, tokio::time::timeout(LOOK_ON, look).await.unwrap_or_default()),
-        ahead = &mut look => (publish.await, ahead),
     }
 }

@@ -49,6 +49,10 @@ impl Pending {
         self.by_saga.clear();
     }
 
+    pub fn records(&self) -> impl Iterator<Item = &Arc<LogRecord>> {
+        self.by_id.values()
+    }
+
     pub fn into_records(self) -> impl Iterator<Item = Arc<LogRecord>> {
         self.by_id.into_values()
     }

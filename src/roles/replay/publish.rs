@@ -1,0 +1,128 @@
+//! The transaction of a batch, and what follows from its outcome: memory changes only after a commit; whatever is not
+//! known to be committed is read again and found in the log, or not.
+
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+
+use super::carry::Prepared;
+use super::draft::Draft;
+use super::unseen::Pending;
+use super::{RECORD_TOO_LARGE, Replay};
+use crate::error::{Error, Result};
+use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
+use crate::roles::retry::until_available;
+use crate::saga::position::TopicPartition;
+use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
+
+/// Pause after being fenced: another instance of the same name may be starting or going.
+const FENCED_PAUSE: Duration = Duration::from_secs(1);
+const FENCED_WINDOW: Duration = Duration::from_secs(60);
+
+/// What makes a saga: its history begins, or goes on, with this transaction.
+fn restores(record: &LogRecord) -> bool {
+    record.status == ReplayStatus::Published && record.command == CommandName::Replay
+}
+
+impl Replay {
+    pub(super) async fn open_publisher(&self) -> Result<TransactionalPublisher> {
+        let open = || TransactionalPublisher::open(&self.parts.kafka, &self.parts.transactional_id);
+        until_available("open transactional producer", open).await
+    }
+
+    /// Commits a batch; the next one is prepared meanwhile. `Unavailable`: it is not known to be committed, try again.
+    /// `Refused` [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible.
+    pub(super) async fn publish(&mut self, batch: Prepared) -> Result<()> {
+        let may_prepare = self.may_prepare_behind(&batch);
+        let Prepared { draft: Draft { records, restored, log }, offsets, group, again, .. } = batch;
+        let started = Instant::now();
+        let publisher = match self.publisher.take() {
+            Some(publisher) => publisher,
+            None => self.open_publisher().await?,
+        };
+        let next_offsets = offsets.iter().map(|(partition, next)| (partition.clone(), *next)).collect();
+        let transaction = Transaction { records, last: restored, offsets: next_offsets, group: Some(group) };
+        // What this batch restores has no history before its end: whoever replays it asks for ends after that.
+        self.just_restored
+            .extend(log.records().filter(|record| restores(record)).filter_map(|record| record.new_saga_id.clone()));
+        self.publishing = log;
+        let publish = publisher.publish(transaction).map(|outcome| (outcome, started.elapsed()));
+        let prepare = async { if may_prepare { self.prepare_behind(&offsets).await } else { None } };
+        let ((outcome, took), next) = futures::join!(publish, prepare);
+        let log = std::mem::take(&mut self.publishing);
+        let result = match &outcome {
+            Ok(()) => "committed",
+            Err(PublishError::Fenced(_)) => "fenced",
+            Err(PublishError::Unknown(_)) => "unknown",
+            Err(_) => "aborted",
+        };
+        self.parts.metrics.transactions.with_label_values(&[result]).inc();
+        if let Err(error) = outcome {
+            if !error.is_closed() {
+                self.publisher = Some(publisher);
+            }
+            return self.not_published(error).await;
+        }
+        self.publisher = Some(publisher);
+        self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
+        for (partition, next) in offsets {
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                owned.next = next;
+            }
+        }
+        self.remember(log);
+        for (parked, partition) in again {
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                owned.waiting.insert(parked);
+            }
+        }
+        self.prepared = next;
+        Ok(())
+    }
+
+    /// After a commit: what is parked and what is not follows the log records.
+    fn remember(&mut self, log: Pending) {
+        for record in log.into_records() {
+            let partition = &record.position.partition;
+            let owned = self.owned.iter_mut().find(|(of, _)| of.partition == *partition).map(|(_, owned)| owned);
+            if let Some(owned) = owned.filter(|_| record.status != ReplayStatus::Accepted) {
+                owned.waiting.remove(&record.replay_id);
+            }
+            self.pending.insert(record);
+        }
+        // The view has the newest of most; what it has need not be kept twice.
+        let view = &self.parts.desk.log;
+        self.pending.retain(|record| view.get(&record.replay_id).is_none_or(|seen| *seen != *record));
+    }
+
+    /// Nothing is known to be visible. The requests are still in memory and come again with the next batch; what was
+    /// committed after all is found in the log, which is read to its end first.
+    async fn not_published(&mut self, error: PublishError) -> Result<()> {
+        if let PublishError::Fenced(_) = &error {
+            let now = Instant::now();
+            self.fenced.retain(|at| now.duration_since(*at) < FENCED_WINDOW);
+            self.fenced.push_back(now);
+            if self.fenced.len() > 2 {
+                return Err(Error::bug(format!(
+                    "fenced again and again: another process uses the transactional id {}; give each its own [kafka] instance",
+                    self.parts.transactional_id
+                )));
+            }
+            tokio::time::sleep(FENCED_PAUSE).await;
+        }
+        if self.publisher.is_none() {
+            // Opening settles what was left open: committed or aborted, and visible in the log from then on.
+            self.publisher = Some(self.open_publisher().await?);
+        }
+        let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
+        self.log_to_its_end(&partitions).await?;
+        // It may have been committed all the same: then what it parked or carried out is only known from the log.
+        self.pending.clear();
+        self.forget_ends();
+        self.wait_for_what_the_log_says();
+        match error {
+            PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
+            error => Err(Error::unavailable(format!("publish replays: {error}"))),
+        }
+    }
+}
