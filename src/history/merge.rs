@@ -99,7 +99,7 @@ pub fn hot_run(
     counts: impl Fn(&Entry) -> bool,
     decode: impl Fn(&[u8]) -> Result<StoredEntry>,
 ) -> HotRun {
-    let mut run = HotRun::default();
+    let mut run = HotRun { entries: Vec::with_capacity(members.len().min(WINDOW)), ..HotRun::default() };
     let conflict = HotRun { entries: Vec::new(), ending: Ending::Conflict };
     let mut can_fold = false;
     for member in members {

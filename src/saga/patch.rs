@@ -92,8 +92,12 @@ fn merge_into(out: &mut String, target: Option<&str>, patch: &str) {
 struct Members<'a> {
     /// `None`: removed.
     list: Vec<(Cow<'a, str>, Option<&'a str>)>,
+    /// Of more than [`LOOKED_THROUGH`] members, those that are there: where each stands.
     places: HashMap<Cow<'a, str>, usize>,
 }
+
+/// So many members are looked through faster than they are hashed.
+const LOOKED_THROUGH: usize = 24;
 
 impl<'a> Members<'a> {
     /// `None`: not an object.
@@ -108,7 +112,14 @@ impl<'a> Members<'a> {
     }
 
     fn get(&self, key: &str) -> Option<&'a str> {
-        self.list[*self.places.get(key)?].1
+        self.list[self.find(key)?].1
+    }
+
+    fn find(&self, key: &str) -> Option<usize> {
+        if self.list.len() <= LOOKED_THROUGH {
+            return self.list.iter().position(|(known, value)| value.is_some() && known == key);
+        }
+        self.places.get(key).copied()
     }
 
     fn put(&mut self, key: Cow<'a, str>, value: &'a str) {
@@ -118,19 +129,25 @@ impl<'a> Members<'a> {
 
     /// Where the member stands and its value there; it is added with `value` if there is none.
     fn place_of(&mut self, key: Cow<'a, str>, value: &'a str) -> (usize, Option<&'a str>) {
-        if let Some(place) = self.places.get(&key) {
-            return (*place, self.list[*place].1);
+        if let Some(place) = self.find(&key) {
+            return (place, self.list[place].1);
         }
         let place = self.list.len();
-        self.places.insert(key.clone(), place);
         self.list.push((key, Some(value)));
+        let all = self.list.len() == LOOKED_THROUGH + 1;
+        let new = if all { 0 } else { place };
+        if self.list.len() > LOOKED_THROUGH {
+            let there = self.list.iter().enumerate().skip(new).filter(|(_, (_, value))| value.is_some());
+            self.places.extend(there.map(|(place, (key, _))| (key.clone(), place)));
+        }
         (place, None)
     }
 
     fn remove(&mut self, key: &str) {
         // A member that comes again later goes to the end: it must not find its old place.
-        if let Some(place) = self.places.remove(key) {
+        if let Some(place) = self.find(key) {
             self.list[place].1 = None;
+            self.places.remove(key);
         }
     }
 
@@ -398,7 +415,45 @@ mod tests {
         Value::Object(target)
     }
 
+    /// An object of these members, in this order, duplicates included.
+    fn object(members: &[(u8, Option<i64>)]) -> Json {
+        let member = |(key, value): &(u8, Option<i64>)| format!("\"k{key}\":{}", value.map_or("null".into(), |n| n.to_string()));
+        json(&format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(",")))
+    }
+
     proptest! {
+        #[test]
+        fn objects_small_and_large_are_merged_and_compared_alike(
+            before in prop::collection::vec((0..60_u8, (0..9_i64).prop_map(Some)), 0..60),
+            patch in prop::collection::vec((0..60_u8, prop::option::of(0..9_i64)), 0..60),
+        ) {
+            let mut naive: Vec<(u8, Option<i64>)> = Vec::new();
+            let mut last: Vec<(u8, Option<i64>)> = Vec::new();
+            for (key, value) in &patch {
+                match last.iter_mut().find(|(known, _)| known == key) {
+                    Some((_, known)) => *known = *value,
+                    None => last.push((*key, *value)),
+                }
+            }
+            for (key, value) in before.iter().chain(&last) {
+                match (naive.iter().position(|(known, _)| known == key), value) {
+                    (Some(at), None) => drop(naive.remove(at)),
+                    (Some(at), Some(_)) => naive[at].1 = *value,
+                    (None, None) => {}
+                    (None, Some(_)) => naive.push((*key, *value)),
+                }
+            }
+            let (target, after) = (object(&before), object(&naive));
+            prop_assert_eq!(&merge_patch(&target, &object(&patch)), &after);
+            let value = |json: &Json, key: u8| json.to_value().get(format!("k{key}")).cloned();
+            let mut changed: Vec<u8> = (0..60).filter(|key| value(&target, *key) != value(&after, *key)).collect();
+            let mut found: Vec<u8> =
+                changed_pointers(&target, &after).iter().map(|pointer| pointer[2..].parse().expect("a number")).collect();
+            changed.sort_unstable();
+            found.sort_unstable();
+            prop_assert_eq!(found, changed);
+        }
+
         #[test]
         fn merging_texts_is_merging_trees(target in value(), patch in value()) {
             let merged = merge_patch(&Json::from_value(&target), &Json::from_value(&patch));

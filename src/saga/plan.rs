@@ -98,15 +98,15 @@ impl Verdict {
 pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], facts: &PlanFacts) -> Result<Plan, Refusal> {
     let mut verdict = Verdict::default();
     judge_request(&mut verdict, order, facts);
-    let Some(newest) = fold(history) else {
+    let at = checkpoint(history, &order.from);
+    let (point, newest) = fold(history, at);
+    let Some(newest) = newest else {
         return Err(verdict.or(Refusal::new("saga_not_found", "saga_id: no saga with this id is in the history")));
     };
     judge_saga(&mut verdict, order, &newest, facts);
-    let Some(at) = checkpoint(history, &order.from) else {
+    let (Some(at), Some(point)) = (at, &point) else {
         return Err(verdict.or(Refusal::new("checkpoint_not_found", "from: the saga's history has no such point")));
     };
-    let point = if at + 1 == history.len() { None } else { fold(&history[..=at]) };
-    let point = point.as_ref().unwrap_or(&newest);
     let after = &history[at + 1..];
 
     let mut resume = resume(order, point, after);
@@ -234,12 +234,16 @@ fn judge_saga(verdict: &mut Verdict, order: &ReplayOrder, newest: &State, facts:
     );
 }
 
-fn fold(entries: &[Entry]) -> Option<State> {
-    let mut saga = None;
-    for entry in entries {
+/// The states at one of the entries, and at the last.
+fn fold(entries: &[Entry], at: Option<usize>) -> (Option<State>, Option<State>) {
+    let (mut saga, mut point) = (None, None);
+    for (number, entry) in entries.iter().enumerate() {
         Saga::apply(&mut saga, entry);
+        if Some(number) == at {
+            point = saga.as_ref().map(|saga| saga.state.clone());
+        }
     }
-    saga.map(|saga| saga.state)
+    (point, saga.map(|saga| saga.state))
 }
 
 fn depth_after(newest: &State) -> u32 {

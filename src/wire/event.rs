@@ -78,7 +78,11 @@ pub fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) 
 
 /// An event as the value of a record: Avro with that schema id, else JSON.
 pub fn encode_event(event: &StepEvent, schema: Option<SchemaId>) -> Result<Vec<u8>> {
-    let mut out = Writer::with_capacity(1_024);
+    let context = match &event.context {
+        ContextChange::Full(json) | ContextChange::Patch(json) | ContextChange::Set(json) => json.len(),
+        ContextChange::None | ContextChange::Splice { .. } => 0,
+    };
+    let mut out = Writer::with_capacity(2_048 + context);
     write(&mut out, event);
     let json = out.end();
     match schema {

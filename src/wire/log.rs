@@ -66,7 +66,7 @@ enum Form {
 
 fn write(record: &LogRecord, form: Form) -> String {
     let id = |id: &Option<SagaId>| id.as_ref().map(|id| id.as_str().to_owned());
-    let mut out = Writer::with_capacity(1_024);
+    let mut out = Writer::with_capacity(2_048);
     out.str("replay_id", &record.replay_id);
     out.str("request_id", &record.request_id);
     out.str("request_sha256", &record.request_sha256);

@@ -8,13 +8,15 @@ use crate::saga::json::Json;
 #[derive(Debug)]
 pub struct Writer {
     out: String,
+    /// No member was written yet.
+    is_empty: bool,
 }
 
 impl Writer {
     pub fn with_capacity(bytes: usize) -> Self {
         let mut out = String::with_capacity(bytes.max(2));
         out.push('{');
-        Self { out }
+        Self { out, is_empty: true }
     }
 
     pub fn end(mut self) -> String {
@@ -23,7 +25,7 @@ impl Writer {
     }
 
     pub fn name(&mut self, name: &str) -> &mut Self {
-        if self.out.len() > 1 {
+        if !std::mem::take(&mut self.is_empty) {
             self.out.push(',');
         }
         quote(&mut self.out, name);
@@ -79,10 +81,11 @@ impl Writer {
     }
     /// A member that is an object of its own.
     pub fn object(&mut self, name: &str, members: impl FnOnce(&mut Writer)) {
-        self.name(name);
-        let mut inner = Writer::with_capacity(64);
+        self.name(name).out.push('{');
+        // Into the same text.
+        let mut inner = Writer { out: std::mem::take(&mut self.out), is_empty: true };
         members(&mut inner);
-        self.out.push_str(&inner.end());
+        self.out = inner.end();
     }
     /// A member that is an object with these members.
     pub fn map<'v, V: 'v>(&mut self, name: &str, members: &'v [(String, V)], value: impl Fn(&mut Writer, &str, &'v V)) {

@@ -1,8 +1,6 @@
 //! One text for one request, in whatever format and layout it came: what we know of it, in our order, without what is
 //! at its default, objects sorted by name, times in UTC. Its hash tells a repeat from another request of the same id.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -61,10 +59,9 @@ pub fn canonical(fields: &Fields<'_>) -> String {
 }
 
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a String takes all that is written");
-        hex
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn in_utc(value: &mut Value) {
