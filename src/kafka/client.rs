@@ -47,6 +47,11 @@ pub(super) fn client_config(kafka: &config::Kafka, purpose: Purpose<'_>) -> Resu
     for (key, value) in defaults(purpose) {
         client.set(*key, *value);
     }
+    if matches!(purpose, Purpose::Tail { .. }) {
+        // A transaction's records appear partition by partition: one fetch for all of them, not one for each. Who follows is
+        // up to `fetch.wait.max.ms` late.
+        client.set("fetch.min.bytes", "65536");
+    }
     for (key, value) in &kafka.properties {
         client.set(key, value);
     }
