@@ -127,7 +127,13 @@ impl History {
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
             let marks = Marks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
-            let run = merge::hot_run(&read.members, back, &marks, |entry| entry.effective_time <= upto, decode_member);
+            let run = merge::hot_run(
+                &read.members,
+                back,
+                &marks,
+                |entry| entry.effective_time <= upto,
+                |bytes| decode_member(saga, bytes),
+            );
             if back == Back::Start {
                 self.check_count(run.entries.len())?;
             }

@@ -75,7 +75,7 @@ impl History {
             return Ok(None);
         }
         let durable = |entry: &Entry| is_durable(entry, chain, end);
-        let mut run = merge::hot_run(&read.members, Back::Window, &marks, durable, decode_member);
+        let mut run = merge::hot_run(&read.members, Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
         let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone()) else { return Ok(None) };
         if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
             return Ok(None);

@@ -53,7 +53,7 @@ impl History {
         let candidates = self.chains.of(saga);
         let marks = Marks { candidates: &candidates, marks: &read.marks };
         self.heard(saga, &marks);
-        let run = merge::hot_run(&read.members, Back::Start, &marks, |_| true, decode_member);
+        let run = merge::hot_run(&read.members, Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
         let loaded = self.hot_alone(saga, &marks, run).await?.ok();
         let is_here = |loaded: &Loaded| {
             let newest = loaded.entries.last().map(|stored| &stored.entry.position);

@@ -22,7 +22,8 @@ use crate::saga::event::ContextChange;
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::patch;
-use crate::saga::position::{EntrySequence, Offset};
+use crate::saga::position::{EntrySequence, Offset, Position, SagaId};
+use crate::saga::time::Micros;
 use out::Out;
 
 /// First byte of every frame.
@@ -55,7 +56,17 @@ pub struct MemberHeader {
     pub has_saga: bool,
 }
 
-/// An entry for the hot store. With `saga_after` it can be read on its own, and the saga's window is left out;
+/// What the cold store keeps of an entry in columns of their own, and a frame there does not repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryColumns {
+    pub saga_id: SagaId,
+    pub event_id: String,
+    pub position: Position,
+    pub occurred_at: Option<Micros>,
+    pub recorded_time: Micros,
+}
+
+/// An entry for the hot store, under its saga's key. With `saga_after` it can be read on its own, and the saga's window is left out;
 /// without, a full context is kept as its difference from `context_before` where that is shorter.
 pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: Option<&Saga>) -> Bytes {
     let context = match (&entry.event.context, saga_after, context_before) {
@@ -76,7 +87,7 @@ pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: O
     let mut out = Out::with_capacity(HEADER + 256 + size);
     header(&mut out, flags);
     out.raw(&[VERSION]);
-    out.message(1, |out| encode::entry(out, entry, context));
+    out.message(1, |out| encode::entry(out, entry, encode::Beside::Member, context));
     out.opt_message(2, saga_after, |out, saga| {
         let parts = encode::Parts { context: saga.state.context.as_str(), beside: Some(entry), window: false };
         encode::saga(out, saga, parts);
@@ -106,39 +117,44 @@ pub fn peek_member(bytes: &[u8]) -> Result<MemberHeader> {
     Ok(split_member(bytes)?.0)
 }
 
-/// A full context may come back as [`ContextChange::Splice`].
-pub fn decode_member(bytes: &[u8]) -> Result<StoredEntry> {
+/// A member of this saga's key. A full context may come back as [`ContextChange::Splice`].
+pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
     let (header, flags, body) = split_member(bytes)?;
     let member: proto::Member = if flags & COMPRESSED == 0 { from_frame(body)? } else { from_frame(&decompress(body)?)? };
-    let entry = member.entry.ok_or_else(|| Error::corrupt("decode member: no entry"))?;
-    let (mut entry, elsewhere) = convert::entry_back(entry)?;
+    let mut entry = member.entry.ok_or_else(|| Error::corrupt("decode member: no entry"))?;
+    entry.sequence = header.sequence.0;
+    let occurred_time = entry.effective_time.wrapping_add(entry.occurred_after);
+    let columns = EntryColumns {
+        saga_id: saga_id.clone(),
+        event_id: std::mem::take(&mut entry.event_id),
+        position: Position { topic: entry.topic.as_str().into(), partition: header.partition, offset: header.offset },
+        occurred_at: (!entry.no_occurred_at).then(|| Micros(entry.occurred_at.unwrap_or(occurred_time))),
+        recorded_time: Micros(entry.effective_time.wrapping_add(entry.recorded_after)),
+    };
+    let (mut entry, elsewhere) = convert::entry_back(entry, columns)?;
     let saga = member.saga.map(|saga| convert::saga_back(saga, Some(&entry))).transpose()?;
     if elsewhere {
         let saga = saga.as_ref().ok_or_else(|| Error::corrupt("decode member: a context without the saga that holds it"))?;
         entry.event.context = ContextChange::Full(saga.state.context.clone());
     }
-    let same = entry.sequence == header.sequence
-        && entry.position.partition == header.partition
-        && entry.position.offset == header.offset
-        && saga.is_some() == header.has_saga;
-    if !same {
+    if saga.is_some() != header.has_saga {
         return Err(Error::corrupt("decode member: header and frame differ"));
     }
     Ok(StoredEntry { entry, saga: saga.map(Box::new) })
 }
 
-/// An entry for the cold store, which keeps the context after it in a column of its own.
+/// An entry for the cold store, which keeps [`EntryColumns`] and the context after it in columns of their own.
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     let context = match &entry.event.context {
         none @ ContextChange::None => encode::Context::Own(none),
         _ => encode::Context::Elsewhere,
     };
-    to_frame(256, |out| encode::entry(out, entry, context))
+    to_frame(128, |out| encode::entry(out, entry, encode::Beside::Row, context))
 }
 
 /// The entry with [`ContextChange::None`], and whether it changed the context.
-pub fn decode_entry(bytes: &[u8]) -> Result<(Entry, bool)> {
-    convert::entry_back(from_frame(bytes)?)
+pub fn decode_entry(columns: EntryColumns, bytes: &[u8]) -> Result<(Entry, bool)> {
+    convert::entry_back(from_frame(bytes)?, columns)
 }
 
 /// A saga with all that the fold needs to go on, except its context (`{}`), which the caller keeps elsewhere.

@@ -50,6 +50,9 @@ pub const EFFECTIVE_TIME: usize = 6;
 pub const ERROR_CODE: usize = 7;
 pub const ERROR_TYPE: usize = 8;
 pub const EVENT_ID: usize = 9;
+pub const OCCURRED_AT: usize = 12;
+pub const RECORDED_TIME: usize = 13;
+pub const OFFSET: usize = 16;
 pub const ERROR_MESSAGE: usize = 19;
 pub const CONTEXT: usize = 23;
 pub const FRAME: usize = 24;
@@ -59,7 +62,7 @@ pub const COUNT: usize = 26;
 /// What a search reads.
 pub const KEYS: Range<usize> = SAGA_ID..ERROR_TYPE + 1;
 /// What a look-up reads.
-pub const LOOKUP: Range<usize> = CONTEXT..COUNT;
+pub const LOOKUP: Range<usize> = EVENT_ID..COUNT;
 
 /// Best effort of the Parquet writer; a look-up unpacks about one page of each column it reads.
 const PAGE_BYTES: usize = 64 << 10;
@@ -135,6 +138,7 @@ mod tests {
             ["saga_id", "saga_name", "sequence", "kind", "step", "status", "effective_time", "error_code", "error_type"];
         assert_eq!(named, expected);
         assert_eq!([EVENT_ID, ERROR_MESSAGE].map(name), ["event_id", "error_message"]);
+        assert_eq!([OCCURRED_AT, RECORDED_TIME, OFFSET].map(name), ["occurred_at", "recorded_time", "offset"]);
         assert_eq!([CONTEXT, FRAME, SAGA].map(name), ["context", "frame", "saga"]);
     }
 }

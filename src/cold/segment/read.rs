@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::saga::entry::StoredEntry;
 use crate::saga::event::{ContextChange, Kind};
 use crate::saga::json::Json;
-use crate::saga::position::{EntrySequence, SagaId};
+use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
-use crate::wire::frame;
+use crate::wire::frame::{self, EntryColumns};
 
 /// A range of an object's bytes.
 pub struct Part {
@@ -42,23 +42,38 @@ impl Part {
 pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec<StoredEntry>> {
     let mut found: Vec<StoredEntry> = Vec::with_capacity(rows.rows as usize);
     let mut context: Option<Json> = None;
+    let ChainId { topic, partition, .. } = &index.info.chain;
     for group in index.groups_of(rows) {
         let from = rows.first_row.max(group.first_row);
         let to = (rows.first_row + rows.rows).min(group.first_row + group.rows);
-        let of = |column| column_values::<ByteArrayType>(group, column, part, from - group.first_row..to - group.first_row);
-        let (contexts, frames) = (of(columns::CONTEXT)?, of(columns::FRAME)?);
-        for (text, bytes) in contexts.into_iter().zip(frames) {
-            if let Some(text) = text {
-                context = Some(Json::from_valid(utf8(&text)?));
+        let wanted = from - group.first_row..to - group.first_row;
+        let texts = |column| column_values::<ByteArrayType>(group, column, part, wanted.clone());
+        let numbers = |column| column_values::<Int64Type>(group, column, part, wanted.clone());
+        let (contexts, frames, event_ids) = (texts(columns::CONTEXT)?, texts(columns::FRAME)?, texts(columns::EVENT_ID)?);
+        let (occurred, recorded) = (numbers(columns::OCCURRED_AT)?, numbers(columns::RECORDED_TIME)?);
+        let offsets = numbers(columns::OFFSET)?;
+        for row in 0..wanted.len() {
+            if let Some(text) = &contexts[row] {
+                context = Some(Json::from_valid(utf8(text)?));
             }
             let after = context.clone().ok_or_else(|| Error::corrupt("read segment: a saga's first row has no context"))?;
-            let bytes = bytes.ok_or_else(|| Error::corrupt("read segment: a row has no frame"))?;
-            let (mut entry, changed) = frame::decode_entry(bytes.data())?;
+            let first = if found.is_empty() { Some(Box::new(first_saga(group, from, part, after.clone())?)) } else { None };
+            let saga_id = match (&first, found.first()) {
+                (Some(saga), _) => saga.state.saga_id.clone(),
+                (None, first) => need(first)?.entry.event.saga_id.clone(),
+            };
+            let columns = EntryColumns {
+                saga_id,
+                event_id: needed(&event_ids[row])?.to_owned(),
+                position: Position { topic: topic.clone(), partition: *partition, offset: Offset(need(offsets[row])?) },
+                occurred_at: occurred[row].map(Micros),
+                recorded_time: Micros(need(recorded[row])?),
+            };
+            let (mut entry, changed) = frame::decode_entry(columns, need(frames[row].as_ref())?.data())?;
             if changed {
-                entry.event.context = ContextChange::Full(after.clone());
+                entry.event.context = ContextChange::Full(after);
             }
-            let saga = if found.is_empty() { Some(Box::new(first_saga(group, from, part, after)?)) } else { None };
-            found.push(StoredEntry { entry, saga });
+            found.push(StoredEntry { entry, saga: first });
         }
     }
     Ok(found)

@@ -12,11 +12,12 @@ use super::columns;
 use super::index::{Chunk, Group, SagaRows, SegmentIndex, info_text};
 use super::{NewRow, NewSegment, SegmentInfo};
 use crate::error::{Error, Result};
+use crate::saga::entry::Entry;
 use crate::saga::position::{ChainId, SagaId};
 use crate::saga::state::Anomaly;
 use crate::wire::frame;
 
-/// Raw bytes of frames, contexts and sagas after which a row group ends, at the next saga.
+/// Raw bytes of what a look-up reads after which a row group ends, at the next saga.
 const GROUP_BYTES: usize = 1 << 20;
 /// Bytes of a usual id or name.
 const SHORT_TEXT: usize = 16;
@@ -129,6 +130,8 @@ struct RawGroup {
     contexts: Values,
     frames: Values,
     sagas: Values,
+    /// Bytes of these, of event ids, offsets and two times.
+    raw: usize,
 }
 
 impl RawGroup {
@@ -136,11 +139,10 @@ impl RawGroup {
     fn fill(order: &[&NewRow], at: usize, hash: &mut Xxh3Default, sagas: &mut Vec<SagaRows>) -> Result<Self> {
         // About what each comes to: growing step by step would copy it all over several times.
         let [contexts, frames, sagas_after] = [GROUP_BYTES, GROUP_BYTES / 2, GROUP_BYTES / 4].map(Values::with_capacity);
-        let mut group = Self { rows: at..at, contexts, frames, sagas: sagas_after };
+        let mut group = Self { rows: at..at, contexts, frames, sagas: sagas_after, raw: 0 };
         for (number, row) in order.iter().enumerate().skip(at) {
             let before = number.checked_sub(1).map(|n| order[n]).filter(|before| before.saga_id() == row.saga_id());
-            let raw = group.contexts.buffer.len() + group.frames.buffer.len() + group.sagas.buffer.len();
-            if raw >= if before.is_none() { GROUP_BYTES } else { GROUP_BYTES_MOST } {
+            if group.raw >= if before.is_none() { GROUP_BYTES } else { GROUP_BYTES_MOST } {
                 break;
             }
             group.push(row, before, hash)?;
@@ -161,9 +163,13 @@ impl RawGroup {
     }
 
     fn push(&mut self, row: &NewRow, before: Option<&NewRow>, hash: &mut Xxh3Default) -> Result<()> {
+        let Entry { position, recorded_time, event, .. } = &*row.entry;
         let frame = frame::encode_entry(&row.entry);
         let context = before.is_none_or(|b| b.context != row.context).then(|| row.context.as_str().as_bytes());
-        for part in [Some(frame.as_slice()), context] {
+        for number in [position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)] {
+            hash.update(&number.to_le_bytes());
+        }
+        for part in [Some(event.event_id.as_bytes()), Some(frame.as_slice()), context] {
             hash.update(&part.map_or(u32::MAX, |bytes| bytes.len() as u32).to_le_bytes());
             hash.update(part.unwrap_or_default());
         }
@@ -172,6 +178,8 @@ impl RawGroup {
             (None, Some(saga)) => Some(saga),
             (None, None) => return Err(Error::bug("build segment: a saga's first row comes without the saga after it")),
         };
+        self.raw += event.event_id.len() + 3 * size_of::<i64>() + frame.len();
+        self.raw += context.map_or(0, <[u8]>::len) + saga.map_or(0, |frame| frame.len());
         self.contexts.push(context);
         self.frames.push(Some(&frame));
         self.sagas.push(saga.map(|frame| &frame[..]));

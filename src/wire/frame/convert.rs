@@ -1,6 +1,6 @@
 //! The messages of a frame back to domain values; the way there is [`super::encode`].
 
-use super::proto;
+use super::{EntryColumns, proto};
 use crate::error::{Error, Result};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
@@ -42,7 +42,8 @@ fn lineage_back(lineage: proto::Lineage) -> Box<Lineage> {
 }
 
 /// The entry, and whether its whole context stands elsewhere.
-pub fn entry_back(entry: proto::Entry) -> Result<(Entry, bool)> {
+pub fn entry_back(entry: proto::Entry, columns: EntryColumns) -> Result<(Entry, bool)> {
+    let effective = columns.recorded_time.0.wrapping_sub(entry.recorded_after);
     let mut elsewhere = false;
     let context = match entry.context {
         None => ContextChange::None,
@@ -58,11 +59,11 @@ pub fn entry_back(entry: proto::Entry) -> Result<(Entry, bool)> {
         }
     };
     let event = StepEvent {
-        event_id: entry.event_id,
-        saga_id: SagaId::new(entry.saga_id),
+        event_id: columns.event_id,
+        saga_id: columns.saga_id,
         saga_name: entry.saga_name,
         kind: at_place(&Kind::ALL, entry.kind, "kind")?,
-        occurred_at: entry.occurred_at.map(Micros),
+        occurred_at: columns.occurred_at,
         step: entry.step,
         step_index: entry.step_index,
         attempt: entry.attempt,
@@ -79,10 +80,10 @@ pub fn entry_back(entry: proto::Entry) -> Result<(Entry, bool)> {
     };
     let entry = Entry {
         sequence: EntrySequence(entry.sequence),
-        position: position(entry.topic, entry.partition, entry.offset)?,
-        effective_time: Micros(entry.effective_time),
-        occurred_time: Micros(entry.effective_time.wrapping_add(entry.occurred_after)),
-        recorded_time: Micros(entry.effective_time.wrapping_add(entry.recorded_after)),
+        position: columns.position,
+        effective_time: Micros(effective),
+        occurred_time: Micros(effective.wrapping_add(entry.occurred_after)),
+        recorded_time: columns.recorded_time,
         snapshot: entry.snapshot,
         anomalies: entry.anomalies.into_iter().map(|a| at_place(&Anomaly::ALL, a, "anomaly")).collect::<Result<_>>()?,
         event,
@@ -102,7 +103,7 @@ pub fn reference(entry: &Entry) -> EntryRef {
     }
 }
 
-/// The saga; where it has no reference to its entry that is the one `beside` it.
+/// The saga; where it has no reference to its entry that is the one `beside` it, and so is its id.
 pub fn saga_back(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
     let entry = match (saga.entry, beside) {
         (Some(e), _) => EntryRef {
@@ -117,7 +118,7 @@ pub fn saga_back(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
         (None, None) => return Err(Error::corrupt("decode frame: a saga without its entry")),
     };
     let state = State {
-        saga_id: SagaId::new(saga.saga_id),
+        saga_id: beside.map_or_else(|| SagaId::new(saga.saga_id), |beside| beside.event.saga_id.clone()),
         saga_name: saga.saga_name,
         saga_version: saga.saga_version,
         status: at_place(&Status::ALL, saga.status, "status")?,

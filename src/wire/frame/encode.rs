@@ -36,24 +36,40 @@ impl Context<'_> {
     }
 }
 
+/// What of an entry stands beside its frame, and is left out of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Saga id, sequence, partition and offset.
+    Member,
+    /// [`EntryColumns`](super::EntryColumns).
+    Row,
+}
+
 fn place<T: PartialEq>(all: &[T], value: &T) -> u32 {
     all.iter().position(|v| v == value).map_or(u32::MAX, |at| at as u32)
 }
 
-pub fn entry(out: &mut Out, entry: &Entry, context: Context<'_>) {
+pub fn entry(out: &mut Out, entry: &Entry, beside: Beside, context: Context<'_>) {
     let event = &entry.event;
-    out.uint(1, entry.sequence.0);
-    position(out, 2, &entry.position);
-    out.fixed(5, entry.effective_time.0 as u64);
+    let is_row = beside == Beside::Row;
+    if is_row {
+        out.uint(1, entry.sequence.0);
+    } else {
+        out.str(2, &entry.position.topic);
+        out.fixed(5, entry.effective_time.0 as u64);
+    }
     out.sint(6, entry.occurred_time.0.wrapping_sub(entry.effective_time.0));
     out.sint(7, entry.recorded_time.0.wrapping_sub(entry.effective_time.0));
     out.bool(8, entry.snapshot);
     out.packed(9, entry.anomalies.iter().map(|a| place(&Anomaly::ALL, a)));
-    out.str(10, &event.event_id);
-    out.str(11, event.saga_id.as_str());
+    if !is_row {
+        out.str(10, &event.event_id);
+    }
     out.str(12, &event.saga_name);
     out.uint(13, u64::from(place(&Kind::ALL, &event.kind)));
-    out.opt_fixed(14, event.occurred_at.map(|at| at.0 as u64));
+    if !is_row {
+        out.opt_fixed(14, event.occurred_at.filter(|at| *at != entry.occurred_time).map(|at| at.0 as u64));
+    }
     out.opt_str(15, event.step.as_deref());
     out.opt_sint(16, event.step_index);
     out.opt_sint(17, event.attempt);
@@ -66,6 +82,7 @@ pub fn entry(out: &mut Out, entry: &Entry, context: Context<'_>) {
     out.opt_message(24, event.labels.as_deref(), |out, labels| pairs(out, 1, labels));
     out.opt_message(25, event.lineage.as_deref(), lineage);
     out.opt_str(26, event.restored.as_ref().map(|saga| restored::encode_json(saga)).as_deref());
+    out.bool(27, !is_row && event.occurred_at.is_none());
     self::context(out, context);
 }
 
@@ -138,14 +155,16 @@ fn lineage(out: &mut Out, lineage: &Lineage) {
 pub struct Parts<'a> {
     /// The context to write; the state's own, or that it stands elsewhere.
     pub context: &'a str,
-    /// The entry in the same frame: the state's reference to it is left out.
+    /// The entry in the same frame: the state's reference to it, and the saga's id, are left out.
     pub beside: Option<&'a Entry>,
     pub window: bool,
 }
 
 pub fn saga(out: &mut Out, saga: &Saga, parts: Parts<'_>) {
     let state = &saga.state;
-    out.str(1, state.saga_id.as_str());
+    if parts.beside.is_none() {
+        out.str(1, state.saga_id.as_str());
+    }
     out.str(2, &state.saga_name);
     out.opt_str(3, state.saga_version.as_deref());
     out.uint(4, u64::from(place(&Status::ALL, &state.status)));

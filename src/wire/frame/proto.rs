@@ -100,10 +100,6 @@ pub struct Entry {
     pub sequence: u64,
     #[prost(string, tag = "2")]
     pub topic: String,
-    #[prost(uint32, tag = "3")]
-    pub partition: u32,
-    #[prost(uint64, tag = "4")]
-    pub offset: u64,
     #[prost(sfixed64, tag = "5")]
     pub effective_time: i64,
     /// Less `effective_time`.
@@ -118,12 +114,11 @@ pub struct Entry {
     pub anomalies: Vec<u32>,
     #[prost(string, tag = "10")]
     pub event_id: String,
-    #[prost(string, tag = "11")]
-    pub saga_id: String,
     #[prost(string, tag = "12")]
     pub saga_name: String,
     #[prost(uint32, tag = "13")]
     pub kind: u32,
+    /// Where it is not the occurred time itself.
     #[prost(sfixed64, optional, tag = "14")]
     pub occurred_at: Option<i64>,
     #[prost(string, optional, tag = "15")]
@@ -151,6 +146,8 @@ pub struct Entry {
     /// The restored saga as JSON.
     #[prost(string, optional, tag = "26")]
     pub restored: Option<String>,
+    #[prost(bool, tag = "27")]
+    pub no_occurred_at: bool,
     #[prost(oneof = "Context", tags = "30, 31, 32, 33, 34")]
     pub context: Option<Context>,
 }
