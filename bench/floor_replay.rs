@@ -13,7 +13,7 @@ use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::replay::{request, seen};
+use crate::replay::{Round, many, request, seen};
 use crate::world::World;
 
 /// Requests of one transaction, as resaga takes them.
@@ -21,8 +21,7 @@ const MOST: usize = 500;
 const WAIT: Duration = Duration::from_secs(20);
 
 pub struct Transactions {
-    /// From the first request sent to the last restored saga seen.
-    pub all: Duration,
+    pub rounds: Vec<Round>,
     pub singles: Vec<Duration>,
 }
 
@@ -33,24 +32,34 @@ pub fn producer(world: &World) -> Result<BaseProducer> {
     Ok(config.create()?)
 }
 
-/// `records`: what is written, by topic; as many of each as there are requests at once.
-pub fn transactions(world: &World, records: &[Vec<OwnedMessage>], one_by_one: u64, pause: Duration) -> Result<Transactions> {
-    let requests = records.iter().map(Vec::len).min().unwrap_or_default() as u64;
+/// `records`: what is written, by topic, over and over. So many rounds of so many requests at once, after so many one by one
+/// with a pause before each.
+pub fn transactions(
+    world: &World,
+    records: &[Vec<OwnedMessage>],
+    all: (u64, u64),
+    singles: (u64, Duration),
+) -> Result<Transactions> {
     let reader = world.read_from_end(&world.restored)?;
     let producer = producer(world)?;
     let consumer = world.read_from_end(&world.requests)?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| work(world, records, &consumer, &stop));
-        let asked = ask(world, &producer, &reader, (requests, one_by_one, pause));
+        let asked = ask(world, &producer, &reader, all, singles);
         stop.store(true, Ordering::Release);
         worker.join().expect("the loop does not panic")?;
         asked
     })
 }
 
-fn ask(world: &World, producer: &BaseProducer, reader: &BaseConsumer, how_many: (u64, u64, Duration)) -> Result<Transactions> {
-    let (requests, one_by_one, pause) = how_many;
+fn ask(
+    world: &World,
+    producer: &BaseProducer,
+    reader: &BaseConsumer,
+    (rounds, requests): (u64, u64),
+    (one_by_one, pause): (u64, Duration),
+) -> Result<Transactions> {
     let mut singles = Vec::new();
     for saga in 0..one_by_one {
         std::thread::sleep(pause);
@@ -59,13 +68,12 @@ fn ask(world: &World, producer: &BaseProducer, reader: &BaseConsumer, how_many: 
         seen(reader, 1)?;
         singles.push(began.elapsed());
     }
-    let began = Instant::now();
-    for saga in 0..requests {
-        request(world, producer, saga)?;
+    let mut done = Vec::new();
+    for _ in 0..rounds {
+        done.push(many(world, producer, reader, 0..requests)?);
+        std::thread::sleep(pause);
     }
-    producer.flush(WAIT)?;
-    seen(reader, requests)?;
-    Ok(Transactions { all: began.elapsed(), singles })
+    Ok(Transactions { rounds: done, singles })
 }
 
 fn work(world: &World, records: &[Vec<OwnedMessage>], consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()> {
