@@ -49,7 +49,7 @@ pub(super) fn client_config(kafka: &config::Kafka, purpose: Purpose<'_>) -> Resu
     }
     if matches!(purpose, Purpose::Tail { .. }) {
         // A transaction's records appear partition by partition: one fetch for all of them, not one for each. Who follows is
-        // up to `fetch.wait.max.ms` late.
+        // up to `fetch.wait.max.ms` late, and as much again where the end is a control record.
         client.set("fetch.min.bytes", "65536");
     }
     for (key, value) in &kafka.properties {

@@ -169,7 +169,8 @@ impl RawGroup {
         for number in [position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)] {
             hash.update(&number.to_le_bytes());
         }
-        for part in [Some(event.event_id.as_bytes()), Some(frame.as_slice()), context] {
+        let (saga_id, event_id) = (event.saga_id.as_str().as_bytes(), event.event_id.as_bytes());
+        for part in [Some(saga_id), Some(event_id), Some(frame.as_slice()), context] {
             hash.update(&part.map_or(u32::MAX, |bytes| bytes.len() as u32).to_le_bytes());
             hash.update(part.unwrap_or_default());
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::decide::FRESH_WITHIN;
 use super::draft::Draft;
 use super::fresh::EndsThen;
 use super::parked::Parked;
@@ -40,7 +41,7 @@ pub(super) struct Prepared {
     /// Requests that were parked before, and records.
     parked: usize,
     records: usize,
-    began: Instant,
+    decided: Instant,
 }
 
 /// What one batch works on.
@@ -62,7 +63,7 @@ impl Read {
 impl Replay {
     /// `false`: there was nothing that could be done.
     pub(super) async fn batch(&mut self) -> Result<bool> {
-        let prepared = self.prepared.take().filter(|batch| batch.began.elapsed() < LONGEST_PREPARED);
+        let prepared = self.prepared.take().filter(|batch| batch.decided.elapsed() < LONGEST_PREPARED);
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => match self.prepare(None).await? {
@@ -88,9 +89,9 @@ impl Replay {
         Ok(true)
     }
 
-    /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is.
+    /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is; then only
+    /// what needs no waiting.
     async fn prepare(&mut self, behind: Option<&Offsets>) -> Result<Option<Prepared>> {
-        let began = Instant::now();
         let group = self.intake.group_metadata().await?;
         let now = (self.parts.now)();
         let mut batch = Batch::default();
@@ -104,13 +105,19 @@ impl Replay {
         if batch.items.is_empty() && records == 0 {
             return Ok(None);
         }
-        if behind.is_some() && !self.all_ends_are_known(&batch.items) {
+        let Batch { items, mut draft, offsets } = batch;
+        if behind.is_some() && !self.all_ends_are_known(&items) {
             return Ok(None);
         }
-        let Batch { items, mut draft, offsets } = batch;
+        let patience = if behind.is_some() { Duration::ZERO } else { FRESH_WITHIN };
+        let loaded = self.load_fresh(&items, patience).await?;
+        if behind.is_some() && !loaded.has_all() {
+            return Ok(None);
+        }
         let mut again: Vec<(Parked, TopicPartition)> = Vec::new();
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
-        self.decide_all(items, &mut draft, &mut again, now).await?;
+        self.decide_all(items, loaded, &mut draft, &mut again, now).await?;
+        let decided = Instant::now();
         if draft.is_empty() && records == 0 {
             // Only parked ones that are still behind.
             return Ok(None);
@@ -121,18 +128,17 @@ impl Replay {
             last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
         };
         again.retain(|(parked, _)| waits(parked));
-        Ok(Some(Prepared { draft, offsets, group, again, replay_ids, parked, records, began }))
+        Ok(Some(Prepared { draft, offsets, group, again, replay_ids, parked, records, decided }))
     }
 
     /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
-    /// saga keep their order.
+    /// saga keep their order; nor with a rate, of which a batch that is decided for nothing would take its part.
     pub(super) fn may_prepare_behind(&self, batch: &Prepared) -> bool {
         let nothing_waits = batch.parked == 0 && batch.again.is_empty() && !self.something_is_due();
         let known = self.read.iter().filter(|read| read.ends.is_some()).flat_map(|read| read.behind(&batch.offsets));
-        nothing_waits
-            && self.alone == 0
-            && self.next_event.is_none()
-            && known.take(MIN_PREPARED).count() == MIN_PREPARED.min(self.batch_limit())
+        let enough = MIN_PREPARED.min(self.batch_limit());
+        let is_free = self.alone == 0 && self.settings.rate.is_none();
+        nothing_waits && is_free && self.next_event.is_none() && known.take(enough).count() == enough
     }
 
     /// The batch behind these next offsets, which are being committed. What cannot be decided now is met again by the next
@@ -220,7 +226,7 @@ impl Replay {
                 match self.take_up_record(&record, &partition).await? {
                     Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
                     Taken::Dead(letter) => {
-                        self.parts.metrics.dead_letters.with_label_values(&["replay", "invalid_request"]).inc();
+                        batch.draft.tally.dead_letters += 1;
                         batch.draft.records.push(letter);
                     }
                     Taken::Forward(forwarded) => batch.draft.records.push(forwarded),

@@ -22,7 +22,7 @@ use crate::saga::state::Status;
 use crate::saga::time::Micros;
 
 /// How long a batch waits for its sagas' partitions; what is still behind then is parked.
-const FRESH_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const FRESH_WITHIN: Duration = Duration::from_secs(1);
 /// Requests, before others get their turn: some 100 us each.
 const DECIDED_AT_ONCE: usize = 16;
 /// Between two looks at a saga whose history cannot be read.
@@ -30,11 +30,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-struct Loaded {
+pub(super) struct Loaded {
+    /// Sagas that were asked for.
+    wanted: usize,
     /// Of the sagas that are fresh and could be read.
     histories: HashMap<SagaId, Known>,
     /// Of each saga: the ends to which it is looked at.
     ends: HashMap<SagaId, EndsThen>,
+}
+
+impl Loaded {
+    pub(super) fn has_all(&self) -> bool {
+        self.histories.len() == self.wanted
+    }
 }
 
 /// Of each saga the ends that its requests must see, and whether one of these is new. `None`: the ends of now; one request
@@ -59,17 +67,11 @@ impl Replay {
     pub(super) async fn decide_all(
         &mut self,
         items: Vec<Item>,
+        loaded: Loaded,
         draft: &mut Draft,
         again: &mut Vec<(Parked, TopicPartition)>,
         now: Micros,
     ) -> Result<()> {
-        let of_replay = |item: &Item| match &item.request.command {
-            Command::Replay(order) => Some(order.saga_id.clone()),
-            _ => None,
-        };
-        let mut seen = HashSet::new();
-        let sagas: Vec<SagaId> = items.iter().filter_map(of_replay).filter(|saga| seen.insert(saga.clone())).collect();
-        let loaded = self.load_fresh(&items, &sagas).await?;
         // Loading may have taken a while: what expired meanwhile is not carried out.
         let decided_at = (self.parts.now)().max(now);
         let mut blocked: HashSet<SagaId> = HashSet::new();
@@ -85,7 +87,7 @@ impl Replay {
                 Command::Outcome(outcome) => self.outcome(&outcome, draft).await?,
                 Command::Invalid { message, .. } => {
                     if self.is_repeat(&item.record, draft).await? {
-                        self.parts.metrics.replay_duplicates_suppressed.inc();
+                        draft.tally.duplicates += 1;
                     } else {
                         self.refuse(item, &Refusal::new("request_invalid", message), draft)?;
                     }
@@ -101,16 +103,23 @@ impl Replay {
     }
 
     /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
-    async fn load_fresh(&mut self, items: &[Item], sagas: &[SagaId]) -> Result<Loaded> {
+    /// `patience`: how long new requests wait for that.
+    pub(super) async fn load_fresh(&mut self, items: &[Item], patience: Duration) -> Result<Loaded> {
+        let of_replay = |item: &Item| match &item.request.command {
+            Command::Replay(order) => Some(order.saga_id.clone()),
+            _ => None,
+        };
+        let mut seen = HashSet::new();
+        let sagas: Vec<SagaId> = items.iter().filter_map(of_replay).filter(|saga| seen.insert(saga.clone())).collect();
         if sagas.is_empty() {
             return Ok(Loaded::default());
         }
         let known = known_ends(items, &self.just_restored);
         let all_known = known.values().all(|(ends, _)| ends.is_some());
         let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded { wanted: sagas.len(), ..Loaded::default() };
         let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
-        for saga in sagas {
+        for saga in &sagas {
             let (then, is_new) = known.get(saga).copied().unwrap_or_default();
             let Some(then) = then.or(now.as_ref()) else { continue };
             match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
@@ -122,7 +131,7 @@ impl Replay {
         let began = Instant::now();
         let mut fresh: Vec<SagaId> = Vec::new();
         for (then, is_new, sagas) in groups {
-            let deadline = began + if is_new { FRESH_WITHIN } else { Duration::ZERO };
+            let deadline = began + if is_new { patience } else { Duration::ZERO };
             let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
             fresh.extend(sagas.iter().zip(is_fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga.clone()));
             loaded.ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
@@ -184,7 +193,7 @@ impl Replay {
                 return Ok(());
             }
         } else if self.is_repeat(&item.record, draft).await? {
-            self.parts.metrics.replay_duplicates_suppressed.inc();
+            draft.tally.duplicates += 1;
             return Ok(());
         }
         let not_yet = order.not_before.is_some_and(|at| at > now);
@@ -236,17 +245,15 @@ impl Replay {
             draft.restored(&self.settings.targets, restored, order.target.as_deref(), target, item.trace.as_deref())?;
         }
         let record = draft::planned(item.record, &plan, decided_at);
-        let name = self.parts.metrics.saga_name(&plan.restored.saga_name).to_owned();
-        let result = if order.dry_run { "dry_run" } else { "published" };
-        self.parts.metrics.replay_requests.with_label_values(&[&name, "topic", result]).inc();
+        draft.tally.result(&plan.restored.saga_name, if order.dry_run { "dry_run" } else { "published" });
         if !order.dry_run {
-            self.parts.metrics.replay_duration.observe((decided_at.0 - restored_at.0).max(0) as f64 / 1e6);
+            draft.tally.asked.push(restored_at);
         }
         draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
     fn refuse(&self, item: Item, refusal: &Refusal, draft: &mut Draft) -> Result<()> {
-        self.count(refusal.code);
+        draft.tally.result("", refusal.code);
         draft.log(&self.settings.targets, draft::refused(item.record, refusal), item.trace.as_deref())
     }
 
@@ -280,7 +287,7 @@ impl Replay {
             }
             return Ok(());
         }
-        self.count("parked");
+        draft.tally.result("", "parked");
         let record = draft::accepted(item.record, &item.request);
         let parked = Parked {
             request: item.request,
@@ -312,7 +319,7 @@ impl Replay {
 
     async fn cancel(&mut self, item: Item, replay_id: &str, draft: &mut Draft, now: Micros) -> Result<()> {
         if self.is_repeat(&item.record, draft).await? {
-            self.parts.metrics.replay_duplicates_suppressed.inc();
+            draft.tally.duplicates += 1;
             return Ok(());
         }
         let known = self.known(replay_id, draft).await?;
@@ -359,7 +366,7 @@ impl Replay {
             record.executed_as = Some(outcome.ended_saga_id.clone());
         }
         if let Some(published) = record.published_at {
-            self.parts.metrics.replay_end_to_end.observe((outcome.ended_at.0 - published.0).max(0) as f64 / 1e6);
+            draft.tally.ended_after.push(outcome.ended_at.0 - published.0);
         }
         draft.log(&self.settings.targets, record, None)
     }
@@ -376,10 +383,6 @@ impl Replay {
             self.parts.metrics.replay_throttled.inc();
         }
         may
-    }
-
-    fn count(&self, result: &str) {
-        self.parts.metrics.replay_requests.with_label_values(&["", "topic", result]).inc();
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::tally::Tally;
 use super::unseen::Pending;
 use crate::error::Result;
 use crate::kafka::record::NewRecord;
@@ -49,6 +50,7 @@ pub struct Draft {
     pub restored: Vec<NewRecord>,
     /// Log records among them, to be remembered once committed.
     pub log: Pending,
+    pub tally: Tally,
 }
 
 impl Draft {

@@ -13,6 +13,7 @@ mod parked;
 mod publish;
 pub mod submit;
 mod take_up;
+mod tally;
 pub mod unseen;
 
 use std::collections::{HashMap, HashSet, VecDeque};

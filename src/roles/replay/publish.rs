@@ -19,6 +19,9 @@ use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
 const FENCED_PAUSE: Duration = Duration::from_secs(1);
 const FENCED_WINDOW: Duration = Duration::from_secs(60);
 
+/// How long preparing may go on after a commit.
+const PREPARE_ON: Duration = Duration::from_millis(250);
+
 /// What makes a saga: its history begins, or goes on, with this transaction.
 fn restores(record: &LogRecord) -> bool {
     record.status == ReplayStatus::Published && record.command == CommandName::Replay
@@ -34,7 +37,7 @@ impl Replay {
     /// `Refused` [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible.
     pub(super) async fn publish(&mut self, batch: Prepared) -> Result<()> {
         let may_prepare = self.may_prepare_behind(&batch);
-        let Prepared { draft: Draft { records, restored, log }, offsets, group, again, .. } = batch;
+        let Prepared { draft: Draft { records, restored, log, tally }, offsets, group, again, .. } = batch;
         let started = Instant::now();
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
@@ -48,7 +51,7 @@ impl Replay {
         self.publishing = log;
         let publish = publisher.publish(transaction).map(|outcome| (outcome, started.elapsed()));
         let prepare = async { if may_prepare { self.prepare_behind(&offsets).await } else { None } };
-        let ((outcome, took), next) = futures::join!(publish, prepare);
+        let ((outcome, took), next) = with_the_next(publish, prepare).await;
         let log = std::mem::take(&mut self.publishing);
         let result = match &outcome {
             Ok(()) => "committed",
@@ -70,6 +73,7 @@ impl Replay {
                 owned.next = next;
             }
         }
+        tally.tell(&self.parts.metrics, (self.parts.now)());
         self.remember(log);
         for (parked, partition) in again {
             if let Some(owned) = self.owned.get_mut(&partition) {
@@ -124,5 +128,23 @@ impl Replay {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
             error => Err(Error::unavailable(format!("publish replays: {error}"))),
         }
+    }
+}
+
+type Outcome = (Result<(), PublishError>, Duration);
+
+/// Both at once; preparing is given up at once where nothing was committed, and else soon after.
+async fn with_the_next(
+    publish: impl Future<Output = Outcome>,
+    prepare: impl Future<Output = Option<Prepared>>,
+) -> (Outcome, Option<Prepared>) {
+    let (mut publish, mut prepare) = (std::pin::pin!(publish), std::pin::pin!(prepare));
+    tokio::select! {
+        biased;
+        outcome = &mut publish => match outcome.0 {
+            Ok(()) => (outcome, tokio::time::timeout(PREPARE_ON, prepare).await.unwrap_or_default()),
+            Err(_) => (outcome, None),
+        },
+        next = &mut prepare => (publish.await, next),
     }
 }
