@@ -66,7 +66,8 @@ def test_a_broker_killed_in_the_middle_of_transactions(make_kafka, make_world):
 
 def broker_killed(kafka, world):
     requests = orders(world, 150)
-    process = world.start()
+    # Small batches: one is committed while the next is decided.
+    process = world.start(**{"replay.max_batch_requests": 10})
     world.await_caught_up()
     stream = list(generator.interleaved(31, generator.sagas(31, 60, prefix="w-")))
     moments = random.Random(7)

@@ -106,21 +106,22 @@ def test_replays_survive_a_crash_at_each_named_point(world):
 
 
 def test_replays_survive_kill_9_and_another_process_takes_over_at_once(world, full):
-    """A worker dies with its transaction open; the next one, another instance, starts at once."""
+    """A worker dies with its transaction open and the next batch decided; the next one, another instance, starts at once."""
+    small = {"replay.max_batch_requests": 20}
     rng = random.Random(SEED + 3)
     ids = iter(with_failed_sagas(world, 900))
     requests = []
-    process = world.start("first")
+    process = world.start("first", **small)
     follower = Follower(world.log, world.restored)
     for turn in range(12 if full else 4):
-        burst = [replay(next(ids)) for _ in range(60)]
+        burst = [replay(next(ids)) for _ in range(75 if full else 200)]
         requests += burst
         for request in burst:
             world.log.send(world.requests, request["saga_id"], request)
         world.log.flush()
         process.exited_within(rng.uniform(0.0, 0.8))
         process.kill()
-        process = world.start(f"next-{turn}")
+        process = world.start(f"next-{turn}", **small)
     await_log(world, [replay_id(r["request_id"], r["saga_id"]) for r in requests], within=120)
     world.await_caught_up()
     replayed_exactly_once(world, requests)

@@ -17,7 +17,9 @@ def test_a_stopped_worker_that_wakes_after_its_partitions_moved_publishes_nothin
         for event in failed(saga_id).events:
             world.log.send(world.events, saga_id, event)
     world.log.flush()
-    first = world.start("first", **SESSION)
+    # Small batches: one is committed while the next is decided.
+    small = SESSION | {"replay.max_batch_requests": 10}
+    first = world.start("first", **small)
     world.await_caught_up()
     stream = list(generator.interleaved(5, generator.sagas(5, 120, prefix="w-")))
     requests = [replay(saga_id) for saga_id in ids]
@@ -30,7 +32,7 @@ def test_a_stopped_worker_that_wakes_after_its_partitions_moved_publishes_nothin
     ask(requests[:80])
     world.send(stream[:700])
     first.pause()  # in the middle of both
-    second = world.start("second", **SESSION)
+    second = world.start("second", **small)
     ask(requests[80:160])
     world.send(stream[700:1_400])
     await_log(world, [replay_id(r["request_id"], r["saga_id"]) for r in requests[:160]], within=90)
