@@ -51,7 +51,7 @@ fn refused(code: &str) -> StatusCode {
         | "pointer_not_found"
         | "checkpoint_not_found"
         | "replay_not_found" => StatusCode::NOT_FOUND,
-        "saga_running" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => StatusCode::CONFLICT,
+        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => StatusCode::CONFLICT,
         "saga_erased" => StatusCode::GONE,
         "not_permitted" => StatusCode::FORBIDDEN,
         "request_invalid" => StatusCode::BAD_REQUEST,
@@ -70,6 +70,7 @@ fn hint(code: &str) -> Option<&'static str> {
         "pointer_not_found" => "GET /v1/sagas/{id}/context without pointer shows the whole context",
         "checkpoint_not_found" => "GET /v1/sagas/{id}/checkpoints lists the snapshots",
         "saga_running" => "wait for its end, or set allow_running",
+        "saga_completed" => "compare the id; allow_completed replays a completed saga",
         "already_replayed" => "GET /v1/sagas/{id}/replays lists them; allow_repeat replays once more",
         "steps_compensated" => "if_compensated says whether to keep or rerun them",
         "id_taken" => "use another request_id or new_saga_id",
@@ -116,6 +117,7 @@ mod tests {
             ("saga_not_found", 404),
             ("checkpoint_not_found", 404),
             ("saga_running", 409),
+            ("saga_completed", 409),
             ("already_replayed", 409),
             ("steps_compensated", 409),
             ("override_conflict", 409),

@@ -55,6 +55,8 @@ pub enum Submitted {
         plan: Box<RestoredSaga>,
         diff: Value,
         runs: Vec<String>,
+        /// The refusal that the real run would meet now.
+        would_refuse: Option<&'static str>,
     },
 }
 
@@ -99,11 +101,12 @@ pub async fn submit(State(api): State<Api>, headers: HeaderMap, Document(body): 
             out.str("new_saga_id", new_saga_id.as_str());
             json_text(StatusCode::ACCEPTED, out.end())
         }
-        Submitted::Planned { plan, diff, runs } => {
+        Submitted::Planned { plan, diff, runs, would_refuse } => {
             let mut out = Writer::with_capacity(4_096);
             out.raw("plan", &wire::restored::encode_json(&plan));
             out.raw("diff", &diff.to_string());
             out.strings("runs", &runs);
+            out.opt_str("would_refuse", would_refuse);
             json_text(StatusCode::OK, out.end())
         }
     })

@@ -38,7 +38,8 @@ impl Replays for ReplaySide {
                 Submitted::Accepted { request_id, replay_id, new_saga_id }
             }
             submit::Submitted::DryRun(plan) => {
-                Submitted::Planned { diff: plan.diff(), plan: Box::new(plan.restored), runs: plan.runs }
+                let (diff, would_refuse) = (plan.diff(), plan.would_refuse);
+                Submitted::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
             }
         })
     }

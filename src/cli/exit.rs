@@ -79,7 +79,9 @@ pub fn exit_of(code: &str, status: u16) -> Exit {
         | "checkpoint_not_found"
         | "replay_not_found"
         | "saga_erased" => Exit::NotFound,
-        "saga_running" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => Exit::Conflict,
+        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => {
+            Exit::Conflict
+        }
         "not_permitted" | "legal_hold" | "too_deep" => Exit::Refused,
         "config_invalid" => Exit::Usage,
         _ => match status {
@@ -143,6 +145,7 @@ mod tests {
             ("checkpoint_not_found", 404, Exit::NotFound),
             ("saga_erased", 410, Exit::NotFound),
             ("already_replayed", 409, Exit::Conflict),
+            ("saga_completed", 409, Exit::Conflict),
             ("request_invalid", 409, Exit::Conflict),
             ("request_invalid", 400, Exit::Usage),
             ("override_invalid", 422, Exit::Refused),

@@ -74,6 +74,9 @@ pub struct Terms {
     /// Also when it was replayed before.
     #[arg(long)]
     allow_repeat: bool,
+    /// Also when it has completed.
+    #[arg(long)]
+    allow_completed: bool,
     /// What to do when steps of the checkpoint were compensated since.
     #[arg(long, value_parser = ["refuse", "keep", "rerun"])]
     if_compensated: Option<String>,
@@ -159,7 +162,12 @@ impl Terms {
             Some(None) => drop(order.insert("force_failure".into(), json!(true))),
             None => {}
         }
-        let switches = [("dry_run", self.dry_run), ("allow_running", self.allow_running), ("allow_repeat", self.allow_repeat)];
+        let switches = [
+            ("dry_run", self.dry_run),
+            ("allow_running", self.allow_running),
+            ("allow_repeat", self.allow_repeat),
+            ("allow_completed", self.allow_completed),
+        ];
         order.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, on)| (name.into(), json!(on))));
         let texts = [
             ("mode", &self.mode),

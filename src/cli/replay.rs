@@ -29,7 +29,7 @@ pub enum Replay {
     #[command(after_help = "Examples:
   resaga replay run order-1 --from-step charge_payment --set gateway=backup --set amount:=99.5 --reason INC-4412
   resaga replay run order-1 --latest --merge @override.json --reason INC-4412 --dry-run
-  resaga replay run order-1 --from-start --mode compensate --reason INC-4412 --wait=ended")]
+  resaga replay run order-1 --latest --mode compensate --reason INC-4412 --dry-run")]
     Run(Box<Run>),
     /// One record of the replay log.
     #[command(after_help = "Example:\n  resaga replay get 900f44fb-faac-5e2b-928c-b4ea3c60c892")]
@@ -200,8 +200,8 @@ async fn start(session: &Session, run: &Run) -> Result<(), Failure> {
         _ => failure,
     })?;
     if run.terms.dry_run {
-        session.output.object(&answer, PLAN)?;
-        note("nothing was published; the same command without --dry-run publishes it");
+        session.output.object(&answer, &plan_columns(&answer))?;
+        notes(&answer).iter().for_each(|text| note(text));
         return Ok(());
     }
     let Some(until) = run.wait else { return session.output.object(&answer, ACCEPTED) };
@@ -209,6 +209,39 @@ async fn start(session: &Session, run: &Run) -> Result<(), Failure> {
     let last = wait(session, replay_id, until).await?;
     session.output.object(&last, RECORD)?;
     verdict(&last)
+}
+
+/// In mode compensate `completed_steps` are what is to be undone.
+fn plan_columns(answer: &Value) -> Vec<Column> {
+    let compensates = answer["plan"]["mode"] == "compensate";
+    let column = |(heading, pointer): &Column| match *pointer {
+        "/plan/completed_steps" if compensates => ("compensates", *pointer),
+        _ => (*heading, *pointer),
+    };
+    PLAN.iter().map(column).collect()
+}
+
+/// What a dry run has to say besides its plan.
+fn notes(answer: &Value) -> Vec<String> {
+    let plan = &answer["plan"];
+    let mut notes = Vec::new();
+    if plan["mode"] == "compensate" && plan["completed_steps"].as_array().is_some_and(Vec::is_empty) {
+        notes.push(
+            "no step would be compensated: none is completed at this point and not compensated yet; --latest takes all".into(),
+        );
+    }
+    notes.push(match answer["would_refuse"].as_str() {
+        None => "nothing was published; the same command without --dry-run publishes it".into(),
+        Some(code) => {
+            let remedy = match code {
+                "saga_completed" => "; --allow-completed lets it pass",
+                "already_replayed" => "; --allow-repeat lets it pass",
+                _ => "",
+            };
+            format!("nothing was published; without --dry-run the same command is refused now: {code}{remedy}")
+        }
+    });
+    notes
 }
 
 /// Asks for the record until it has come as far as wanted.
@@ -275,6 +308,26 @@ mod tests {
         assert!(come(json!({"status": "published", "dry_run": false}), Until::Published));
         assert!(!come(json!({"status": "published", "dry_run": false}), Until::Ended));
         assert!(come(json!({"status": "refused", "dry_run": false}), Until::Ended));
+    }
+
+    #[test]
+    fn a_dry_run_says_what_the_real_run_would_meet() {
+        let plan = |would_refuse: Value| json!({"plan": {"mode": "resume", "completed_steps": []}, "would_refuse": would_refuse});
+        assert_eq!(notes(&plan(Value::Null)), ["nothing was published; the same command without --dry-run publishes it"]);
+        for (code, flag) in [("saga_completed", "--allow-completed"), ("already_replayed", "--allow-repeat")] {
+            let said = notes(&plan(json!(code)));
+            assert!(said.len() == 1 && said[0].contains(code) && said[0].contains(flag), "{said:?}");
+            assert!(!said[0].contains("publishes"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_of_a_compensation_says_what_is_compensated() {
+        let plan = |steps: Value| json!({"plan": {"mode": "compensate", "completed_steps": steps}, "would_refuse": null});
+        assert_eq!(notes(&plan(json!(["a"]))).len(), 1);
+        assert!(notes(&plan(json!([])))[0].contains("no step would be compensated"));
+        let headings: Vec<_> = plan_columns(&plan(json!([]))).into_iter().map(|(heading, _)| heading).collect();
+        assert!(headings.contains(&"compensates") && !headings.contains(&"completed"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::patch;
 use super::position::SagaId;
 use super::request::{ForceFailure, From, IfCompensated, Refusal, ReplayOrder, ReplayRequest};
 use super::restored::{CheckpointRef, RestoredSaga};
-use super::state::State;
+use super::state::{State, Status};
 use super::time::Micros;
 
 /// What a plan depends on besides the request and the history.
@@ -45,12 +45,15 @@ pub struct Plan {
     pub changed: Vec<String>,
     /// The checkpoint's context.
     pub before: Json,
-    /// Distinct steps that the history has after the checkpoint, in order of their first entry there.
+    /// Distinct steps that the history has after the checkpoint, in order of their first entry there; none in mode
+    /// compensate, which runs no step again.
     pub runs: Vec<String>,
+    /// Of a dry run: the refusal that the same request would meet without `dry_run`.
+    pub would_refuse: Option<&'static str>,
 }
 
 /// Every code of a refusal; of several the first in this order is the answer.
-pub const REFUSALS: [&str; 16] = [
+pub const REFUSALS: [&str; 17] = [
     "request_invalid",
     "expired",
     "saga_not_found",
@@ -58,6 +61,7 @@ pub const REFUSALS: [&str; 16] = [
     "legal_hold",
     "not_permitted",
     "saga_running",
+    "saga_completed",
     "already_replayed",
     "too_deep",
     "checkpoint_not_found",
@@ -181,7 +185,8 @@ pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], fac
     }
     Ok(Plan {
         changed: patch::changed_pointers(&point.context, &context),
-        runs: runs(after),
+        runs: if order.mode == Mode::Compensate { Vec::new() } else { runs(after) },
+        would_refuse: spared(order, &newest, facts).filter(|_| order.dry_run).map(|refusal| refusal.code),
         before: point.context.clone(),
         restored,
     })
@@ -221,17 +226,34 @@ fn judge_saga(verdict: &mut Verdict, order: &ReplayOrder, newest: &State, facts:
         "saga_running",
         "the saga has not ended; set allow_running to replay it all the same",
     );
-    let may_repeat = order.allow_repeat || order.dry_run || order.force_failure.is_some();
-    verdict.refuse_if(
-        facts.already_replayed && !may_repeat,
-        "already_replayed",
-        "another replay of this saga is accepted, published or completed; set allow_repeat for one more",
-    );
+    if let Some(refusal) = spared(order, newest, facts).filter(|_| !order.dry_run) {
+        verdict.refuse(refusal);
+    }
     verdict.refuse_if(
         depth_after(newest) > facts.max_depth,
         "too_deep",
         "the restored saga would be too many replays away from the first",
     );
+}
+
+/// What keeps an effect from happening twice, and what a dry run, having none, is spared.
+fn spared(order: &ReplayOrder, newest: &State, facts: &PlanFacts) -> Option<Refusal> {
+    if order.force_failure.is_some() {
+        return None;
+    }
+    if newest.status == Status::Completed && !order.allow_completed && order.mode != Mode::Compensate {
+        return Some(Refusal::new(
+            "saga_completed",
+            "the saga has completed: its steps would run once more; set allow_completed to replay it all the same",
+        ));
+    }
+    let repeats = facts.already_replayed && !order.allow_repeat;
+    repeats.then(|| {
+        Refusal::new(
+            "already_replayed",
+            "another replay of this saga is accepted, published or completed; set allow_repeat for one more",
+        )
+    })
 }
 
 /// The states at one of the entries, and at the last.

@@ -21,6 +21,7 @@ fn order(from: From) -> ReplayOrder {
         dry_run: false,
         allow_running: false,
         allow_repeat: false,
+        allow_completed: false,
         if_compensated: IfCompensated::Refuse,
         saga_version: None,
         target: None,
@@ -212,8 +213,11 @@ fn mode_compensate_undoes_what_is_not_compensated_last_first() {
         step(Kind::StepCompensated, "b"),
         event(Kind::SagaFailed),
     ]);
-    let restored = planned(&log, ReplayOrder { mode: Mode::Compensate, ..order(From::Latest) }).expect("a plan").restored;
+    let plan = planned(&log, ReplayOrder { mode: Mode::Compensate, ..order(From::Latest) }).expect("a plan");
+    let restored = plan.restored;
     assert_eq!(restored.completed_steps, ["c", "a"]);
+    let from_start = planned(&log, ReplayOrder { mode: Mode::Compensate, ..order(From::Start) }).expect("a plan");
+    assert!(plan.runs.is_empty() && from_start.runs.is_empty(), "no step runs again");
     assert_eq!((restored.resume_step.as_deref(), restored.resume_steps.len()), (None, 0));
     assert_eq!(restored.compensated_since, ["b"]);
 }
@@ -272,6 +276,46 @@ fn exemptions_lift_their_refusals() {
     ] {
         assert!(planned_with(&log, exempt, &repeated).is_ok());
     }
+}
+
+#[test]
+fn a_completed_saga_is_replayed_only_when_that_is_said() {
+    let mut log = failed_order();
+    log.read(event(Kind::SagaCompleted));
+    assert_eq!(code(planned(&log, order(From::Start))), "saga_completed");
+    assert_eq!(
+        code(planned(&log, ReplayOrder { allow_repeat: true, allow_running: true, ..order(From::Start) })),
+        "saga_completed"
+    );
+    for exempt in [
+        ReplayOrder { allow_completed: true, ..order(From::Start) },
+        ReplayOrder { dry_run: true, ..order(From::Start) },
+        ReplayOrder { force_failure: Some(ForceFailure::Step("ship".into())), ..order(From::Start) },
+        ReplayOrder { mode: Mode::Compensate, ..order(From::Latest) },
+    ] {
+        assert!(planned(&log, exempt).is_ok());
+    }
+    for end in [Kind::SagaFailed, Kind::SagaCompensated, Kind::SagaCancelled] {
+        let ended = Log::of([event(Kind::SagaStarted), step(Kind::StepStarted, "a"), event(end)]);
+        assert!(planned(&ended, order(From::Start)).is_ok(), "{end:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_tells_which_refusal_the_real_run_would_meet() {
+    let repeated = PlanFacts { already_replayed: true, ..facts() };
+    let mut done = failed_order();
+    done.read(event(Kind::SagaCompleted));
+    let log = failed_order();
+    let dry = || ReplayOrder { dry_run: true, ..order(From::Start) };
+    let told = |log: &Log, order: ReplayOrder, facts: &PlanFacts| planned_with(log, order, facts).expect("a plan").would_refuse;
+    assert_eq!(told(&log, dry(), &facts()), None);
+    assert_eq!(told(&log, dry(), &repeated), Some("already_replayed"));
+    assert_eq!(told(&done, dry(), &repeated), Some("saga_completed"));
+    assert_eq!(told(&done, ReplayOrder { allow_completed: true, ..dry() }, &repeated), Some("already_replayed"));
+    assert_eq!(told(&done, ReplayOrder { allow_completed: true, allow_repeat: true, ..dry() }, &repeated), None);
+    assert_eq!(told(&done, ReplayOrder { mode: Mode::Compensate, ..dry() }, &repeated), Some("already_replayed"));
+    assert_eq!(told(&done, ReplayOrder { force_failure: Some(ForceFailure::ResumeStep), ..dry() }, &repeated), None);
 }
 
 /// Everything is wrong; one after the other is put right, and the next in the order of the interface shows.

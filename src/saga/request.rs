@@ -62,6 +62,7 @@ pub struct ReplayOrder {
     pub dry_run: bool,
     pub allow_running: bool,
     pub allow_repeat: bool,
+    pub allow_completed: bool,
     pub if_compensated: IfCompensated,
     pub saga_version: Option<String>,
     pub target: Option<String>,

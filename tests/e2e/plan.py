@@ -41,7 +41,10 @@ def restored(saga, request, taken_at, already_replayed=False, max_depth=10):
     newest = saga.entries[-1].state
     if newest["status"] not in ENDS.values() and not request.get("allow_running"):
         raise Refused("saga_running")
-    if already_replayed and not (request.get("allow_repeat") or request.get("dry_run") or request.get("force_failure")):
+    harmless = request.get("dry_run") or request.get("force_failure")
+    if newest["status"] == "completed" and not (request.get("allow_completed") or harmless or request.get("mode") == "compensate"):
+        raise Refused("saga_completed")
+    if already_replayed and not (request.get("allow_repeat") or harmless):
         raise Refused("already_replayed")
     lineage = newest["lineage"] or {}
     depth = int(lineage.get("depth") or 0) + 1

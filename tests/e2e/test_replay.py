@@ -73,6 +73,8 @@ def random_request(rng, saga):
         {"step": step, "attempt": Number(rng.randrange(1, 4))} if any(
             e.record.event["kind"] == "STEP_STARTED" and e.record.event["step"] == step for e in entries) else {"step": step}])
     request = replay(entries[0].record.event["saga_id"], point, allow_repeat=True, allow_running=rng.random() < 0.9)
+    if rng.random() < 0.7:
+        request["allow_completed"] = True
     if rng.random() < 0.2:
         request["mode"] = "compensate"
     if rng.random() < 0.6:
@@ -131,6 +133,7 @@ def refusal_cases():
     yield "saga_not_found", [], replay("no such saga")
     yield "expired", failed("r-1").stream(), replay("r-1", expires_at="2020-01-01T00:00:00Z")
     yield "saga_running", Story("r-2").start().done("reserve_inventory").stream(), replay("r-2", {"latest": True})
+    yield "saga_completed", completed("r-16").stream(), replay("r-16")
     yield "checkpoint_not_found", failed("r-3").stream(), replay("r-3", {"step": "no such step"})
     yield "checkpoint_not_found", failed("r-4").stream(), replay("r-4", {"at": "2001-01-01T00:00:00Z"})
     yield "override_invalid", failed("r-5").stream(), replay("r-5", override={"patch": [{"op": "remove", "path": "/none"}]})
@@ -224,6 +227,28 @@ def test_a_dry_run_publishes_nothing_and_the_real_run_follows(world):
     await_log(world, ids([request]), waiting=("accepted", "dry_run"))
     replayed_exactly_once(world, [request])
     assert published(world)[ids([request])[0]]["context"]["payment_token"] == "tok_new"
+
+
+def test_a_completed_saga_is_replayed_only_when_that_is_said(world):
+    process = world.start()
+    world.send([*completed("paid").stream(), *completed("told").stream()])
+    world.await_caught_up()
+    refused = process.post("/v1/replays", dumps(replay("paid")))
+    assert (refused.status, refused.code) == (409, "saga_completed")
+    plan = process.post("/v1/replays", dumps(replay("paid", dry_run=True)))
+    assert (plan.status, plan.body["would_refuse"], plan.body["runs"]) == (200, "saga_completed", ["charge_payment", "ship_order", "send_mail"])
+    undo = process.post("/v1/replays", dumps(replay("paid", {"latest": True}, mode="compensate", dry_run=True)))
+    assert (undo.body["plan"]["completed_steps"], undo.body["runs"], undo.body["would_refuse"]) == (STEPS[::-1], [], None)
+    said = world.run("replay", "run", "paid", "--from-step", "charge_payment", "--reason", "x", "--dry-run", "--server", f"http://127.0.0.1:{process.port}")
+    assert said.returncode == 0 and "saga_completed" in said.stderr and "--allow-completed" in said.stderr, said.stderr
+    # The same on the topic, and with the word that lets it pass.
+    first, second = replay("told"), replay("told", allow_completed=True)
+    send(world, [first, second])
+    known = await_log(world, ids([first, second]))
+    assert [(known[key]["status"], known[key]["code"]) for key in ids([first, second])] == [("refused", "saga_completed"), ("published", None)]
+    again = world.run("replay", "run", "told", "--from-step", "charge_payment", "--reason", "x", "--allow-completed", "--dry-run", "--server", f"http://127.0.0.1:{process.port}")
+    assert "already_replayed" in again.stderr and "publishes it" not in again.stderr, again.stderr
+    replayed_exactly_once(world, [second])
 
 
 def test_a_request_waits_until_not_before_and_can_be_cancelled(world):

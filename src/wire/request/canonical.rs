@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::wire::fields::Fields;
 
 /// Every member that a request may have.
-const MEMBERS: [&str; 26] = [
+const MEMBERS: [&str; 27] = [
     "request_id",
     "command",
     "saga_id",
@@ -18,6 +18,7 @@ const MEMBERS: [&str; 26] = [
     "dry_run",
     "allow_running",
     "allow_repeat",
+    "allow_completed",
     "if_compensated",
     "saga_version",
     "target",
@@ -74,7 +75,7 @@ fn is_default(name: &str, value: &Value) -> bool {
     match name {
         "mode" => value == "resume",
         "if_compensated" => value == "refuse",
-        "dry_run" | "allow_running" | "allow_repeat" | "force_failure" => *value == Value::Bool(false),
+        "dry_run" | "allow_running" | "allow_repeat" | "allow_completed" | "force_failure" => *value == Value::Bool(false),
         "labels" => value.as_object().is_some_and(serde_json::Map::is_empty),
         _ => false,
     }

@@ -20,6 +20,7 @@ pub fn read(fields: &Fields<'_>) -> Checked<ReplayOrder> {
         dry_run: flag("dry_run")?,
         allow_running: flag("allow_running")?,
         allow_repeat: flag("allow_repeat")?,
+        allow_completed: flag("allow_completed")?,
         if_compensated: read_if_compensated(fields)?,
         saga_version: fields.string("saga_version")?,
         target: fields.string("target")?,

@@ -49,6 +49,7 @@ fn the_defaults_are_those_of_the_interface() {
         dry_run: false,
         allow_running: false,
         allow_repeat: false,
+        allow_completed: false,
         if_compensated: IfCompensated::Refuse,
         saga_version: None,
         target: None,
