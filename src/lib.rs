@@ -6,6 +6,7 @@
 //! - [`app`]: wiring: config -> adapters -> roles; the only file that sees everything
 //! - [`demo`]: the story of an outage and its repair, played from outside
 //! - [`config`]: all settings with units and defaults
+//! - [`nearest`]: the name that was meant by an unknown one
 //! - [`telemetry`]: tracing, and one struct with every metric
 //! - [`api`]: HTTP routes
 //! - [`roles`]: what a process does: materialize, replay
@@ -27,6 +28,7 @@ pub mod error;
 pub mod history;
 pub mod hot;
 pub mod kafka;
+pub mod nearest;
 pub mod roles;
 pub mod saga;
 pub mod telemetry;

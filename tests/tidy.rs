@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Top-level module, and the others whose names it may say. `error` and `crash` are open to all.
+/// Top-level module, and the others whose names it may say. `error`, `crash` and `nearest` are open to all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("crash", &[]),
+    ("nearest", &[]),
     ("saga", &[]),
     ("wire", &["saga"]),
     ("config", &["saga"]),

@@ -4,6 +4,7 @@
 //! not know stores or Kafka.
 
 mod answers;
+mod described;
 mod operations;
 mod problem;
 mod query;
@@ -64,7 +65,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/livez", get(operations::livez)),
         ("/readyz", get(operations::readyz)),
         ("/metrics", get(operations::metrics)),
-        ("/openapi.json", get(operations::openapi)),
+        ("/openapi.json", get(described::openapi)),
     ]
 }
 
@@ -75,6 +76,7 @@ pub fn router(api: Api) -> Router {
     router
         .fallback(no_route)
         .layer(DefaultBodyLimit::max(api.max_body))
+        .layer(axum::middleware::from_fn(described::known_parameters))
         .layer(axum::middleware::from_fn_with_state(api.clone(), operations::measure))
         .with_state(api)
 }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_description_has_each_route_and_no_other() {
-        let description: Value = serde_json::from_str(operations::OPENAPI).expect("JSON");
+        let description: Value = serde_json::from_str(described::OPENAPI).expect("JSON");
         let described: Vec<&String> = description["paths"].as_object().expect("paths").keys().collect();
         let mut routes: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
         let mut described: Vec<&str> = described.into_iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Routes for those who run it: is it alive, is it ready, its metrics, its description.
+//! Routes for those who run it: is it alive, is it ready, its metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -49,13 +49,6 @@ pub async fn readyz(State(api): State<Api>) -> Response {
 
 pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], api.metrics.render()?).into_response())
-}
-
-/// Kept by hand; a test holds it to the routes.
-pub const OPENAPI: &str = include_str!("openapi.json");
-
-pub async fn openapi() -> Response {
-    json_text(StatusCode::OK, OPENAPI.into())
 }
 
 /// Counts and times every request under its route, never under its path.

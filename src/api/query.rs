@@ -1,5 +1,5 @@
-//! Parameters of a request, read strictly: a value that cannot be meant is 400, never a default. Unknown ones are
-//! passed over, as unknown members are.
+//! Parameters of a request, read strictly: a value that cannot be meant is 400, never a default. Which names a route
+//! has is `described`'s.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -32,6 +32,10 @@ impl Query {
             Ok((decode(name)?, decode(value)?))
         });
         pairs.collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// Every value of a parameter that may repeat.

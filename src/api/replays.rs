@@ -151,6 +151,10 @@ pub async fn cancel(State(api): State<Api>, Id(replay_id): Id, Document(body): D
 fn who_and_why(body: &[u8]) -> Result<(String, String), Problem> {
     let object = wire::json::read_object(body, wire::json::MAX_DEPTH);
     let object = object.map_err(|_| Problem::invalid("the body must be a JSON object with requested_by and reason"))?;
+    const MEMBERS: [&str; 2] = ["requested_by", "reason"];
+    if let Some((unknown, _)) = object.members().into_iter().find(|(name, _)| !MEMBERS.contains(name)) {
+        return Err(Problem::unknown("member", unknown, MEMBERS));
+    }
     let text = |name: &str| {
         let value = object.get(name).and_then(|value| value.string()).filter(|text| !text.is_empty());
         value.map(|text| text.into_owned()).ok_or_else(|| Problem::invalid(format!("{name} is required, as text")))
@@ -164,12 +168,13 @@ mod tests {
 
     #[test]
     fn calling_off_needs_who_and_why() {
-        let read = who_and_why(br#"{"requested_by":"sam","reason":"x","more":1}"#);
+        let read = who_and_why(br#"{"requested_by":"sam","reason":"x"}"#);
         assert_eq!(read, Ok(("sam".into(), "x".into())));
         for wrong in [
             &br#"{"requested_by":"sam"}"#[..],
             br#"{"requested_by":"sam","reason":""}"#,
             br#"{"requested_by":1,"reason":"x"}"#,
+            br#"{"requested_by":"sam","reason":"x","resaon":"y"}"#,
             b"[]",
             b"",
         ] {

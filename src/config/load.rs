@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::settings::{FreeKey, SETTINGS, all};
 use super::{Config, check, redact};
 use crate::error::{Error, Result};
+use crate::nearest::nearest;
 
 /// Read when neither a flag nor `RESAGA_CONFIG` names a file and it is there.
 const DEFAULT_FILE: &str = "resaga.toml";
@@ -245,10 +246,9 @@ fn is_section(path: &[String]) -> bool {
 }
 
 fn suggestion(key: &str) -> String {
-    let near = |known: &&str| strsim::normalized_damerau_levenshtein(key, known);
     let known = SETTINGS.iter().map(|setting| setting.key).chain(["kafka.properties", "snapshots.saga"]);
-    match known.max_by(|a, b| near(a).total_cmp(&near(b))) {
-        Some(best) if near(&best) >= 0.5 => format!("; did you mean {best}?"),
+    match nearest(key, known) {
+        Some((best, near)) if near >= 0.5 => format!("; did you mean {best}?"),
         _ => "; `resaga config init` prints every key".into(),
     }
 }

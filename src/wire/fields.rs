@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::json::{Object, Raw};
+use crate::nearest::nearest;
 use crate::saga::json::Json;
 use crate::saga::time::Micros;
 
@@ -41,6 +42,19 @@ impl<'a> Fields<'a> {
     }
     pub fn required<T>(&self, name: &str, value: Option<T>) -> Checked<T> {
         value.ok_or_else(|| self.wrong(name, "is missing"))
+    }
+
+    /// Refuses a member of any other name: what it was meant for would not happen. For what a person sends; records of
+    /// others may have members that we do not know.
+    pub fn only(&self, known: &[&str]) -> Checked<()> {
+        let unknown = self.object.members().into_iter().map(|(name, _)| name).find(|name| !known.contains(name));
+        unknown.map_or(Ok(()), |name| Err(self.unknown(name, known)))
+    }
+
+    fn unknown(&self, name: &str, known: &[&str]) -> Wrong {
+        let shown: String = name.chars().take(64).collect();
+        let meant = nearest(name, known.iter().copied()).map(|(known, _)| format!("; did you mean \"{}{known}\"?", self.path));
+        self.wrong(&shown, &format!("is not known{}", meant.unwrap_or_default()))
     }
 
     /// A member as it stands; absent or null: `None`.

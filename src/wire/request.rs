@@ -37,7 +37,8 @@ pub fn decode_request(
     read(raw, Some(key.unwrap_or_default()), text.wrong).map_err(|e| dead(e.to_string()))
 }
 
-/// Reads the body of `POST /v1/replays`: without `request_id` it gets this one, without `command` it is a REPLAY.
+/// Reads the body of `POST /v1/replays`: without `request_id` it gets this one, without `command` it is a REPLAY. A member
+/// that no REPLAY has is `Invalid`: `"dryrun": true` must not replay for real.
 pub fn decode_body(body: &[u8], request_id: &str) -> Result<ReplayRequest> {
     let invalid = |message: String| Error::invalid("request_invalid", message);
     let object = read_object(body, MAX_DEPTH).map_err(|e| invalid(format!("read request: {e}")))?;
@@ -53,7 +54,11 @@ pub fn decode_body(body: &[u8], request_id: &str) -> Result<ReplayRequest> {
             out.raw(name, member.text());
         }
     }
-    decode_json(out.end().as_bytes()).map_err(|e| invalid(e.to_string()))
+    let request = decode_json(out.end().as_bytes()).map_err(|e| invalid(e.to_string()))?;
+    if object.get("command").is_none_or(|command| command.string().as_deref() == Some(CommandName::Replay.as_str())) {
+        order::only_known(&Fields::new(object)).map_err(|e| invalid(e.to_string()))?;
+    }
+    Ok(request)
 }
 
 /// Reads a request that was read before and kept, such as `request` of a log record.

@@ -232,6 +232,33 @@ async fn replays_are_taken_refused_and_called_off() {
 }
 
 #[tokio::test]
+async fn what_nobody_reads_is_refused_on_every_route() {
+    let world = World::new(Tier::Hot, &story()).await;
+    for (method, path, nearest) in [
+        ("GET", "/v1/sagas?stauts=failed", "status"),
+        ("GET", "/v1/sagas/order-1?At=2026-01-10T10:00:03Z", "at"),
+        ("GET", "/v1/sagas/order-1/context?poniter=/a", "pointer"),
+        ("GET", "/v1/sagas/order-1/history?sinze=3", "since"),
+        ("GET", "/v1/sagas/order-1/diff?fromm=1&to=2", "from"),
+        ("GET", "/v1/sagas/order-1/checkpoints?Limit=1", "limit"),
+        ("GET", "/v1/sagas/order-1/lineage?x=1", "none here"),
+        ("GET", "/v1/sagas/order-1/replays?status=failed", "did you mean"),
+        ("GET", "/v1/replays?saga=order-1", "saga_id"),
+        ("GET", "/v1/replays/r?x=1", "none here"),
+        ("POST", "/v1/replays?dry_run=true", "none here"),
+        ("POST", "/v1/replays/r/cancel?reason=x", "none here"),
+        ("GET", "/livez?x", "none here"),
+        ("GET", "/readyz?x", "none here"),
+        ("GET", "/metrics?x", "none here"),
+        ("GET", "/openapi.json?x", "none here"),
+    ] {
+        let answer = world.send(method, path, r#"{"saga_id":"order-1"}"#, None).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "request_invalid"), "{path}: {}", answer.text);
+        assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(nearest)), "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn those_who_run_it_are_told() {
     let world = World::new(Tier::Hot, &story()).await;
     assert_eq!(world.get("/livez").await.status, 200);

@@ -30,6 +30,44 @@ pub fn read(fields: &Fields<'_>) -> Checked<ReplayOrder> {
     })
 }
 
+/// Every member of a REPLAY.
+const MEMBERS: [&str; 20] = [
+    "request_id",
+    "command",
+    "saga_id",
+    "from",
+    "override",
+    "force_failure",
+    "mode",
+    "dry_run",
+    "allow_running",
+    "allow_repeat",
+    "allow_completed",
+    "if_compensated",
+    "saga_version",
+    "target",
+    "new_saga_id",
+    "not_before",
+    "expires_at",
+    "requested_by",
+    "reason",
+    "labels",
+];
+
+/// Has it no members but those of a REPLAY, its `from` and its `override`? What is in an override belongs to the saga.
+pub fn only_known(fields: &Fields<'_>) -> Checked<()> {
+    fields.only(&MEMBERS)?;
+    if let Ok(Some(from)) = fields.object("from") {
+        from.only(&[&POINTS[..], &["attempt"]].concat())?;
+    }
+    if let Ok(Some(change)) = fields.object("override") {
+        change.only(&OVERRIDES)?;
+    }
+    Ok(())
+}
+
+/// The ways to change a context.
+const OVERRIDES: [&str; 4] = ["merge", "shallow", "patch", "replace"];
 /// The ways to name a checkpoint.
 const POINTS: [&str; 7] = ["step", "after_step", "at", "sequence", "checkpoint", "start", "latest"];
 

@@ -216,6 +216,30 @@ fn a_body_needs_neither_id_nor_command() {
 }
 
 #[test]
+fn a_body_has_no_member_that_nobody_reads_though_a_record_may() {
+    let refused = |text: &str| match decode_body(text.as_bytes(), ID) {
+        Err(Error::Invalid { code: "request_invalid", message }) => message,
+        other => panic!("{text}: {other:?}"),
+    };
+    for (text, wrong, meant) in [
+        (replay(r#","dryrun":true"#), "dryrun", "dry_run"),
+        (replay(r#","dryRun":null"#), "dryRun", "dry_run"),
+        (replay(r#","allow_repeats":true"#), "allow_repeats", "allow_repeat"),
+        (replay(r#","batch_id":"b""#), "batch_id", "saga_id"),
+        (replay("").replace(r#"{"step":"pay"}"#, r#"{"step":"pay","atempt":2}"#), "from.atempt", "from.attempt"),
+        (replay(r#","override":{"merge":{},"pach":[]}"#), "override.pach", "override.patch"),
+    ] {
+        let message = refused(&text);
+        assert!(message.contains(&format!("\"{wrong}\"")) && message.contains(&format!("\"{meant}\"")), "{message}");
+        assert!(decode("order-1", &text).is_ok(), "on the topic it is ignored: {text}");
+    }
+    let free = replay(r#","override":{"merge":{"stpe":1}},"labels":{"dryrun":"yes"}"#);
+    assert!(decode_body(free.as_bytes(), ID).is_ok(), "the saga's own members are no names of ours");
+    let long = refused(&replay(&format!(r#","{}":1"#, "x".repeat(10_000))));
+    assert!(long.len() < 200, "{long}");
+}
+
+#[test]
 fn layout_defaults_and_zones_do_not_change_the_hash_but_values_do() {
     let hash = |text: &str| decode("order-1", text).unwrap().sha256;
     let plain = hash(&replay(r#","not_before":"2026-01-10T10:00:00Z","override":{"merge":{"a":1,"b":2}}"#));
