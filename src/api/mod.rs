@@ -5,6 +5,7 @@
 
 mod answers;
 mod described;
+mod guard;
 mod operations;
 mod problem;
 mod query;
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::telemetry::Metrics;
+pub use guard::Hosts;
 pub use operations::Readiness;
 use problem::Problem;
 use replays::Replays;
@@ -37,6 +39,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// Names by which it may be reached.
+    pub hosts: Arc<Hosts>,
 }
 
 /// Every path and what answers there.
@@ -77,6 +81,7 @@ pub fn router(api: Api) -> Router {
         .fallback(no_route)
         .layer(DefaultBodyLimit::max(api.max_body))
         .layer(axum::middleware::from_fn(described::known_parameters))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), operations::measure))
         .with_state(api)
 }

@@ -77,6 +77,8 @@ fn hint(code: &str) -> Option<&'static str> {
         "not_permitted" => "[topics] restored_allowed names the topics that a replay may target",
         "too_deep" => "replay an original, or raise [replay] max_depth",
         "behind" | "unavailable" => "try again after the seconds in Retry-After",
+        "cross_origin" => "open the page by the name that the browser shows, or name it in [api] hosts; programs send no Origin",
+        "host_not_allowed" => "[api] hosts names the further hosts by which it is reached",
         "not_implemented" => "this version does single replays",
         _ => return None,
     })

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::replays::ReplaySide;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, stores, topics};
-use crate::api::{self, Api, Readiness};
+use crate::api::{self, Api, Hosts, Readiness};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
@@ -335,6 +335,7 @@ impl Process {
             replays: Arc::new(ReplaySide { submit }),
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
+            hosts: Hosts::new(&self.config.api.listen, &self.config.api.hosts),
             max_body: usize::try_from(self.config.limits.max_record).unwrap_or(usize::MAX),
         };
         let mut shutdown = self.shutdown.clone();

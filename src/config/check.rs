@@ -67,6 +67,11 @@ pub fn check(config: &Config) -> Vec<Broken> {
         "must be at most 200MiB: four times that is the largest record librdkafka takes",
     );
     rule("api.listen", is_host_port(&config.api.listen), "must be host:port, such as 127.0.0.1:8080");
+    rule(
+        "api.hosts",
+        config.api.hosts.iter().all(|name| is_host(name)),
+        "must be names such as resaga.example.org, or with a port resaga.example.org:8443; no scheme, no path",
+    );
     rule("log.level", !config.log.level.trim().is_empty(), "must be a filter, such as info or resaga=debug");
     broken
 }
@@ -102,6 +107,17 @@ fn is_topic(name: &str) -> bool {
 
 fn is_host_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// A name or address, and perhaps a port.
+fn is_host(name: &str) -> bool {
+    let host = if is_host_port(name) { name.rsplit_once(':').map_or(name, |(host, _)| host) } else { name };
+    let legal = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(legal),
+    }
 }
 
 fn has_scheme(url: &str, schemes: &[&str]) -> bool {

@@ -126,6 +126,7 @@ fn rules_over_the_whole_are_checked_and_all_told_at_once() {
         ("RESAGA__COLD__URL", "s3://"),
         ("RESAGA__TOPICS__LOG", "saga.restored.v1"),
         ("RESAGA__API__LISTEN", "8080"),
+        ("RESAGA__API__HOSTS", "resaga.example.org,https://resaga.example.org/"),
     ]));
     for line in [
         "RESAGA__TOPICS__EVENTS: topics.events must name at least one topic",
@@ -134,6 +135,7 @@ fn rules_over_the_whole_are_checked_and_all_told_at_once() {
         "RESAGA__COLD__URL: cold.url must be s3://bucket/prefix",
         "RESAGA__TOPICS__LOG: topics.log must be a topic of its own",
         "RESAGA__API__LISTEN: api.listen must be host:port",
+        "RESAGA__API__HOSTS: api.hosts must be names",
     ] {
         assert!(said.lines().any(|said| said.starts_with(line)), "{line} in\n{said}");
     }

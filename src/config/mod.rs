@@ -150,6 +150,8 @@ pub struct Registry {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Api {
     pub listen: String,
+    /// Further names by which browsers may reach it, each with its port or for every port.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -239,7 +241,7 @@ impl Default for Replay {
 }
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".into() }
+        Self { listen: "127.0.0.1:8080".into(), hosts: Vec::new() }
     }
 }
 impl Default for Log {

@@ -71,6 +71,7 @@ settings! {
     replay.max_log_records: Count;
     registry.url: Text;
     api.listen: Text;
+    api.hosts: List;
     log.format: Choice;
     log.level: Text;
     serve.shutdown_timeout: Span;

@@ -259,6 +259,28 @@ async fn what_nobody_reads_is_refused_on_every_route() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_and_a_host_that_is_not_ours_are_turned_away() {
+    let world = World::new(Tier::Hot, &story()).await;
+    let body = r#"{"saga_id":"order-1"}"#;
+    for (method, path, header, status, code) in [
+        ("POST", "/v1/replays", ("origin", "https://evil.example"), 403, "cross_origin"),
+        ("POST", "/v1/replays", ("sec-fetch-site", "cross-site"), 403, "cross_origin"),
+        ("POST", "/v1/replays/r/cancel", ("origin", "null"), 403, "cross_origin"),
+        ("DELETE", "/v1/schedules/s", ("origin", "https://evil.example"), 403, "cross_origin"),
+        ("POST", "/v1/no/such/route", ("origin", "https://evil.example"), 403, "cross_origin"),
+        ("POST", "/v1/replays", ("host", "evil.example"), 421, "host_not_allowed"),
+        ("GET", "/v1/sagas/order-1", ("host", "evil.example:8080"), 421, "host_not_allowed"),
+        ("GET", "/metrics", ("host", "evil.example"), 421, "host_not_allowed"),
+        ("GET", "/v1/sagas/order-1", ("host", "resaga.example.org"), 200, ""),
+        ("POST", "/v1/replays", ("sec-fetch-site", "same-origin"), 202, ""),
+    ] {
+        let answer = world.send_with(method, path, body, &[header]).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path} {header:?}: {}", answer.text);
+        assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")), "no CORS");
+    }
+}
+
+#[tokio::test]
 async fn those_who_run_it_are_told() {
     let world = World::new(Tier::Hot, &story()).await;
     assert_eq!(world.get("/livez").await.status, 200);

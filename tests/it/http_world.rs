@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use resaga::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
-use resaga::api::{Api, Readiness, router};
+use resaga::api::{Api, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
 use resaga::cold::directory::Directory;
 use resaga::cold::reader::ColdReader;
@@ -103,6 +103,7 @@ impl World {
             replays: Arc::new(Remembers),
             readiness: readiness.clone(),
             metrics: Metrics::new(),
+            hosts: Hosts::new("127.0.0.1:8080", &["resaga.example.org".to_owned()]),
             max_body: 4_096,
         };
         Self { router: router(api), readiness, _directory: directory }
@@ -116,10 +117,13 @@ impl World {
     }
 
     pub async fn send(&self, method: &str, path: &str, body: &str, key: Option<&str>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
+        let key = key.map(|key| ("Idempotency-Key", key));
+        self.send_with(method, path, body, key.as_slice()).await
+    }
+
+    pub async fn send_with(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Body::from(body.to_owned())).expect("request");
         let response = self.router.clone().oneshot(request).await.expect("the router never fails");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
