@@ -173,6 +173,28 @@ fn each_vendor_crate_is_named_in_its_adapter_only() {
     });
 }
 
+/// A log line's fields that others wrote. Positions, chains and codes are ours.
+const WRITTEN_BY_OTHERS: &[&str] =
+    &["saga", "saga_id", "replay_id", "request_id", "batch_id", "saga_name", "step", "event_id", "key", "requested_by"];
+
+#[test]
+fn a_log_line_shows_what_others_wrote_cut_and_escaped() {
+    check("a log line has a text that others wrote as it stands (DESIGN 2, guarantee 8)", |source, found| {
+        for (line, rest) in source.places("tracing::") {
+            let call = rest.split(");").next().unwrap_or(rest);
+            let words =
+                |part: &str| part.split(|c: char| !(c.is_alphanumeric() || c == '_')).map(str::to_owned).collect::<Vec<_>>();
+            // Fields come before the message, and stand between commas.
+            for field in call.split(['(', ',']).filter(|field| !field.contains('"')) {
+                let named = words(field).iter().any(|word| WRITTEN_BY_OTHERS.contains(&word.as_str()));
+                if named && !call.contains("Shown") && !call.contains("shown()") {
+                    found(line, format!("`{}`: use saga::position::Shown, or leave it out", field.trim()));
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn only_config_reads_the_environment() {
     check("the environment is read outside of config.rs (DESIGN 7)", |source, found| {

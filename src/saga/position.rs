@@ -21,6 +21,10 @@ impl SagaId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// For logs and messages.
+    pub fn shown(&self) -> Shown<'_> {
+        Shown(&self.0)
+    }
     /// XXH3-64 (seed 0) of the UTF-8 bytes: the hash that cold indexes and Redis buckets use.
     pub fn hash64(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(self.0.as_bytes())
@@ -40,6 +44,24 @@ impl fmt::Display for SagaId {
 impl From<&str> for SagaId {
     fn from(id: &str) -> Self {
         Self(id.into())
+    }
+}
+
+/// A text that others wrote, for logs and messages: nothing in it moves a terminal's cursor or ends a line, and it is
+/// cut after [`Shown::MAX_CHARS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown<'a>(pub &'a str);
+
+impl Shown<'_> {
+    pub const MAX_CHARS: usize = 64;
+}
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().take(Self::MAX_CHARS).try_for_each(|c| write!(f, "{}", c.escape_debug()))?;
+        if self.0.chars().nth(Self::MAX_CHARS).is_some() {
+            write!(f, "... ({} bytes)", self.0.len())?;
+        }
+        Ok(())
     }
 }
 
@@ -136,5 +158,21 @@ impl ChainId {
 impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}[{}]", self.topic, self.incarnation, self.partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_shown_on_one_line_and_cut() {
+        let shown = |text: &str| Shown(text).to_string();
+        assert_eq!(shown("order-1"), "order-1");
+        assert_eq!(shown("Größe/7 🚚"), "Größe/7 🚚");
+        assert_eq!(shown("a\n2026 INFO forged\u{1b}[2J"), "a\\n2026 INFO forged\\u{1b}[2J");
+        assert_eq!(shown("\u{202e}\u{2028}\0"), "\\u{202e}\\u{2028}\\0");
+        assert_eq!(shown(&"é".repeat(10_000)), format!("{}... (20000 bytes)", "é".repeat(64)));
+        assert_eq!(shown(&"x".repeat(64)), "x".repeat(64));
     }
 }

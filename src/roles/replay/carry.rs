@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
 use crate::roles::schema::learn;
-use crate::saga::position::{Offset, SagaId, TopicPartition};
+use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::request::ReplayStatus;
 use crate::saga::time::Micros;
 use crate::wire::payload::NotDecoded;
@@ -166,7 +166,7 @@ impl Replay {
         }
         match replay_ids {
             [one] if self.too_large.insert(one.clone()) => {
-                tracing::warn!(replay_id = one, "the request's records are larger than their topics take, refusing it");
+                tracing::warn!(replay_id = %Shown(one), "the request's records are larger than their topics take, refusing it");
                 Ok(())
             }
             // A dead letter, or even the refusal: only an operator can help, by the topic's max.message.bytes.

@@ -15,7 +15,7 @@ use super::take_up::Item;
 use super::unseen::Unseen;
 use crate::error::{Error, Result};
 use crate::saga::partitioner::Partitioner;
-use crate::saga::position::{SagaId, TopicPartition};
+use crate::saga::position::{SagaId, Shown, TopicPartition};
 use crate::saga::request::{Command, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
 use crate::saga::restored::RestoredSaga;
 use crate::saga::state::Status;
@@ -167,7 +167,7 @@ impl Replay {
         let pause = match self.unreadable.get(&saga) {
             Some((_, pause)) => (*pause * 2).min(LONGEST_PAUSE),
             None => {
-                tracing::warn!(%saga, %error, "history cannot be read, the saga's replays wait");
+                tracing::warn!(saga = %saga.shown(), %error, "history cannot be read, the saga's replays wait");
                 FIRST_PAUSE
             }
         };
@@ -345,7 +345,7 @@ impl Replay {
     /// A restored saga ended; an earlier end than the one recorded changes nothing.
     async fn outcome(&mut self, outcome: &Outcome, draft: &mut Draft) -> Result<()> {
         let Some(known) = self.known(&outcome.replay_id, draft).await? else {
-            tracing::warn!(replay_id = outcome.replay_id, "outcome of a replay that the log does not know");
+            tracing::warn!(replay_id = %Shown(&outcome.replay_id), "outcome of a replay that the log does not know");
             return Ok(());
         };
         let undecided = known.published_at.is_some() && known.outcome_sequence.is_none_or(|before| outcome.sequence > before);

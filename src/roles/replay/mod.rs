@@ -29,7 +29,7 @@ use crate::kafka::intake::{AssignedPartition, Held, Intake, IntakeEvent, StartAt
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::TransactionalPublisher;
-use crate::saga::position::{Offset, SagaId, TopicPartition};
+use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
@@ -266,7 +266,9 @@ impl Replay {
             let Some((_, owned)) = of.filter(|(_, owned)| !owned.waiting.contains(&record.replay_id)) else { continue };
             match take_up::parked_again(&record) {
                 Ok(again) => owned.waiting.insert(again),
-                Err(reason) => tracing::error!(replay_id = record.replay_id, %reason, "waiting request cannot be read again"),
+                Err(reason) => {
+                    tracing::error!(replay_id = %Shown(&record.replay_id), %reason, "waiting request cannot be read again")
+                }
             }
         }
     }
