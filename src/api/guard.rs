@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Api;
 use super::problem::Problem;
 
 /// The names by which this process may be reached.
@@ -92,7 +91,8 @@ fn address(host: &str) -> Option<IpAddr> {
 }
 
 fn misdirected() -> Problem {
-    let detail = "the request's host is none of this process's: neither a loopback name, nor its listen address, nor one of [api] hosts";
+    let detail =
+        "the request's host is none of this process's: neither a loopback name, nor its listen address, nor one of [api] hosts";
     Problem::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", detail)
 }
 
@@ -101,8 +101,8 @@ fn cross_origin() -> Problem {
 }
 
 /// Lets through what [`Hosts`] allow.
-pub async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.hosts.judge(request.method(), request.uri(), request.headers()) {
+pub async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    match hosts.judge(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -4,8 +4,10 @@
 //! not know stores or Kafka.
 
 mod answers;
+mod connections;
 mod described;
 mod guard;
+mod inflow;
 mod operations;
 mod problem;
 mod query;
@@ -13,18 +15,17 @@ pub mod replays;
 mod sagas;
 mod search;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
-use tokio::net::TcpListener;
 
-use crate::error::{Error, Result};
 use crate::history::History;
 use crate::telemetry::Metrics;
+pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
 pub use operations::Readiness;
 use problem::Problem;
@@ -35,17 +36,30 @@ use replays::Replays;
 pub struct Api {
     pub history: Arc<History>,
     pub replays: Arc<dyn Replays>,
-    pub readiness: Readiness,
-    pub metrics: Arc<Metrics>,
+    pub health: Health,
     /// Bytes of a request's body.
     pub max_body: usize,
+}
+
+/// What every process answers from, whatever its roles.
+#[derive(Clone)]
+pub struct Health {
+    pub readiness: Readiness,
+    pub metrics: Arc<Metrics>,
     /// Names by which it may be reached.
     pub hosts: Arc<Hosts>,
 }
 
+impl FromRef<Api> for Health {
+    fn from_ref(api: &Api) -> Self {
+        api.health.clone()
+    }
+}
+
 /// Every path and what answers there.
 fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
-    vec![
+    let mut routes = health_routes();
+    routes.extend([
         ("/v1/sagas", get(search::sagas)),
         ("/v1/sagas/{id}", get(sagas::state)),
         ("/v1/sagas/{id}/context", get(sagas::context)),
@@ -66,30 +80,40 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/batches/{id}/retry-failed", post(later)),
         ("/v1/schedules", get(later).post(later)),
         ("/v1/schedules/{id}", get(later).delete(later)),
-        ("/livez", get(operations::livez)),
-        ("/readyz", get(operations::readyz)),
-        ("/metrics", get(operations::metrics)),
         ("/openapi.json", get(described::openapi)),
-    ]
+    ]);
+    routes
+}
+
+fn health_routes<S: Clone + Send + Sync + 'static>() -> Vec<(&'static str, MethodRouter<S>)>
+where
+    Health: FromRef<S>,
+{
+    vec![("/livez", get(operations::livez)), ("/readyz", get(operations::readyz)), ("/metrics", get(operations::metrics))]
 }
 
 /// The whole of HTTP.
 pub fn router(api: Api) -> Router {
-    let router =
-        routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)));
-    router
-        .fallback(no_route)
-        .layer(DefaultBodyLimit::max(api.max_body))
-        .layer(axum::middleware::from_fn(described::known_parameters))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), operations::measure))
-        .with_state(api)
+    let (health, max_body) = (api.health.clone(), api.max_body);
+    let paths = with_paths(routes()).fallback(no_route).layer(DefaultBodyLimit::max(max_body));
+    watched(paths, health).with_state(api)
 }
 
-/// Serves until `shutdown` is done, then lets requests in flight end.
-pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown).await;
-    served.map_err(|e| Error::unavailable(format!("serve HTTP: {e}")))
+/// For a process without role `api`: is it alive, is it ready, its metrics.
+pub fn health_router(health: Health) -> Router {
+    watched(with_paths(health_routes()).fallback(no_role), health.clone()).with_state(health)
+}
+
+fn with_paths<S: Clone + Send + Sync + 'static>(routes: Vec<(&'static str, MethodRouter<S>)>) -> Router<S> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)))
+}
+
+/// What every request goes through, the last first.
+fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) -> Router<S> {
+    router
+        .layer(from_fn(described::known_parameters))
+        .layer(from_fn_with_state(health.hosts.clone(), guard::guard))
+        .layer(from_fn_with_state(health, operations::measure))
 }
 
 /// Routes of a later version.
@@ -99,6 +123,11 @@ async fn later() -> Problem {
 
 async fn no_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "route_not_found", "there is no such route; /openapi.json lists them")
+}
+
+async fn no_role() -> Problem {
+    let detail = "this process has not role api: it answers /livez, /readyz and /metrics alone";
+    Problem::new(StatusCode::NOT_FOUND, "route_not_found", detail)
 }
 
 async fn wrong_method() -> Problem {

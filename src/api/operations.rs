@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Api;
+use super::Health;
 use super::problem::{Problem, json_text};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
@@ -40,25 +40,25 @@ pub async fn livez() -> Response {
     json_text(StatusCode::OK, r#"{"status":"alive"}"#.into())
 }
 
-pub async fn readyz(State(api): State<Api>) -> Response {
-    let checks = api.readiness.all();
+pub async fn readyz(State(health): State<Health>) -> Response {
+    let checks = health.readiness.all();
     let ready = checks.values().all(|holds| *holds);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"status": if ready { "ready" } else { "not ready" }, "checks": checks}))).into_response()
 }
 
-pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
-    Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], api.metrics.render()?).into_response())
+pub async fn metrics(State(health): State<Health>) -> Result<Response, Problem> {
+    Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], health.metrics.render()?).into_response())
 }
 
 /// Counts and times every request under its route, never under its path.
-pub async fn measure(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub async fn measure(State(health): State<Health>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
     let method = if route == "none" { "none" } else { label_of(request.method()) };
     let began = Instant::now();
     let response = next.run(request).await;
-    api.metrics.http_requests.with_label_values(&[&route, method, response.status().as_str()]).inc();
-    api.metrics.http_request_duration.with_label_values(&[&route]).observe(began.elapsed().as_secs_f64());
+    health.metrics.http_requests.with_label_values(&[&route, method, response.status().as_str()]).inc();
+    health.metrics.http_request_duration.with_label_values(&[&route]).observe(began.elapsed().as_secs_f64());
     response
 }
 

@@ -51,7 +51,9 @@ fn refused(code: &str) -> StatusCode {
         | "pointer_not_found"
         | "checkpoint_not_found"
         | "replay_not_found" => StatusCode::NOT_FOUND,
-        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => StatusCode::CONFLICT,
+        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => {
+            StatusCode::CONFLICT
+        }
         "saga_erased" => StatusCode::GONE,
         "not_permitted" => StatusCode::FORBIDDEN,
         "request_invalid" => StatusCode::BAD_REQUEST,

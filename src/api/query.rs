@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
+use super::inflow::NeverCame;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::saga::position::SagaId;
@@ -131,9 +132,17 @@ impl<S: Send + Sync> FromRequest<S> for Document {
                 // The contract gives every refusal that it does not name 422.
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", "the body is larger than [limits] max_record")
             }
+            _ if is_caused_by::<NeverCame>(&rejection) => {
+                let status = StatusCode::REQUEST_TIMEOUT;
+                Problem::new(status, "request_timeout", "the body did not come whole within [api] peer_timeout")
+            }
             _ => Problem::invalid("the body could not be read"),
         })
     }
+}
+
+fn is_caused_by<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
 
 #[cfg(test)]

@@ -54,10 +54,10 @@ async fn look_up(api: &Api, saga: &SagaId, when: When) -> Result<Found, Error> {
         Err(Error::Refused { .. }) => ("none", "not_found"),
         Err(_) => ("none", "error"),
     };
-    api.metrics.state_queries.with_label_values(&[source, result]).inc();
-    api.metrics.state_query_duration.with_label_values(&[source]).observe(began.elapsed().as_secs_f64());
+    api.health.metrics.state_queries.with_label_values(&[source, result]).inc();
+    api.health.metrics.state_query_duration.with_label_values(&[source]).observe(began.elapsed().as_secs_f64());
     if let Ok(found) = &found {
-        api.metrics.state_query_events_folded.observe(found.folded as f64);
+        api.health.metrics.state_query_events_folded.observe(found.folded as f64);
     }
     found
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::replays::ReplaySide;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, stores, topics};
-use crate::api::{self, Api, Hosts, Readiness};
+use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
@@ -72,7 +72,13 @@ pub async fn serve(config: Config, roles: Vec<Role>) -> anyhow::Result<ExitCode>
     let (stop, shutdown) = watch::channel(false);
     let time_out = config.serve.shutdown_timeout;
     let (process, log_task) = Process::prepare(config, stores, &counts, shutdown).await?;
-    let tasks = process.start(&roles, log_task).await?;
+    let mut tasks = process.start(&roles, log_task).await?;
+    let listener = process.listen().await?;
+    if roles.contains(&Role::Api) {
+        tasks.spawn(process.clone().api(listener));
+    } else {
+        tasks.spawn(process.clone().health_only(listener));
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), roles = ?roles.iter().map(|r| r.as_str()).collect::<Vec<_>>(), "resaga started");
     let mut running = tasks;
     let outcome = tokio::select! {
@@ -209,15 +215,8 @@ impl Process {
                     self.readiness.set("replay", false);
                     tasks.spawn(self.clone().keep_running("replay", Self::replay));
                 }
-                Role::Api => {
-                    let listen = &self.config.api.listen;
-                    let listener = TcpListener::bind(listen)
-                        .await
-                        .map_err(|e| Error::invalid("config_invalid", format!("api.listen: cannot listen on {listen}: {e}")))?;
-                    tasks.spawn(self.clone().api(listener));
-                }
-                // Both come in a later version; compaction has nothing to do yet.
-                Role::Bridge | Role::Compact => {}
+                // Bridge and compact come in a later version; who listens is the caller's affair.
+                Role::Api | Role::Bridge | Role::Compact => {}
             }
         }
         tasks.spawn(self.clone().watch());
@@ -326,6 +325,14 @@ impl Process {
         Replay::new(parts, settings, intake).run(self.shutdown.clone()).await
     }
 
+    async fn listen(&self) -> Result<TcpListener> {
+        let listen = &self.config.api.listen;
+        TcpListener::bind(listen).await.map_err(|e| {
+            let remedy = "each process listens, for /readyz and /metrics, whatever its roles: give each an address of its own";
+            Error::invalid("config_invalid", format!("api.listen: cannot listen on {listen}: {e}; {remedy}"))
+        })
+    }
+
     pub async fn api(self, listener: TcpListener) -> Result<()> {
         let publisher = Publisher::new(&self.config.kafka)?;
         let topic = (self.config.topics.requests.clone(), self.targets.schemas.request);
@@ -333,16 +340,29 @@ impl Process {
         let api = Api {
             history: Arc::new(self.stores.history.clone()),
             replays: Arc::new(ReplaySide { submit }),
-            readiness: self.readiness.clone(),
-            metrics: self.metrics.clone(),
-            hosts: Hosts::new(&self.config.api.listen, &self.config.api.hosts),
+            health: self.health(),
             max_body: usize::try_from(self.config.limits.max_record).unwrap_or(usize::MAX),
         };
-        let mut shutdown = self.shutdown.clone();
-        api::serve(listener, api, async move {
-            stopped(&mut shutdown).await;
-        })
-        .await
+        api::serve(listener, api::router(api), self.connection_limits(), self.shutdown.clone()).await
+    }
+
+    /// Of a process without role `api`.
+    async fn health_only(self, listener: TcpListener) -> Result<()> {
+        api::serve(listener, api::health_router(self.health()), self.connection_limits(), self.shutdown.clone()).await
+    }
+
+    fn health(&self) -> Health {
+        let api = &self.config.api;
+        Health { readiness: self.readiness.clone(), metrics: self.metrics.clone(), hosts: Hosts::new(&api.listen, &api.hosts) }
+    }
+
+    fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: self.config.api.max_connections,
+            peer: self.config.api.peer_timeout,
+            // Questions that take longer must not make an exit 1 of a shutdown that lost nothing.
+            drain: self.config.serve.shutdown_timeout.mul_f64(0.8),
+        }
     }
 
     fn desk(&self) -> Desk {

@@ -46,6 +46,7 @@ pub fn check(config: &Config) -> Vec<Broken> {
     longer_than_zero("cold.flush_interval", config.cold.flush_interval);
     longer_than_zero("cold.timeout", config.cold.timeout);
     longer_than_zero("snapshots.retention", config.snapshots.retention);
+    longer_than_zero("api.peer_timeout", config.api.peer_timeout);
     longer_than_zero("serve.shutdown_timeout", config.serve.shutdown_timeout);
 
     let mut above_zero = |key, number: u64| rule(key, number > 0, "must be above 0");
@@ -59,6 +60,7 @@ pub fn check(config: &Config) -> Vec<Broken> {
     above_zero("replay.max_depth", config.replay.max_depth.into());
     above_zero("replay.max_batch_requests", config.replay.max_batch_requests as u64);
     above_zero("replay.max_parked_requests", config.replay.max_parked_requests as u64);
+    above_zero("api.max_connections", config.api.max_connections as u64);
     above_zero("replay.max_log_records", config.replay.max_log_records as u64);
 
     rule(

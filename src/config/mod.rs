@@ -152,6 +152,10 @@ pub struct Api {
     pub listen: String,
     /// Further names by which browsers may reach it, each with its port or for every port.
     pub hosts: Vec<String>,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// For a request's headers, for its body, for an answer that is not taken, and between two requests of a connection.
+    pub peer_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -241,7 +245,7 @@ impl Default for Replay {
 }
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".into(), hosts: Vec::new() }
+        Self { listen: "127.0.0.1:8080".into(), hosts: Vec::new(), max_connections: 1_000, peer_timeout: Duration::from_secs(30) }
     }
 }
 impl Default for Log {

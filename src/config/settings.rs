@@ -72,6 +72,8 @@ settings! {
     registry.url: Text;
     api.listen: Text;
     api.hosts: List;
+    api.max_connections: Count;
+    api.peer_timeout: Span;
     log.format: Choice;
     log.level: Text;
     serve.shutdown_timeout: Span;

@@ -151,7 +151,7 @@ def test_of_two_requests_that_wait_the_first_goes(world):
         world.request(request)
     keys = [replay_id(r["request_id"], "order-1") for r in (first, second)]
     wait_for("both wait", lambda: [log_records(world).get(key, {}).get("status") for key in keys] == ["accepted"] * 2, 30)
-    world.launch(roles="materialize")  # without the role api nobody answers /readyz
+    world.start(roles="materialize")
     known = await_log(world, keys)
     assert [(known[key]["status"], known[key]["code"]) for key in keys] == [("published", None), ("refused", "already_replayed")]
     assert replayer.is_running()

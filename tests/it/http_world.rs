@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use resaga::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
-use resaga::api::{Api, Hosts, Readiness, router};
+use resaga::api::{Api, Health, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
 use resaga::cold::directory::Directory;
 use resaga::cold::reader::ColdReader;
@@ -101,9 +101,11 @@ impl World {
         let api = Api {
             history: Arc::new(history),
             replays: Arc::new(Remembers),
-            readiness: readiness.clone(),
-            metrics: Metrics::new(),
-            hosts: Hosts::new("127.0.0.1:8080", &["resaga.example.org".to_owned()]),
+            health: Health {
+                readiness: readiness.clone(),
+                metrics: Metrics::new(),
+                hosts: Hosts::new("127.0.0.1:8080", &["resaga.example.org".to_owned()]),
+            },
             max_body: 4_096,
         };
         Self { router: router(api), readiness, _directory: directory }
