@@ -22,7 +22,7 @@ use crate::kafka::registry::SchemaRegistry;
 use crate::roles::materialize::{self, Materialize};
 use crate::roles::replay::desk::{Desk, Rules};
 use crate::roles::replay::fresh::Freshness;
-use crate::roles::replay::submit::Submit;
+use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
 use crate::roles::replay_log::ReplayLog;
 use crate::roles::retry::until_available;
@@ -334,7 +334,7 @@ impl Process {
     }
 
     pub async fn api(self, listener: TcpListener) -> Result<()> {
-        let publisher = Publisher::new(&self.config.kafka)?;
+        let publisher = Publisher::within(&self.config.kafka, WRITTEN_WITHIN)?;
         let topic = (self.config.topics.requests.clone(), self.targets.schemas.request);
         let submit = Submit::new(self.desk(), self.freshness(), publisher, topic, now);
         let api = Api {

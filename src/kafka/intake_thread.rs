@@ -99,7 +99,7 @@ impl IntakeThread {
                             self.tell(IntakeEvent::Stats(stats))?;
                         }
                     }
-                    Happening::Log { level, facility, message } => super::client::log(level, &facility, &message),
+                    Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
                     Happening::Error { code, fatal: is_fatal, reason, .. } => {
                         if let Some(error) = fatal(code, is_fatal, &reason) {
                             return Err(Exit::Failed(error));

@@ -7,6 +7,7 @@ pub mod ends;
 mod failure;
 pub mod intake;
 mod intake_thread;
+mod lines;
 pub mod mock;
 mod native;
 mod observed;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -12,8 +13,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::client::{self, Purpose, client_config};
+use super::client::{Purpose, client_config};
 use super::failure;
+use super::lines;
 use super::native::Waking;
 use super::record::NewRecord;
 use crate::config;
@@ -36,8 +38,19 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Publisher {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
-        let producer = BaseProducer::from_config_and_context(&client_config(kafka, Purpose::Producer)?, Acknowledged)
-            .map_err(|e| failure::of("create producer", &e))?;
+        Self::of(&client_config(kafka, Purpose::Producer)?)
+    }
+
+    /// For those whose answer does not wait longer: what is not acknowledged by then fails, and is not written later.
+    pub fn within(kafka: &config::Kafka, limit: Duration) -> Result<Self> {
+        let mut config = client_config(kafka, Purpose::Producer)?;
+        config.set("message.timeout.ms", limit.as_millis().to_string());
+        Self::of(&config)
+    }
+
+    fn of(config: &ClientConfig) -> Result<Self> {
+        let producer =
+            BaseProducer::from_config_and_context(config, Acknowledged).map_err(|e| failure::of("create producer", &e))?;
         let producer = Arc::new(producer);
         let queue = Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("producer without a queue"))?;
         let wanted = Arc::new(());
@@ -133,11 +146,11 @@ struct Acknowledged;
 
 impl ClientContext for Acknowledged {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        lines::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", error = %error, "{reason}");
+        lines::error_of(&error, reason);
     }
 }
 

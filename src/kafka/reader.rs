@@ -12,9 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::client;
 use super::failure;
 use super::intake::StartAt;
+use super::lines;
 use super::native::{Event, EventConsumer, Happening, set_leader_epoch};
 use super::record::{PartitionRecords, Record};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) struct Closing;
 
 impl ClientContext for Closing {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        lines::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
@@ -312,7 +312,7 @@ pub(super) fn fatal(code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
             Some(Error::invalid(failure::TOPIC_MISSING, format!("read topics: {reason}")))
         }
         _ => {
-            tracing::warn!(target: "librdkafka", %code, "{reason}");
+            lines::error(Some(code), reason);
             None
         }
     }

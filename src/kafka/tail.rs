@@ -138,7 +138,7 @@ impl TailThread {
     fn happenings(&self) -> Option<Error> {
         while let Some(event) = self.reader.poll_happening() {
             match event.read() {
-                Happening::Log { level, facility, message } => super::client::log(level, &facility, &message),
+                Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
                 Happening::Error { code, fatal: is_fatal, reason, .. } => {
                     if let Some(error) = fatal(code, is_fatal, &reason) {
                         return Some(error);

@@ -15,8 +15,9 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use tokio::sync::oneshot;
 
-use super::client::{self, Purpose, TRANSACTION_TIMEOUT, client_config};
+use super::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
 use super::failure;
+use super::lines;
 use super::native::Waking;
 use super::publisher::enqueue;
 use super::record::NewRecord;
@@ -221,11 +222,11 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        lines::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", error = %error, "{reason}");
+        lines::error_of(&error, reason);
     }
 }
 

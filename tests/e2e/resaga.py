@@ -115,6 +115,10 @@ class Resaga(Server):
                 found[name] = float(value)
         return found
 
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def terminate(self, within=40):
         """SIGTERM; the exit code and the seconds it took."""
         began = time.monotonic()

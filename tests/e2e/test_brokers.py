@@ -4,7 +4,9 @@ import random
 import time
 
 import generator
+import times
 from checks import archive_equals_log, await_log, newest_states_equal_model, replayed_exactly_once
+from jsontext import dumps
 from plan import replay_id
 from sagas import failed, replay
 
@@ -98,3 +100,32 @@ def test_a_broker_that_does_not_answer_for_longer_than_a_commit_waits(private_ka
     ask(world, requests[75:])
     world.log.flush()
     nothing_lost_nothing_twice(world, process, requests)
+
+
+def test_brokers_that_are_gone_cost_nothing_and_are_told_in_time(private_kafka, make_world):
+    world = make_world({"kafka": private_kafka.address}, partitions=2)
+    process = world.start()
+    world.send(failed("order-1").stream())
+    world.await_caught_up()
+    private_kafka.kill()
+    try:
+        gone(process, times.now())
+    finally:
+        private_kafka.start()
+
+
+def gone(process, killed):
+    lines, seconds, cpu = len(process.tail(100_000).splitlines()), time.monotonic(), process.cpu_seconds()
+    answer = process.post("/v1/replays", dumps(replay("order-1")))
+    took = time.monotonic() - seconds
+    assert (answer.status, answer.code) == (503, "unavailable") and took < 12, (answer, took)
+    # librdkafka answers for a leader that is silent with offset -1001 and no error: no end, and nothing is read to it.
+    state = process.state("order-1")
+    assert state.status == 200 and times.parse(state.body["complete_through"]) < killed, "reads need no broker, and say how far they are"
+    # librdkafka connected again and again without a pause: 80 % of a core, until the broker was back.
+    time.sleep(max(0, 6 - took))
+    span = time.monotonic() - seconds
+    busy, said = (process.cpu_seconds() - cpu) / span, process.tail(100_000).splitlines()[lines:]
+    assert busy < 0.3, f"{busy:.2f} of a core with no broker"
+    assert len(said) < 60, f"{len(said)} lines in {span:.0f} s:\n" + "\n".join(said[-40:])
+    assert not [line for line in said if "0/" in line and "brokers are down" in line]

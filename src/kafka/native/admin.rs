@@ -85,6 +85,11 @@ fn ask_offsets<C: ClientContext>(
             if (*partition).err != NO_ERROR {
                 return Err((*partition).err.into());
             }
+            // librdkafka 2.12 answers a leader's silence with what was asked (-1, -2) and no error. Taken for an end, all would
+            // be read to it: replays planned from less than the log, and `complete_through` moving on without a broker.
+            if (*partition).offset < 0 {
+                return Err(RDKafkaErrorCode::OperationTimedOut);
+            }
             let epoch = rd::rd_kafka_topic_partition_get_leader_epoch(partition);
             listed.push((text((*partition).topic), (*partition).partition, (*partition).offset, (epoch >= 0).then_some(epoch)));
         }

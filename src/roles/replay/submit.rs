@@ -22,8 +22,12 @@ use crate::saga::time::Micros;
 use crate::wire::avro::SchemaId;
 use crate::wire::request;
 
-/// How long an answer waits for the saga's partition.
+/// How long an answer waits for the saga's partition, or for brokers that do not answer.
 const FRESH_WITHIN: Duration = Duration::from_secs(10);
+/// How long it then waits for its request to be written.
+pub const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// On top of that: a saga that is behind is told so, not cut off.
+const FRESH_GRACE: Duration = Duration::from_millis(500);
 /// Requests remembered until the log shows them.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
@@ -86,7 +90,9 @@ impl Submit {
             }
             return if known.status == ReplayStatus::Refused { Err(refusal_of(&known)) } else { Ok(on_its_way) };
         }
-        let plan = self.plan(request, order).await?;
+        let plan = tokio::time::timeout(FRESH_WITHIN + FRESH_GRACE, self.plan(request, order));
+        let plan =
+            plan.await.map_err(|_| Error::unavailable("plan the replay: no answer from the brokers or stores in time"))??;
         self.publish(request, &order.saga_id).await?;
         if order.dry_run {
             return Ok(Submitted::DryRun(Box::new(plan)));
