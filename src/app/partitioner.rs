@@ -111,8 +111,15 @@ pub(super) fn check(setting: PartitionerSetting, found: &[Keys]) -> Check {
             guess.see(key.as_str().as_bytes(), keys.partition.partition, keys.of);
         }
     }
-    match (guess.settled(), guess.partitioner()) {
-        (Some(Some(only)), _) => ok(CHECK, &format!("{} explains the newest keys", only.as_str())),
+    match (guess.only(), guess.partitioner()) {
+        (Some(only), _) => match strange(only).as_slice() {
+            [] => ok(CHECK, &format!("{} explains the newest keys", only.as_str())),
+            strange => warning(
+                CHECK,
+                format!("{} explains the newest keys but for a few of {}", only.as_str(), strange.join(", ")),
+                "let the producers of those use the same partitioner; the log names records: step event in another partition",
+            ),
+        },
         (_, Some(first)) => ok(CHECK, &format!("{} until a key tells it apart from the others", first.as_str())),
         (_, None) => {
             let fewest = Partitioner::ALL.map(|partitioner| (strange(partitioner), partitioner));
@@ -206,7 +213,11 @@ mod tests {
         let mut mixed = found(|_| Partitioner::Murmur2);
         let stray = (0..).map(|n| SagaId::new(format!("stray-{n}")));
         let elsewhere = |key: &SagaId| Partitioner::ALL.iter().all(|of| of.partition(key.as_str().as_bytes(), 3) != 1);
-        mixed[1].keys.extend(stray.filter(elsewhere).take(1));
+        let mut strays = stray.filter(elsewhere);
+        mixed[1].keys.extend(strays.next());
+        let (one, detail) = verdict(Auto, &mixed);
+        assert_eq!((one, &*detail), (Verdict::Warning, "murmur2 explains the newest keys but for a few of t[1]"));
+        mixed[1].keys.extend(strays.take(20));
         let (none, detail) = verdict(Auto, &mixed);
         assert_eq!(none, Verdict::Problem);
         assert!(detail.ends_with("murmur2 all but those of t[1]"), "{detail}");

@@ -42,51 +42,94 @@ pub fn partition(key: &[u8], partitions: i32) -> i32 {
     Partitioner::Murmur2.partition(key, partitions)
 }
 
-/// Which partitioners explain every key seen so far in a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Keys that are remembered, one a slot: newer ones take the places of older ones.
+const SLOTS: usize = 1_024;
+/// So many strange keys, or this part of all, speak against a partitioner. A producer that goes its own way, or a record
+/// somebody put in by hand, does not.
+const FEW_STRAYS: u32 = 2;
+const STRAYS_ONE_IN: u32 = 10;
+
+/// What the keys seen say of the partitioner. Bounded; each key counts once, however many events it has.
+#[derive(Debug, Clone)]
 pub struct PartitionerGuess {
-    /// By place in [`Partitioner::ALL`].
-    explains_all: [bool; 3],
+    slots: Box<[Option<Seen>]>,
+    seen: u32,
+    /// Keys that each explains, by place in [`Partitioner::ALL`].
+    explained: [u32; 3],
+    /// Whether a key was ever found elsewhere than where the one that explains the others puts it.
+    strays: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    hash: u32,
+    explains: [bool; 3],
 }
 
 impl Default for PartitionerGuess {
     fn default() -> Self {
-        Self { explains_all: [true; 3] }
+        Self { slots: vec![None; SLOTS].into(), seen: 0, explained: [0; 3], strays: false }
     }
 }
 
 impl PartitionerGuess {
-    /// A key was found in `partition` of a topic that had `partitions` when it was written.
-    pub fn see(&mut self, key: &[u8], partition: i32, partitions: i32) {
-        if partitions < 2 || self.settled() == Some(None) {
-            return;
+    /// A key was found in `partition` of a topic that had `partitions` when it was written. `true`: it is a stray, found
+    /// elsewhere than where the partitioner that explains the others puts it.
+    pub fn see(&mut self, key: &[u8], partition: i32, partitions: i32) -> bool {
+        if partitions < 2 {
+            return false;
         }
-        for (explains, partitioner) in self.explains_all.iter_mut().zip(Partitioner::ALL) {
-            *explains = *explains && partitioner.partition(key, partitions) == partition;
+        let hash = murmur2(key);
+        let slot = hash as usize % SLOTS;
+        let before = self.slots[slot];
+        if before.is_none_or(|seen| seen.hash != hash) {
+            let explains = Partitioner::ALL.map(|partitioner| partitioner.partition(key, partitions) == partition);
+            self.count(before, u32::wrapping_sub);
+            self.slots[slot] = Some(Seen { hash, explains });
+            self.count(self.slots[slot], u32::wrapping_add);
+        }
+        let stray = self.only().is_some_and(|only| only.partition(key, partitions) != partition);
+        self.strays |= stray;
+        stray
+    }
+
+    fn count(&mut self, seen: Option<Seen>, by: fn(u32, u32) -> u32) {
+        let Some(Seen { explains, .. }) = seen else { return };
+        self.seen = by(self.seen, 1);
+        for (count, explains) in self.explained.iter_mut().zip(explains) {
+            *count = by(*count, u32::from(explains));
         }
     }
 
-    /// What another process, or another partition's reader, found out.
-    pub fn join(&mut self, other: Self) {
-        for (mine, theirs) in self.explains_all.iter_mut().zip(other.explains_all) {
-            *mine &= theirs;
-        }
+    /// The one to use: of those that explain all keys but a few the one with the fewest strays, murmur2 where they are
+    /// equal; `None`: none fits.
+    pub fn partitioner(&self) -> Option<Partitioner> {
+        let fitting = self.fitting().min_by_key(|(_, strays)| *strays);
+        fitting.map(|(partitioner, _)| partitioner)
     }
 
-    /// The one to use: murmur2 as long as it explains every key, else the next that does; `None`: none fits.
-    pub fn partitioner(self) -> Option<Partitioner> {
-        self.fitting().next()
-    }
-
-    /// `Some` once more keys cannot bring another choice but "none fits": the only one left, or none.
-    pub fn settled(self) -> Option<Option<Partitioner>> {
+    /// The only one that explains all keys but a few; `None`: none does, or several do as yet.
+    pub fn only(&self) -> Option<Partitioner> {
         let mut fitting = self.fitting();
         let first = fitting.next();
-        if fitting.next().is_some() { None } else { Some(first) }
+        if fitting.next().is_some() { None } else { first.map(|(partitioner, _)| partitioner) }
     }
 
-    fn fitting(self) -> impl Iterator<Item = Partitioner> {
-        Partitioner::ALL.into_iter().zip(self.explains_all).filter_map(|(partitioner, fits)| fits.then_some(partitioner))
+    /// Whether keys were found elsewhere than where the only one puts them.
+    pub fn has_strays(&self) -> bool {
+        self.strays || self.only().is_some_and(|only| self.strays_of(only) > 0)
+    }
+
+    fn strays_of(&self, partitioner: Partitioner) -> u32 {
+        let all = Partitioner::ALL.into_iter().zip(self.explained);
+        all.filter(|(of, _)| *of == partitioner).map(|(_, explained)| self.seen - explained).sum()
+    }
+
+    /// Each with how many of the keys it does not explain.
+    fn fitting(&self) -> impl Iterator<Item = (Partitioner, u32)> {
+        let most = (self.seen / STRAYS_ONE_IN).max(FEW_STRAYS);
+        let strays = Partitioner::ALL.into_iter().map(|partitioner| (partitioner, self.strays_of(partitioner)));
+        strays.filter(move |(_, strays)| *strays <= most)
     }
 }
 
@@ -163,30 +206,60 @@ mod tests {
         }
     }
 
+    fn keys(of: std::ops::Range<i32>) -> impl Iterator<Item = String> {
+        of.map(|n| format!("order-{n}"))
+    }
+
+    fn guess(keys: impl Iterator<Item = String>, place: impl Fn(&[u8]) -> i32) -> PartitionerGuess {
+        let mut guess = PartitionerGuess::default();
+        for key in keys {
+            guess.see(key.as_bytes(), place(key.as_bytes()), 12);
+        }
+        guess
+    }
+
     #[test]
     fn the_one_that_explains_every_key_is_found() {
         for used in Partitioner::ALL {
-            let mut guess = PartitionerGuess::default();
-            for n in 0..50 {
-                let key = format!("order-{n}");
-                guess.see(key.as_bytes(), used.partition(key.as_bytes(), 12), 12);
-            }
-            assert_eq!(guess.settled(), Some(Some(used)));
-            assert_eq!(guess.partitioner(), Some(used));
+            let guess = guess(keys(0..50), |key| used.partition(key, 12));
+            assert_eq!((guess.only(), guess.partitioner(), guess.has_strays()), (Some(used), Some(used), false));
         }
     }
 
     #[test]
-    fn it_is_murmur2_until_a_key_speaks_against_it_and_none_when_none_fits() {
-        let mut guess = PartitionerGuess::default();
-        guess.see(b"any", 0, 1);
-        assert_eq!((guess.partitioner(), guess.settled()), (Some(Partitioner::Murmur2), None));
-        let mut joined = PartitionerGuess::default();
-        for n in 0..20 {
-            guess.see(format!("order-{n}").as_bytes(), 5, 12);
+    fn it_is_murmur2_until_keys_speak_against_it_and_none_when_none_fits() {
+        let nothing = guess(keys(0..0), |_| 0);
+        assert_eq!((nothing.partitioner(), nothing.only()), (Some(Partitioner::Murmur2), None));
+        let mut one = nothing.clone();
+        one.see(b"any", 0, 1);
+        assert_eq!((one.partitioner(), one.only()), (Some(Partitioner::Murmur2), None), "one partition tells nothing");
+        assert_eq!(guess(keys(0..20), |_| 5).partitioner(), None);
+        // Two producers, each with a partitioner of its own.
+        let mixed = guess(keys(0..400), |key| Partitioner::ALL[usize::from(key[key.len() - 1] % 2)].partition(key, 12));
+        assert_eq!(mixed.partitioner(), None);
+    }
+
+    #[test]
+    fn a_stray_key_is_told_and_changes_nothing_however_often_it_comes() {
+        for (before, used) in [(0, Partitioner::Murmur2), (50, Partitioner::Crc32), (5_000, Partitioner::Fnv1a)] {
+            let mut guess = guess(keys(0..before), |key| used.partition(key, 12));
+            let nowhere = (0..12).find(|n| Partitioner::ALL.iter().all(|of| of.partition(b"stray", 12) != *n)).unwrap();
+            for _ in 0..1_000 {
+                assert_eq!(guess.see(b"stray", nowhere, 12), before > 0);
+            }
+            for key in keys(before..before + 30) {
+                assert!(!guess.see(key.as_bytes(), used.partition(key.as_bytes(), 12), 12));
+            }
+            assert_eq!((guess.partitioner(), guess.only(), guess.has_strays()), (Some(used), Some(used), true));
         }
-        assert_eq!(guess.partitioner(), None);
-        joined.join(guess);
-        assert_eq!(joined.partitioner(), None);
+    }
+
+    #[test]
+    fn what_keys_said_long_ago_is_forgotten() {
+        let mut guess = guess(keys(0..20), |_| 5);
+        for key in keys(20..8_000) {
+            guess.see(key.as_bytes(), Partitioner::Crc32.partition(key.as_bytes(), 12), 12);
+        }
+        assert_eq!(guess.only(), Some(Partitioner::Crc32));
     }
 }

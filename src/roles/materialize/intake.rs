@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::kafka::intake::{IntakeEvent, IntakeStats};
 use crate::kafka::record::{PartitionRecords, Record};
 use crate::roles::log_saga;
+use crate::roles::partitioning::Strays;
 use crate::roles::schema::learn;
 use crate::saga::event::StepEvent;
 use crate::saga::json::Json;
@@ -170,7 +171,9 @@ impl Materialize {
             && let Some(partitions) = self.parts.chains.partitions_of(&batch.partition.topic)
         {
             let keys = decoded.iter().map(|event| event.event.saga_id.as_str().as_bytes());
-            self.parts.partitioning.see(keys, batch.partition.partition, partitions);
+            if let Some(strays) = self.parts.partitioning.see(keys, batch.partition.partition, partitions) {
+                self.strays(&batch.partition, decoded.get(strays.first).map(|first| first.offset), strays);
+            }
         }
         let now = Instant::now();
         let Some(owned) = self.owned.get_mut(&batch.partition) else { return Ok(()) };
@@ -198,6 +201,22 @@ impl Materialize {
         self.queue_hot(HotWork { batch: work.hot, ..HotWork::default() });
         self.flush_due(now);
         Ok(())
+    }
+
+    /// Says where records are that a producer with another partitioner wrote, or somebody by hand: at the first, then ever
+    /// more rarely.
+    fn strays(&self, partition: &TopicPartition, offset: Option<Offset>, strays: Strays) {
+        let counter = self.parts.metrics.events_misplaced.with_label_values(&[&*partition.topic]);
+        let before = counter.get();
+        counter.inc_by(strays.count);
+        if before.checked_ilog2() != counter.get().checked_ilog2() {
+            tracing::warn!(
+                topic = %partition.topic, partition = partition.partition, offset = offset.map(|offset| offset.0),
+                expected_partition = strays.home, partitioner = strays.partitioner.as_str(), strays = counter.get(),
+                "step event in another partition than its key's: find its producer by this record, and let it use the partitioner \
+                 that the others use"
+            );
+        }
     }
 
     /// The event of a record, or its dead letter. `Unavailable`: the schema registry does not answer.
