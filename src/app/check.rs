@@ -112,6 +112,13 @@ async fn cold(config: &Config, counts: Option<&[(String, i32)]>, checks: &mut Ve
         Ok(found) if found.is_empty() => checks.push(ok("chains", "every chain ends inside its partition's log")),
         Ok(found) => {
             for (partition, code, reason) in found {
+                if code == stores::NO_LEADER {
+                    checks.push(Check {
+                        remedy: Some("bring back the broker that has it; the other partitions go on meanwhile".into()),
+                        ..problem("chains", &Error::unavailable(format!("{partition} is not led by any broker: {reason}")))
+                    });
+                    continue;
+                }
                 checks.push(Check {
                     check: "chains".into(),
                     verdict: Verdict::Problem,

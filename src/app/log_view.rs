@@ -1,88 +1,145 @@
-//! Feeds the view of the replay log from its topic: every record that the topic still has, then each new one.
+//! Feeds the view of the replay log from its topic: every record that the topic still has, then each new one. A partition
+//! without a leader comes later, and so do those that are added while the process runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
-use super::serve::START_WITHIN;
 use crate::config::Kafka;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
+use crate::kafka::record::PartitionRecords;
+use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
 use crate::roles::replay_log::ReplayLog;
-use crate::saga::position::TopicPartition;
+use crate::roles::retry::until_available;
+use crate::roles::schema::learn;
+use crate::saga::position::{Offset, TopicPartition};
 use crate::wire::avro::Schemas;
 use crate::wire::log::decode_log;
 use crate::wire::payload::NotDecoded;
 
-use crate::kafka::registry::SchemaRegistry;
-use crate::roles::retry::until_available;
-use crate::roles::schema::learn;
+/// Between two looks for partitions that had no leader.
+const AGAIN: Duration = Duration::from_millis(500);
 
-/// Starts reading. The task ends with the reason why it cannot go on.
-pub(super) async fn follow(
-    kafka: &Kafka,
-    topic: &str,
-    partitions: i32,
-    view: Arc<ReplayLog>,
-    schemas: Arc<Schemas>,
-    registry: Option<Arc<SchemaRegistry>>,
-) -> Result<JoinHandle<Result<()>>> {
-    let ends = Ends::new(kafka)?;
-    let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
-    let range = || async { Ok((ends.earliest(&all).await?, ends.ends(&all).await?)) };
-    // Topics that were just made have no leaders for a moment.
-    let (from, to) = tokio::time::timeout(START_WITHIN, until_available("ask for the replay log's ends", range))
-        .await
-        .map_err(|_| Error::unavailable("ask for the replay log's ends: no answer in time"))??;
-    for (partition, earliest) in &from {
-        view.apply(partition.partition, Vec::new(), *earliest);
-        if earliest.0 > 0 {
-            view.topic_has_dropped();
-        }
-    }
-    view.whole_from(to.into_iter().map(|(partition, end)| (partition.partition, end)));
-    let (tail, mut events) = Tail::start(kafka, "resaga-replay-log", &from, TailLimits::default())?;
-    Ok(tokio::spawn(async move {
-        let _tail = tail;
-        while let Some(event) = events.recv().await {
-            match event {
-                TailEvent::Records { batch, held } => {
-                    for records in batch {
-                        let mut read = Vec::with_capacity(records.records.len());
-                        for record in records.records {
-                            loop {
-                                match decode_log(record.value.as_deref(), &record.headers, &schemas) {
-                                    Ok(found) => read.push(found),
-                                    Err(NotDecoded::NeedSchema(schema)) => {
-                                        if learn(registry.as_deref(), schema, &schemas).await? {
-                                            continue;
-                                        }
-                                        tracing::warn!(offset = record.offset.0, "replay log record has an unknown schema");
-                                    }
-                                    Err(NotDecoded::DeadLetter { code, message }) => {
-                                        tracing::warn!(
-                                            offset = record.offset.0,
-                                            code,
-                                            message,
-                                            "replay log record not understood"
-                                        );
-                                    }
-                                }
-                                break;
-                            }
-                        }
-                        view.apply(records.partition.partition, read, records.position);
-                    }
-                    drop(held);
-                }
-                TailEvent::ReachedEnd { partition, position } => view.apply(partition.partition, Vec::new(), position),
-                TailEvent::OffsetsGone { partition, position, reason } => {
-                    return Err(Error::unavailable(format!("read replay log {partition} at {position}: {reason}")));
-                }
-                TailEvent::Failed(error) => return Err(error.context("read replay log")),
+/// What reading takes.
+#[derive(Clone)]
+pub(super) struct LogTopic {
+    pub kafka: Kafka,
+    pub topic: String,
+    pub ends: Ends,
+    pub view: Arc<ReplayLog>,
+    pub schemas: Arc<Schemas>,
+    pub registry: Option<Arc<SchemaRegistry>>,
+}
+
+/// Starts reading all partitions; there may become more. The task ends with the reason why it cannot go on.
+pub(super) fn follow(log: LogTopic, partitions: watch::Receiver<i32>) -> JoinHandle<Result<()>> {
+    tokio::spawn(Following { log, ends: HashMap::new(), whole: false, tails: JoinSet::new() }.run(partitions))
+}
+
+struct Following {
+    log: LogTopic,
+    /// Of the partitions that are read: where they ended then.
+    ends: HashMap<i32, Offset>,
+    /// The view knows where each of the first partitions ended.
+    whole: bool,
+    tails: JoinSet<Result<()>>,
+}
+
+impl Following {
+    async fn run(mut self, mut partitions: watch::Receiver<i32>) -> Result<()> {
+        loop {
+            let count = *partitions.borrow_and_update();
+            self.begin(count).await?;
+            let is_missing = self.ends.len() < usize::try_from(count).unwrap_or_default();
+            tokio::select! {
+                Some(ended) = self.tails.join_next() => ended.map_err(|e| Error::bug(format!("read replay log: {e}")))??,
+                changed = partitions.changed() => if changed.is_err() {
+                    // Nobody is left to tell of more.
+                    return self.tails.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or(Ok(())));
+                },
+                () = tokio::time::sleep(AGAIN), if is_missing => {}
             }
         }
-        Err(Error::unavailable("read replay log: its reader ended"))
-    }))
+    }
+
+    /// Reads those partitions that are not read yet and have a leader.
+    async fn begin(&mut self, count: i32) -> Result<()> {
+        let missing = (0..count).filter(|partition| !self.ends.contains_key(partition));
+        let missing: Vec<TopicPartition> =
+            missing.map(|partition| TopicPartition::new(self.log.topic.as_str(), partition)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let ask = || self.log.ends.each_range(&missing);
+        let mut from = Vec::new();
+        for (partition, range) in until_available("ask for the replay log's ends", ask).await? {
+            let (earliest, end) = match range {
+                Ok(range) => range,
+                Err(error) if error.is_unavailable() => continue,
+                Err(error) => return Err(error),
+            };
+            self.log.view.apply(partition.partition, Vec::new(), earliest);
+            if earliest.0 > 0 {
+                self.log.view.topic_has_dropped();
+            }
+            self.ends.insert(partition.partition, end);
+            from.push((partition, earliest));
+        }
+        if !self.whole && self.ends.len() >= usize::try_from(count).unwrap_or_default() {
+            self.whole = true;
+            self.log.view.whole_from(self.ends.iter().map(|(partition, end)| (*partition, *end)));
+        }
+        if !from.is_empty() {
+            let (tail, events) = Tail::start(&self.log.kafka, "resaga-replay-log", &from, TailLimits::default())?;
+            self.tails.spawn(read(self.log.clone(), tail, events));
+        }
+        Ok(())
+    }
+}
+
+async fn read(log: LogTopic, _tail: Tail, mut events: mpsc::Receiver<TailEvent>) -> Result<()> {
+    while let Some(event) = events.recv().await {
+        match event {
+            TailEvent::Records { batch, held } => {
+                for records in batch {
+                    apply(&log, records).await?;
+                }
+                drop(held);
+            }
+            TailEvent::ReachedEnd { partition, position } => log.view.apply(partition.partition, Vec::new(), position),
+            TailEvent::OffsetsGone { partition, position, reason } => {
+                return Err(Error::unavailable(format!("read replay log {partition} at {position}: {reason}")));
+            }
+            TailEvent::Failed(error) => return Err(error.context("read replay log")),
+        }
+    }
+    Err(Error::unavailable("read replay log: its reader ended"))
+}
+
+async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
+    let mut read = Vec::with_capacity(records.records.len());
+    for record in records.records {
+        loop {
+            match decode_log(record.value.as_deref(), &record.headers, &log.schemas) {
+                Ok(found) => read.push(found),
+                Err(NotDecoded::NeedSchema(schema)) => {
+                    if learn(log.registry.as_deref(), schema, &log.schemas).await? {
+                        continue;
+                    }
+                    tracing::warn!(offset = record.offset.0, "replay log record has an unknown schema");
+                }
+                Err(NotDecoded::DeadLetter { code, message }) => {
+                    tracing::warn!(offset = record.offset.0, code, message, "replay log record not understood");
+                }
+            }
+            break;
+        }
+    }
+    log.view.apply(records.partition.partition, read, records.position);
+    Ok(())
 }

@@ -36,8 +36,8 @@ use crate::wire::event::OWN_RECORD_FACTOR;
 
 /// Pause before a role that lost its dependencies begins again.
 const ROLE_PAUSE: Duration = Duration::from_secs(1);
-/// Longest wait for brokers at the start.
-pub(super) const START_WITHIN: Duration = Duration::from_secs(30);
+/// Longest wait at the start for what the newest keys say.
+const SEED_WITHIN: Duration = Duration::from_secs(10);
 /// How often dependencies are looked at for `/readyz`, and the partitioner for the chains.
 const WATCH: Duration = Duration::from_secs(1);
 /// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
@@ -55,6 +55,8 @@ pub(super) struct Process {
     pub ends: Ends,
     pub targets: ReplayTargets,
     pub request_partitions: i32,
+    /// Of the replay log, as far as anybody has heard.
+    pub log_partitions: Arc<watch::Sender<i32>>,
     pub readiness: Readiness,
     pub shutdown: watch::Receiver<bool>,
 }
@@ -160,15 +162,25 @@ impl Process {
         };
         let log = Arc::new(ReplayLog::new(config.replay.max_log_records));
         let request_partitions = count(&topics.requests);
-        let following =
-            log_view::follow(&config.kafka, &topics.log, request_partitions, log.clone(), schemas.clone(), registry.clone());
-        let log_task = following.await?;
         let ends = Ends::new(&config.kafka)?;
-        // Topics that were just made have no leaders for a moment.
+        let (log_partitions, more_partitions) = watch::channel(request_partitions);
+        let log_topic = log_view::LogTopic {
+            kafka: config.kafka.clone(),
+            topic: topics.log.clone(),
+            ends: ends.clone(),
+            view: log.clone(),
+            schemas: schemas.clone(),
+            registry: registry.clone(),
+        };
+        let log_task = log_view::follow(log_topic, more_partitions);
+        // Topics that were just made have no leaders for a moment. What the keys say is worth a look, not a start that fails:
+        // the look is repeated while they tell nothing.
         let seed = || stores.seed_partitioner(&config, &ends, registry.as_deref(), &schemas);
-        tokio::time::timeout(START_WITHIN, until_available("read newest keys", seed))
-            .await
-            .map_err(|_| Error::unavailable("read newest keys of the events topics: no answer in time"))??;
+        let seeded = tokio::time::timeout(SEED_WITHIN, until_available("read newest keys", seed)).await;
+        seeded.unwrap_or_else(|_| {
+            tracing::warn!("newest keys of the events topics not read yet, trying again later");
+            Ok(())
+        })?;
         let process = Self {
             ends,
             targets: ReplayTargets {
@@ -185,6 +197,7 @@ impl Process {
             metrics: Metrics::new(),
             log,
             request_partitions,
+            log_partitions: Arc::new(log_partitions),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
             shutdown,
         };
@@ -283,6 +296,7 @@ impl Process {
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             publisher: Publisher::new(&config.kafka)?,
+            ends: self.ends.clone(),
             registry: self.registry.clone(),
             schemas: self.schemas.clone(),
             partitioning: self.stores.partitioning.clone(),
@@ -312,6 +326,10 @@ impl Process {
             registry: self.registry.clone(),
             schemas: self.schemas.clone(),
             metrics: self.metrics.clone(),
+            log_partitions: {
+                let process = self.clone();
+                Arc::new(move |count| process.log_has_partitions(count))
+            },
             assigned: self.told("replay"),
             now,
         };
@@ -404,6 +422,16 @@ impl Process {
         Ok(())
     }
 
+    /// The view reads them all, and replays are looked for in all of their chains.
+    fn log_has_partitions(&self, count: i32) {
+        self.stores.log_chains.raise(&self.config.topics.log, count);
+        self.log_partitions.send_if_modified(|known| {
+            let more = count > *known;
+            *known = count.max(*known);
+            more
+        });
+    }
+
     /// Tells `/readyz` that a role has had its first assignment.
     fn told(&self, role: &'static str) -> Arc<dyn Fn(bool) + Send + Sync> {
         let readiness = self.readiness.clone();
@@ -413,9 +441,13 @@ impl Process {
     /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
     async fn watch(self) -> Result<()> {
         let mut shutdown = self.shutdown.clone();
-        let requests = crate::saga::position::TopicPartition::new(self.config.topics.requests.as_str(), 0);
         for look in 1_u32.. {
-            let broker = self.ends.ends(std::slice::from_ref(&requests)).await.is_ok();
+            // Any broker will do: one that is gone takes its partitions, not the process.
+            let log_partitions = self.ends.partitions_of(&self.config.topics.log).await;
+            let broker = log_partitions.is_ok();
+            if let Ok(count) = log_partitions {
+                self.log_has_partitions(count);
+            }
             let hot = self.stores.hot.marks(0).await.is_ok();
             let cold = self.stores.objects.head("catalog/none").await.is_ok();
             for (name, up) in [("broker", broker), ("hot", hot), ("cold", cold)] {
@@ -423,7 +455,7 @@ impl Process {
                 self.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
             }
             let partitioning = &self.stores.partitioning;
-            let may_tell = broker && partitioning.settled().is_none() && partitioning.partitioner().is_some();
+            let may_tell = broker && partitioning.known().is_none() && partitioning.partitioner().is_some();
             if may_tell && look.is_multiple_of(LOOKS_PER_SEED) {
                 let seeded = self.stores.seed_partitioner(&self.config, &self.ends, self.registry.as_deref(), &self.schemas);
                 tokio::select! {

@@ -24,8 +24,12 @@ pub(super) struct Stores {
     pub history: History,
     /// The replay log's.
     pub log_history: History,
+    pub log_chains: Arc<Chains>,
     pub partitioning: Arc<Partitioning>,
 }
+
+/// A partition that no broker leads now: nothing can be said of its chain.
+pub(super) const NO_LEADER: &str = "no_leader";
 
 /// Partitions whose log is not the one that their chain was made from: code and reason.
 pub(super) async fn disagreements(
@@ -40,8 +44,14 @@ pub(super) async fn disagreements(
         let partitions: Vec<TopicPartition> =
             (0..count).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
         let topic_id = ends.topic_id(topic).await?;
-        let earliest = ends.earliest(&partitions).await?;
-        for (partition, earliest) in earliest {
+        for (partition, range) in ends.each_range(&partitions).await? {
+            let (earliest, _) = match range {
+                Ok(range) => range,
+                Err(error) => {
+                    found.push((partition, NO_LEADER, error.to_string()));
+                    continue;
+                }
+            };
             let incarnation = newest_incarnation(&*objects, topic, partition.partition).await?;
             let chain = ChainId { topic: partition.topic.clone(), incarnation, partition: partition.partition };
             let writer = ChainWriter::open(objects.clone(), chain, None).await?;
@@ -94,8 +104,9 @@ pub(super) async fn with(
     let chains = Arc::new(Chains::new(events));
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES);
     // What is recent of the log is in the view in memory.
-    let log_history = History::new(hot.clone(), cold.clone(), Arc::new(Chains::new(vec![log])), MAX_ENTRIES).old_only();
-    Ok(Stores { hot, objects, chains, history, log_history, partitioning })
+    let log_chains = Arc::new(Chains::new(vec![log]));
+    let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).old_only();
+    Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning })
 }
 
 impl Stores {

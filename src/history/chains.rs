@@ -57,6 +57,22 @@ impl Chains {
         self.collect(|layout| (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect())
     }
 
+    /// Their names.
+    pub fn topics(&self) -> Vec<String> {
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        layouts.iter().map(|layout| layout.topic.to_string()).collect()
+    }
+
+    /// A topic has so many partitions now; they never become fewer.
+    pub fn raise(&self, topic: &str, count: i32) {
+        let mut layouts = self.layouts.write().unwrap_or_else(PoisonError::into_inner);
+        for layout in layouts.iter_mut().filter(|layout| *layout.topic == *topic) {
+            if layout.partition_counts.first().is_none_or(|before| *before < count) {
+                layout.partition_counts.insert(0, count);
+            }
+        }
+    }
+
     /// How many partitions a topic has; `None`: it is not one of these.
     pub fn partitions_of(&self, topic: &str) -> Option<i32> {
         let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +168,19 @@ mod tests {
     fn without_a_known_partitioner_a_saga_may_be_anywhere() {
         let layout = TopicLayout { topic: "t".into(), incarnations: Vec::new(), partition_counts: vec![3], partitioner: None };
         assert_eq!(Chains::new(vec![layout]).of(&"a".into()).len(), 3);
+    }
+
+    #[test]
+    fn a_raised_partition_count_adds_chains_and_keeps_the_old_ones() {
+        let layout = TopicLayout { topic: "t".into(), incarnations: vec![0, 1], partition_counts: vec![2], partitioner: None };
+        let chains = Chains::new(vec![layout]);
+        for (topic, count) in [("other", 9), ("t", 1), ("t", 3), ("t", 3)] {
+            chains.raise(topic, count);
+        }
+        assert_eq!(
+            (chains.partitions_of("t"), chains.newest_of(&"a".into()).len(), chains.of(&"a".into()).len()),
+            (Some(3), 3, 4)
+        );
     }
 
     #[test]

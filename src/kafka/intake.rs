@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 pub use super::budget::Held;
 use super::client::{Purpose, client_config};
 use super::intake_thread::IntakeThread;
-pub use super::observed::PartitionEnd;
 use super::reader::Reader;
 use super::record::PartitionRecords;
 pub use super::statistics::{IntakeStats, PartitionStats};
@@ -76,12 +75,15 @@ pub enum StartAt {
     OffsetInEpoch(Offset, i32),
     /// Keep the partition but do not read it, until `seek` and `resume`.
     Stop,
+    /// As `Stop`; it is assigned again after a moment.
+    Later,
 }
 
 #[derive(Debug)]
 pub enum IntakeEvent {
-    /// Partitions were added (possibly none, when the group agreed on nothing new for us). Reading of them starts with the reply; partitions that it does not name are
-    /// not read.
+    /// Partitions were added (possibly none, when the group agreed on nothing new for us, or when none of them has a leader that tells
+    /// where it begins and ends: such come later, by themselves). Reading of them starts with the reply; partitions that it does not
+    /// name are not read.
     Assigned { partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Vec<(TopicPartition, StartAt)>> },
     /// Partitions are taken away, or (`lost`) are already another member's: then commits are refused. No event of them
     /// follows after the reply.
@@ -115,7 +117,7 @@ pub(super) enum Command {
     Resume(Vec<TopicPartition>, Reply<()>),
     Commit(Vec<(TopicPartition, Offset, String)>, Reply<()>),
     Seek(TopicPartition, Offset, Reply<()>),
-    Ends(Vec<TopicPartition>, Reply<Vec<PartitionEnd>>),
+    AssignLater(Vec<TopicPartition>, Reply<()>),
     GroupMetadata(Reply<GroupMetadata>),
     Stop(Reply<()>),
 }
@@ -176,9 +178,9 @@ impl Intake {
         self.ask(|reply| Command::Seek(partition, offset, reply)).await
     }
 
-    /// High watermarks, asked of the leaders now.
-    pub async fn ends(&self, partitions: Vec<TopicPartition>) -> Result<Vec<PartitionEnd>> {
-        self.ask(|reply| Command::Ends(partitions, reply)).await
+    /// Stops reading partitions of ours; after a moment [`IntakeEvent::Assigned`] gives them again, as at the first time.
+    pub async fn assign_later(&self, partitions: Vec<TopicPartition>) -> Result<()> {
+        self.ask(|reply| Command::AssignLater(partitions, reply)).await
     }
 
     /// The membership as it is now. `Refused` [`NOT_ASSIGNED`](super::NOT_ASSIGNED) between memberships: without a

@@ -13,8 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::budget::Budget;
 use super::failure::{self, NOT_ASSIGNED};
 use super::intake::{AssignedPartition, Command, GroupMetadata, IntakeEvent, IntakeLimits, Reply, StartAt};
-use super::native::{End, Happening, list_offsets};
-use super::observed::PartitionEnd;
+use super::native::Happening;
 use super::reader::{Reader, fatal, list_of};
 use super::statistics;
 use crate::error::{Error, Result};
@@ -30,6 +29,9 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_COMMITTED: &str = "read committed offsets (a hanging transaction holds them: kafka-transactions.sh find-hanging)";
 /// Longest wait for one question to brokers.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest pause between two tries to describe a partition without a leader.
+const FIRST_AGAIN: Duration = Duration::from_millis(200);
+const LONGEST_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct IntakeThread {
     reader: Reader,
@@ -40,6 +42,40 @@ pub(super) struct IntakeThread {
     /// Events that found the channel full. Nothing is read while there are any.
     outbox: VecDeque<IntakeEvent>,
     stopping: Option<Reply<()>>,
+    later: Later,
+}
+
+/// Assigned partitions that could not be described, or that the role did not want yet.
+#[derive(Default)]
+struct Later {
+    partitions: Vec<TopicPartition>,
+    again: Option<Instant>,
+    pause: Duration,
+}
+
+impl Later {
+    fn add(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        for partition in partitions {
+            if !self.partitions.contains(&partition) {
+                self.partitions.push(partition);
+            }
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_AGAIN, LONGEST_AGAIN);
+        self.again = (!self.partitions.is_empty()).then(|| Instant::now() + self.pause);
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.partitions.retain(|partition| !partitions.contains(partition));
+    }
+
+    /// Those whose time has come.
+    fn take_due(&mut self) -> Vec<TopicPartition> {
+        if self.again.is_some_and(|again| Instant::now() >= again) {
+            self.again = None;
+            return std::mem::take(&mut self.partitions);
+        }
+        Vec::new()
+    }
 }
 
 /// Why the thread ends.
@@ -62,7 +98,7 @@ impl IntakeThread {
         let here = std::thread::current();
         reader.wakes(&here);
         let budget = Budget::new(limits.held_bytes, here);
-        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None }
+        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None, later: Later::default() }
     }
 
     pub(super) fn run(mut self) {
@@ -109,6 +145,7 @@ impl IntakeThread {
                 }
             }
             self.carry_out_all()?;
+            self.assign_what_is_due()?;
             self.flush()?;
             if !self.outbox.is_empty() {
                 std::thread::park_timeout(WAITING);
@@ -138,9 +175,9 @@ impl IntakeThread {
     fn assign(&mut self, partitions: Vec<(String, i32)>) -> Result<(), Exit> {
         let deadline = Instant::now() + self.limits.assign_timeout;
         let partitions: Vec<_> = partitions.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
-        let assigned = loop {
+        let described = loop {
             match self.describe(&partitions) {
-                Ok(assigned) => break assigned,
+                Ok(described) => break described,
                 Err(error) if error.is_unavailable() && Instant::now() < deadline => {
                     tracing::warn!(error = %error, "describe assigned partitions");
                     self.wait(Duration::from_millis(200))?;
@@ -148,25 +185,67 @@ impl IntakeThread {
                 Err(error) => return Err(Exit::Failed(error)),
             }
         };
-        let ends: Vec<_> = assigned.iter().map(|a| a.end).collect();
+        self.later.pause = Duration::ZERO;
+        let placed = self.begin(&partitions, described, deadline)?;
+        self.reader.add(&placed).map_err(Exit::Failed)
+    }
+
+    /// Tries those again that could not be described, or that the role did not want yet.
+    fn assign_what_is_due(&mut self) -> Result<(), Exit> {
+        let partitions = self.later.take_due();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        match self.describe(&partitions) {
+            Ok(described) if described.is_empty() => self.later.add(partitions),
+            Ok(described) => {
+                let found: Vec<TopicPartition> = described.iter().map(|one| one.partition.clone()).collect();
+                self.later.add(partitions.into_iter().filter(|partition| !found.contains(partition)));
+                let placed = self.begin(&found, described, Instant::now() + self.limits.assign_timeout)?;
+                self.reader.add_again(&placed).map_err(Exit::Failed)?;
+            }
+            Err(error) if error.is_unavailable() => self.later.add(partitions),
+            Err(error) => return Err(Exit::Failed(error)),
+        }
+        Ok(())
+    }
+
+    /// What is described of these partitions is told to the role, which says where to start; the rest comes later.
+    fn begin(
+        &mut self,
+        partitions: &[TopicPartition],
+        described: Vec<AssignedPartition>,
+        deadline: Instant,
+    ) -> Result<Vec<(TopicPartition, StartAt, Offset)>, Exit> {
+        let ends: Vec<(TopicPartition, Offset)> = described.iter().map(|one| (one.partition.clone(), one.end)).collect();
         let (reply, answer) = oneshot::channel();
-        self.tell(IntakeEvent::Assigned { partitions: assigned, reply })?;
+        self.tell(IntakeEvent::Assigned { partitions: described, reply })?;
         let Some(starts) = self.wait_for_reply(answer, deadline)? else {
             return Err(Exit::Failed(Error::unavailable("assign partitions: the role did not say in time where to start")));
         };
         let placed: Vec<_> = partitions
-            .into_iter()
-            .zip(ends)
-            .map(|(partition, end)| {
-                let start = starts.iter().find(|(p, _)| *p == partition).map_or(StartAt::Stop, |(_, start)| *start);
-                (partition, start, end)
+            .iter()
+            .map(|partition| {
+                let end = ends.iter().find(|(p, _)| p == partition).map(|(_, end)| *end);
+                let start = match end {
+                    Some(_) => starts.iter().find(|(p, _)| p == partition).map_or(StartAt::Stop, |(_, start)| *start),
+                    None => StartAt::Later,
+                };
+                (partition.clone(), start, end.unwrap_or_default())
             })
             .collect();
-        self.reader.add(&placed).map_err(Exit::Failed)
+        let later: Vec<TopicPartition> =
+            placed.iter().filter(|(_, start, _)| *start == StartAt::Later).map(|(partition, ..)| partition.clone()).collect();
+        if !later.is_empty() {
+            tracing::warn!(partitions = later.len(), first = %later[0], "assigned partitions cannot be read yet, trying again");
+            self.later.add(later);
+        }
+        Ok(placed)
     }
 
     /// Lets the role drain and commit, then gives the partitions up.
     fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Exit> {
+        self.later.forget(partitions);
         if !partitions.is_empty() {
             let (reply, answer) = oneshot::channel();
             self.tell(IntakeEvent::Revoked { partitions: partitions.to_vec(), lost, reply })?;
@@ -216,7 +295,13 @@ impl IntakeThread {
             Command::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
             Command::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
             Command::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
-            Command::Ends(partitions, reply) => drop(reply.send(self.ends(&partitions))),
+            Command::AssignLater(partitions, reply) => {
+                let stopped = self.reader.stop(&partitions);
+                if let Ok(ours) = &stopped {
+                    self.later.add(ours.iter().cloned());
+                }
+                drop(reply.send(stopped.map(drop)));
+            }
             Command::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
             Command::Stop(reply) => {
                 self.stopping = Some(reply);
@@ -245,10 +330,6 @@ impl IntakeThread {
         Ok(())
     }
 
-    fn ends(&self, partitions: &[TopicPartition]) -> Result<Vec<PartitionEnd>> {
-        super::ends::latest(self.reader.consumer().client(), partitions, ASK_TIMEOUT)
-    }
-
     fn group_metadata(&self) -> Result<GroupMetadata> {
         // Taken between two looks at the generation: a membership that ended meanwhile would give metadata that fences nothing.
         let before = self.reader.generation();
@@ -259,7 +340,7 @@ impl IntakeThread {
         }
     }
 
-    /// What Kafka knows of partitions that we were given.
+    /// What Kafka knows of partitions that we were given; not of those without a leader that answers.
     fn describe(&self, partitions: &[TopicPartition]) -> Result<Vec<AssignedPartition>> {
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -268,10 +349,8 @@ impl IntakeThread {
         let client = consumer.client();
         let committed =
             consumer.committed_offsets(list_of(partitions), COMMITTED_TIMEOUT).map_err(|e| failure::of(READ_COMMITTED, &e))?;
-        let asked = || partitions.iter().map(|p| (p.topic.to_string(), p.partition));
-        let earliest = list_offsets(client, asked(), End::Earliest, ASK_TIMEOUT)
-            .map_err(|code| failure::of_code("read earliest offsets", code))?;
-        let ends = self.ends(partitions)?;
+        let earliest = super::ends::earliest(client, partitions, ASK_TIMEOUT)?;
+        let ends = super::ends::latest(client, partitions, ASK_TIMEOUT)?;
         let mut topics: Vec<String> = partitions.iter().map(|p| p.topic.to_string()).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -280,31 +359,33 @@ impl IntakeThread {
             tracing::debug!(%code, "read topic ids");
             Vec::new()
         });
-        partitions
-            .iter()
-            .map(|partition| {
-                let missing = || Error::unavailable(format!("describe {partition}: the broker left it out"));
-                let end = ends.iter().find(|e| e.partition == *partition).ok_or_else(missing)?;
-                let earliest = earliest
-                    .iter()
-                    .find(|(topic, p, ..)| **topic == *partition.topic && *p == partition.partition)
-                    .ok_or_else(missing)?;
-                let committed = committed.find_partition(&partition.topic, partition.partition).ok_or_else(missing)?;
-                committed.error().map_err(|e| failure::of(READ_COMMITTED, &e))?;
-                let committed = match committed.offset() {
-                    rdkafka::Offset::Offset(offset) => Some((Offset(offset), committed.metadata().to_owned())),
-                    _ => None,
-                };
-                Ok(AssignedPartition {
-                    partition: partition.clone(),
-                    committed,
-                    earliest: Offset(earliest.2),
-                    end: end.end,
-                    leader_epoch: end.leader_epoch,
-                    topic_id: ids.iter().find(|(topic, _)| **topic == *partition.topic).map(|(_, id)| id.clone()),
-                })
-            })
-            .collect()
+        let mut described = Vec::with_capacity(partitions.len());
+        for ((partition, earliest), (_, end)) in earliest.into_iter().zip(ends) {
+            let (earliest, end) = match (earliest, end) {
+                (Ok(earliest), Ok(end)) => (earliest, end),
+                (Err(error), _) | (_, Err(error)) if error.is_unavailable() => {
+                    tracing::debug!(%error, "describe assigned partition");
+                    continue;
+                }
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            };
+            let missing = || Error::unavailable(format!("describe {partition}: the broker left it out"));
+            let committed = committed.find_partition(&partition.topic, partition.partition).ok_or_else(missing)?;
+            committed.error().map_err(|e| failure::of(READ_COMMITTED, &e))?;
+            let committed = match committed.offset() {
+                rdkafka::Offset::Offset(offset) => Some((Offset(offset), committed.metadata().to_owned())),
+                _ => None,
+            };
+            described.push(AssignedPartition {
+                committed,
+                earliest: earliest.end,
+                end: end.end,
+                leader_epoch: end.leader_epoch,
+                topic_id: ids.iter().find(|(topic, _)| **topic == *partition.topic).map(|(_, id)| id.clone()),
+                partition,
+            });
+        }
+        Ok(described)
     }
 
     fn tell(&mut self, event: IntakeEvent) -> Result<(), Exit> {

@@ -1,4 +1,6 @@
-//! What a broker says of a partition's ends.
+//! What brokers say of partitions: their ends, and whether they have a leader.
+
+use std::collections::{HashMap, HashSet};
 
 use crate::saga::position::{Offset, TopicPartition};
 
@@ -10,4 +12,11 @@ pub struct PartitionEnd {
     pub end: Offset,
     /// Leader epoch at the end, if the broker tells.
     pub leader_epoch: Option<i32>,
+}
+
+/// How many partitions topics have, and which of them have no leader now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leaders {
+    pub counts: HashMap<String, i32>,
+    pub missing: HashSet<TopicPartition>,
 }

@@ -121,6 +121,22 @@ impl Reader {
         self.park(partitions)
     }
 
+    /// Begins anew with partitions that were added and not read yet.
+    pub(super) fn add_again(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+        if !matches!(self.consumer().rebalance_protocol(), rdkafka::consumer::RebalanceProtocol::Eager) {
+            self.remove(&partitions.iter().map(|(partition, ..)| partition.clone()).collect::<Vec<_>>())?;
+            return self.add(partitions);
+        }
+        // Here taking one away would take all.
+        for (partition, start, _) in partitions {
+            if let StartAt::Offset(offset) | StartAt::OffsetInEpoch(offset, _) = start {
+                self.seek(partition, *offset)?;
+                self.resume(std::slice::from_ref(partition))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads exactly these, in no group.
     pub(super) fn assign(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
         let list = self.place(partitions)?;
@@ -133,7 +149,7 @@ impl Reader {
         for (partition, start, end) in partitions {
             let (offset, reading) = match start {
                 StartAt::Offset(offset) | StartAt::OffsetInEpoch(offset, _) => (*offset, true),
-                StartAt::Stop => (*end, false),
+                StartAt::Stop | StartAt::Later => (*end, false),
             };
             self.client.separate(&partition.topic, partition.partition);
             list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
@@ -156,7 +172,11 @@ impl Reader {
     }
 
     fn park(&self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
-        let parked: Vec<_> = partitions.iter().filter(|(_, start, _)| *start == StartAt::Stop).map(|(p, ..)| p.clone()).collect();
+        let parked: Vec<_> = partitions
+            .iter()
+            .filter(|(_, start, _)| matches!(start, StartAt::Stop | StartAt::Later))
+            .map(|(p, ..)| p.clone())
+            .collect();
         if parked.is_empty() { Ok(()) } else { self.pause(&parked) }
     }
 
@@ -171,6 +191,14 @@ impl Reader {
     pub(super) fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
         let list = list_of(&self.ours(partitions));
         self.consumer().pause(&list).map_err(|e| failure::of("pause partitions", &e))
+    }
+
+    /// Pauses those of `partitions` that are ours and drops what still comes of them. Gives which those are.
+    pub(super) fn stop(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartition>> {
+        let ours = self.ours(partitions);
+        self.slots.iter_mut().filter(|slot| ours.contains(&slot.partition)).for_each(|slot| slot.reading = false);
+        self.pause(&ours)?;
+        Ok(ours)
     }
 
     pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {

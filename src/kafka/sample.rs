@@ -31,16 +31,16 @@ impl Sample {
         offsets: i64,
         within: Duration,
     ) -> Result<Self> {
-        let (earliest, latest) = (ends.earliest(partitions).await?, ends.ends(partitions).await?);
-        let ranges = earliest.into_iter().zip(latest).filter(|((_, earliest), (_, end))| earliest < end);
-        let (mut from, mut ends) = (Vec::new(), HashMap::new());
-        for ((partition, earliest), (_, end)) in ranges {
+        let (mut from, mut wanted) = (Vec::new(), HashMap::new());
+        for (partition, range) in ends.each_range(partitions).await? {
+            // One without a leader is passed over.
+            let Some((earliest, end)) = range.ok().filter(|(earliest, end)| earliest < end) else { continue };
             from.push((partition.clone(), earliest.max(Offset(end.0.saturating_sub(offsets)))));
-            ends.insert(partition, end);
+            wanted.insert(partition, end);
         }
         let reading =
             if from.is_empty() { None } else { Some(Tail::start(kafka, "resaga-sample", &from, TailLimits::default())?) };
-        Ok(Self { ends, reading, deadline: Instant::now() + within })
+        Ok(Self { ends: wanted, reading, deadline: Instant::now() + within })
     }
 
     /// The next records; `None`: every end was reached, or the time is over.

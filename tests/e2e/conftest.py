@@ -78,8 +78,8 @@ def private_redis(tmp_path):
 def make_kafka(tmp_path):
     made = []
 
-    def make():
-        made.append(Kafka(tmp_path / f"kafka-{len(made)}"))
+    def make(joins=None):
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}", joins=joins))
         return made[-1].start()
     yield make
     for server in made:

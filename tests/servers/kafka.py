@@ -1,4 +1,4 @@
-"""A real Kafka broker: one node, broker and controller in one process."""
+"""A real Kafka broker: one node, broker and controller in one process, and brokers that join it."""
 
 import base64
 import socket
@@ -18,18 +18,22 @@ class Kafka(Server):
     name = "kafka"
     ready_within = 120
 
-    def __init__(self, directory, properties=None):
+    def __init__(self, directory, properties=None, joins=None):
+        """`joins`: the node, already running, whose cluster this one becomes the second broker of."""
         super().__init__(directory)
         self.libraries = install.kafka()
         # A leading dash would be read as an option.
-        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-        self.port, controller = free_port(), free_port()
+        own_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        self.cluster_id = joins.cluster_id if joins else own_id
+        self.nodes = 2 if joins else 1
+        self.port, self.controller = free_port(), joins.controller if joins else free_port()
         self.address = f"127.0.0.1:{self.port}"
+        listeners = [f"PLAINTEXT://{self.address}", *([] if joins else [f"CONTROLLER://127.0.0.1:{self.controller}"])]
         settings = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
+            "process.roles": "broker" if joins else "broker,controller",
+            "node.id": self.nodes,
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller}",
+            "listeners": ",".join(listeners),
             "advertised.listeners": f"PLAINTEXT://{self.address}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -73,7 +77,7 @@ class Kafka(Server):
 
     def is_ready(self):
         nodes, cluster_id = metadata(self.port)
-        return nodes == 1 and cluster_id == self.cluster_id
+        return nodes >= self.nodes and cluster_id == self.cluster_id
 
 
 def metadata(port):

@@ -19,10 +19,11 @@ pub(in crate::kafka) enum End {
     Latest,
 }
 
-/// Topic, partition, offset, leader epoch.
-pub(in crate::kafka) type Listed = (String, i32, i64, Option<i32>);
+/// Topic, partition, and its offset with the leader epoch, or why the leader gave none.
+pub(in crate::kafka) type Listed = (String, i32, Result<(i64, Option<i32>), RDKafkaErrorCode>);
 
-/// ListOffsets with `read_uncommitted`, whatever the client reads with: one request for each leader. Blocks.
+/// ListOffsets with `read_uncommitted`, whatever the client reads with: one request for each leader. A partition without a
+/// leader, or whose leader does not answer, takes the whole time and fails the question for all. Blocks.
 pub(in crate::kafka) fn list_offsets<C: ClientContext>(
     client: &Client<C>,
     partitions: impl Iterator<Item = (String, i32)>,
@@ -31,10 +32,15 @@ pub(in crate::kafka) fn list_offsets<C: ClientContext>(
 ) -> Result<Vec<Listed>, RDKafkaErrorCode> {
     let partitions: Vec<(String, i32)> = partitions.collect();
     let listed = ask_offsets(client, &partitions, end, timeout);
-    if let Err(
-        RDKafkaErrorCode::FencedLeaderEpoch | RDKafkaErrorCode::UnknownLeaderEpoch | RDKafkaErrorCode::NotLeaderForPartition,
-    ) = listed
-    {
+    let is_elsewhere = |code: &RDKafkaErrorCode| {
+        use RDKafkaErrorCode::{FencedLeaderEpoch, NotLeaderForPartition, UnknownLeaderEpoch};
+        matches!(code, FencedLeaderEpoch | UnknownLeaderEpoch | NotLeaderForPartition)
+    };
+    let moved = match &listed {
+        Ok(listed) => listed.iter().any(|(.., offset)| offset.as_ref().is_err_and(is_elsewhere)),
+        Err(code) => is_elsewhere(code),
+    };
+    if moved {
         // librdkafka asks by the leaders and epochs it remembers, and would go on doing so after an election. What it
         // learns here is for the caller's next try.
         let mut topics: Vec<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
@@ -82,16 +88,15 @@ fn ask_offsets<C: ClientContext>(
         let mut listed = Vec::with_capacity(count);
         for at in 0..count {
             let partition = rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(at));
-            if (*partition).err != NO_ERROR {
-                return Err((*partition).err.into());
-            }
-            // librdkafka 2.12 answers a leader's silence with what was asked (-1, -2) and no error. Taken for an end, all would
-            // be read to it: replays planned from less than the log, and `complete_through` moving on without a broker.
-            if (*partition).offset < 0 {
-                return Err(RDKafkaErrorCode::OperationTimedOut);
-            }
             let epoch = rd::rd_kafka_topic_partition_get_leader_epoch(partition);
-            listed.push((text((*partition).topic), (*partition).partition, (*partition).offset, (epoch >= 0).then_some(epoch)));
+            let offset = match (*partition).err {
+                // librdkafka 2.12 answers a leader's silence with what was asked (-1, -2) and no error. Taken for an end, all
+                // would be read to it: replays planned from less than the log, and `complete_through` moving on without a broker.
+                NO_ERROR if (*partition).offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
+                NO_ERROR => Ok(((*partition).offset, (epoch >= 0).then_some(epoch))),
+                error => Err(error.into()),
+            };
+            listed.push((text((*partition).topic), (*partition).partition, offset));
         }
         Ok(listed)
     }

@@ -44,12 +44,18 @@ impl Materialize {
         let mut starts = Vec::with_capacity(opened.len());
         for (partition, opened) in names.into_iter().zip(opened) {
             let start = match opened {
-                Ok(opened) => match self.disagrees(&opened).await? {
-                    Some((code, reason)) => {
+                Ok(opened) => match self.disagrees(&opened).await {
+                    Ok(Some((code, reason))) => {
                         self.alarm(&partition, code, &reason);
                         StartAt::Stop
                     }
-                    None => self.take_over(opened, &marks),
+                    Ok(None) => self.take_over(opened, &marks),
+                    // Its leader is gone since it was described: the others need not wait for it.
+                    Err(Error::Unavailable(reason)) => {
+                        tracing::warn!(%partition, reason, "partition not taken over yet");
+                        StartAt::Later
+                    }
+                    Err(other) => return Err(other),
                 },
                 Err(Error::Corrupt(reason)) => {
                     self.alarm(&partition, HISTORY_CORRUPT, &reason);
@@ -67,9 +73,8 @@ impl Materialize {
         let mut log = Log { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
         if writer.next() > log.end {
             // The end was read first: an owner before, cut off from the group alone, may have gone on meanwhile.
-            let ask = || self.intake.ends(vec![assigned.partition.clone()]);
-            let ends = until_available("ask for the end of a partition", ask).await?;
-            log.end = ends.first().map_or(log.end, |found| found.end);
+            let ends = self.parts.ends.ends(std::slice::from_ref(&assigned.partition)).await?;
+            log.end = ends.first().map_or(log.end, |(_, end)| *end);
         }
         Ok(disagreement(&log, writer.next(), writer.newest()))
     }

@@ -32,7 +32,8 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::chains::Chains;
 use crate::hot::{HotStore, MarkMove};
-use crate::kafka::intake::{Held, Intake, IntakeEvent, PartitionEnd};
+use crate::kafka::ends::{Ends, PartitionEnd};
+use crate::kafka::intake::{Held, Intake, IntakeEvent};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
@@ -69,6 +70,7 @@ pub struct Parts {
     /// Of the replay log.
     pub log_history: History,
     pub publisher: Publisher,
+    pub ends: Ends,
     pub registry: Option<Arc<SchemaRegistry>>,
     pub schemas: Arc<Schemas>,
     pub partitioning: Arc<Partitioning>,
@@ -133,7 +135,7 @@ pub struct Materialize {
     next: Option<HotWork>,
     flushes: JoinSet<Flushed>,
     commits: JoinSet<(Vec<Commit>, bool)>,
-    ends: JoinSet<(Micros, Result<Vec<PartitionEnd>>)>,
+    ends: JoinSet<(Micros, Result<Vec<(TopicPartition, Result<PartitionEnd>)>>)>,
     /// `None`: to be asked with the next look.
     ends_asked: Option<Instant>,
     swept: Instant,
@@ -229,21 +231,22 @@ impl Materialize {
 
     fn ask_ends(&mut self, now: Instant) {
         self.ends_asked = Some(now);
-        let (intake, clock) = (self.intake.clone(), self.parts.now);
+        let (ends, clock) = (self.parts.ends.clone(), self.parts.now);
         let partitions: Vec<_> = self.owned.keys().cloned().collect();
         self.ends.spawn(async move {
             // Before asking: what is appended while the answer is on its way may be missing from it.
             let at = clock();
-            (at, intake.ends(partitions).await)
+            (at, ends.each_end(&partitions).await)
         });
     }
 
-    fn learn_ends(&mut self, (at, ends): (Micros, Result<Vec<PartitionEnd>>)) {
+    fn learn_ends(&mut self, (at, ends): (Micros, Result<Vec<(TopicPartition, Result<PartitionEnd>)>>)) {
         let ends = match ends {
             Ok(ends) => ends,
             Err(reason) => return tracing::debug!(%reason, "ends not known"),
         };
-        for end in ends {
+        // One that has no leader keeps its time; the others go on.
+        for end in ends.into_iter().filter_map(|(_, end)| end.ok()) {
             if let Some(owned) = self.owned.get_mut(&end.partition) {
                 owned.partition.through.asked(end.end, at);
                 owned.leader_epoch = end.leader_epoch.or(owned.leader_epoch);
