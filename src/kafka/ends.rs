@@ -32,6 +32,11 @@ pub struct Ends {
     one_by_one: Arc<AtomicBool>,
 }
 
+/// What was told of each partition's end. `Err`: it has no leader that answers.
+pub type EachEnd = Vec<(TopicPartition, Result<PartitionEnd>)>;
+/// As [`EachEnd`]: the oldest offset and the end.
+pub type EachRange = Vec<(TopicPartition, Result<(Offset, Offset)>)>;
+
 /// Longest wait for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer of all leaders together; then each is asked for itself.
@@ -60,7 +65,7 @@ impl Ends {
     }
 
     /// As [`Ends::ends`], of each partition for itself: one without a leader keeps nobody else's from being known.
-    pub async fn each_end(&self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+    pub async fn each_end(&self, partitions: &[TopicPartition]) -> Result<EachEnd> {
         self.each(partitions, End::Latest).await
     }
 
@@ -70,7 +75,7 @@ impl Ends {
     }
 
     /// Where each of these partitions begins and ends now. `Err` of a partition: it has no leader that answers.
-    pub async fn each_range(&self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Result<(Offset, Offset)>)>> {
+    pub async fn each_range(&self, partitions: &[TopicPartition]) -> Result<EachRange> {
         let earliest = self.each(partitions, End::Earliest).await?;
         let latest = self.each(partitions, End::Latest).await?;
         let range = |earliest: Result<PartitionEnd>, latest: Result<PartitionEnd>| Ok((earliest?.end, latest?.end));
@@ -78,7 +83,7 @@ impl Ends {
         Ok(both.map(|((partition, earliest), (_, latest))| (partition, range(earliest, latest))).collect())
     }
 
-    async fn each(&self, partitions: &[TopicPartition], end: End) -> Result<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+    async fn each(&self, partitions: &[TopicPartition], end: End) -> Result<EachEnd> {
         let partitions = partitions.to_vec();
         let one_by_one = Arc::clone(&self.one_by_one);
         self.blocking(move |client, timeout| {
@@ -181,11 +186,7 @@ pub(super) fn ids_of<C: ClientContext>(
 }
 
 /// High watermarks, each leader asked for itself. `Err`: brokers do not answer at all. Blocks.
-pub(super) fn latest<C: ClientContext>(
-    client: &Client<C>,
-    partitions: &[TopicPartition],
-    timeout: Duration,
-) -> Result<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+pub(super) fn latest<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], timeout: Duration) -> Result<EachEnd> {
     by_leader(client, partitions, End::Latest, timeout)
 }
 
@@ -194,17 +195,12 @@ pub(super) fn earliest<C: ClientContext>(
     client: &Client<C>,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+) -> Result<EachEnd> {
     by_leader(client, partitions, End::Earliest, timeout)
 }
 
 /// What one question for all gives; `None`: it failed, for one of them or for all.
-fn at_once<C: ClientContext>(
-    client: &Client<C>,
-    partitions: &[TopicPartition],
-    end: End,
-    timeout: Duration,
-) -> Option<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+fn at_once<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], end: End, timeout: Duration) -> Option<EachEnd> {
     let each = listed(client, partitions, end, timeout);
     each.iter().all(|(_, end)| end.is_ok()).then_some(each)
 }
@@ -214,7 +210,7 @@ fn by_leader<C: ClientContext>(
     partitions: &[TopicPartition],
     end: End,
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Result<PartitionEnd>)>> {
+) -> Result<EachEnd> {
     let mut topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
     topics.sort_unstable();
     topics.dedup();
@@ -253,12 +249,7 @@ fn by_leader<C: ClientContext>(
 }
 
 /// One question for all of these; where it fails, it fails for each.
-fn listed<C: ClientContext>(
-    client: &Client<C>,
-    partitions: &[TopicPartition],
-    end: End,
-    timeout: Duration,
-) -> Vec<(TopicPartition, Result<PartitionEnd>)> {
+fn listed<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], end: End, timeout: Duration) -> EachEnd {
     if partitions.is_empty() {
         return Vec::new();
     }
@@ -278,7 +269,7 @@ fn listed<C: ClientContext>(
 }
 
 /// All of them, or the first failure.
-fn whole(each: Vec<(TopicPartition, Result<PartitionEnd>)>) -> Result<Vec<(TopicPartition, Offset)>> {
+fn whole(each: EachEnd) -> Result<Vec<(TopicPartition, Offset)>> {
     each.into_iter().map(|(partition, end)| Ok((partition, end?.end))).collect()
 }
 

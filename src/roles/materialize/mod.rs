@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::chains::Chains;
 use crate::hot::{HotStore, MarkMove};
-use crate::kafka::ends::{Ends, PartitionEnd};
+use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Held, Intake, IntakeEvent};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
@@ -135,7 +135,7 @@ pub struct Materialize {
     next: Option<HotWork>,
     flushes: JoinSet<Flushed>,
     commits: JoinSet<(Vec<Commit>, bool)>,
-    ends: JoinSet<(Micros, Result<Vec<(TopicPartition, Result<PartitionEnd>)>>)>,
+    ends: JoinSet<(Micros, Result<EachEnd>)>,
     /// `None`: to be asked with the next look.
     ends_asked: Option<Instant>,
     swept: Instant,
@@ -240,7 +240,7 @@ impl Materialize {
         });
     }
 
-    fn learn_ends(&mut self, (at, ends): (Micros, Result<Vec<(TopicPartition, Result<PartitionEnd>)>>)) {
+    fn learn_ends(&mut self, (at, ends): (Micros, Result<EachEnd>)) {
         let ends = match ends {
             Ok(ends) => ends,
             Err(reason) => return tracing::debug!(%reason, "ends not known"),

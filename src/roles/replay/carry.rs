@@ -10,12 +10,12 @@ use super::draft::Draft;
 use super::fresh::EndsThen;
 use super::parked::Parked;
 use super::take_up::{Item, Taken, dead, take_up};
-use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay};
+use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay, TICK};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
 use crate::roles::schema::learn;
-use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
+use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::saga::request::ReplayStatus;
 use crate::saga::time::Micros;
 use crate::wire::payload::NotDecoded;
@@ -25,6 +25,9 @@ use crate::wire::payload::NotDecoded;
 const MIN_PREPARED: usize = 64;
 /// A batch that waited longer to be published is decided anew: what it carries out may have expired.
 const LONGEST_PREPARED: Duration = Duration::from_secs(1);
+
+/// Longest time between two looks at parked requests of which none could go.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// Next offsets, of every partition that gave something.
 pub(super) type Offsets = HashMap<TopicPartition, Offset>;
@@ -37,7 +40,7 @@ pub(super) struct Prepared {
     pub group: GroupMetadata,
     /// What was parked in it: waits once it is committed.
     pub again: Vec<(Parked, TopicPartition)>,
-    replay_ids: Vec<String>,
+    pub replay_ids: Vec<String>,
     /// Requests that were parked before, and records.
     parked: usize,
     records: usize,
@@ -50,6 +53,12 @@ struct Batch {
     items: Vec<Item>,
     draft: Draft,
     offsets: Offsets,
+}
+
+impl Prepared {
+    pub fn requests(&self) -> usize {
+        self.parked + self.records
+    }
 }
 
 impl Read {
@@ -71,32 +80,31 @@ impl Replay {
                 None => return Ok(false),
             },
         };
-        let (replay_ids, requests) = (prepared.replay_ids.clone(), prepared.parked + prepared.records);
+        let (replay_ids, requests) = (prepared.replay_ids.clone(), prepared.requests());
+        let (culprit, offsets) = (prepared.culprit(), prepared.offsets.clone());
         self.read_what_came();
         self.ask_ends_of_what_came(&prepared.offsets).await;
         match self.publish(prepared).await {
-            Err(Error::Refused { code: RECORD_TOO_LARGE, message }) => {
-                return self.too_large(&replay_ids, requests, &message).map(|()| true);
+            Err(Error::Refused { code: RECORD_TOO_LARGE, .. }) => {
+                return self.was_too_large(culprit, requests).await.map(|()| true);
             }
             other => other?,
         }
         self.alone = self.alone.saturating_sub(1);
-        for replay_id in replay_ids {
-            self.too_large.remove(&replay_id);
-        }
+        self.too_large.committed(&replay_ids, &offsets);
         self.drop_taken();
-        self.pause_what_is_full().await?;
         Ok(true)
     }
 
     /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is; then only
     /// what needs no waiting.
     async fn prepare(&mut self, behind: Option<&Offsets>) -> Result<Option<Prepared>> {
+        self.see_leaders().await;
         let group = self.intake.group_metadata().await?;
         let now = (self.parts.now)();
         let mut batch = Batch::default();
         let limit = self.batch_limit();
-        if behind.is_none() {
+        if behind.is_none() && Instant::now() >= self.look_again.0 && self.rate.allows(Instant::now()) > 0 {
             // Half, so that requests which cannot go yet never keep new ones out.
             self.take_parked(&mut batch, now, (limit / 2).max(1));
         }
@@ -110,7 +118,7 @@ impl Replay {
             return Ok(None);
         }
         let patience = if behind.is_some() { Duration::ZERO } else { FRESH_WITHIN };
-        let loaded = self.load_fresh(&items, patience).await?;
+        let loaded = self.load_fresh(&items, now, patience).await?;
         if behind.is_some() && !loaded.has_all() {
             return Ok(None);
         }
@@ -118,6 +126,7 @@ impl Replay {
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
         self.decide_all(items, loaded, &mut draft, &mut again, now).await?;
         let decided = Instant::now();
+        self.looked(&replay_ids[..parked], &draft);
         if draft.is_empty() && records == 0 {
             // Only parked ones that are still behind.
             return Ok(None);
@@ -134,10 +143,11 @@ impl Replay {
     /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
     /// saga keep their order; nor with a rate, of which a batch that is decided for nothing would take its part.
     pub(super) fn may_prepare_behind(&self, batch: &Prepared) -> bool {
-        let nothing_waits = batch.parked == 0 && batch.again.is_empty() && !self.something_is_due();
+        let nothing_is_passed = batch.draft.passed.is_empty() && self.owned.values().all(|owned| owned.passed.is_empty());
+        let nothing_waits = batch.parked == 0 && batch.again.is_empty() && nothing_is_passed && !self.is_anything_due();
         let known = self.read.iter().filter(|read| read.ends.is_some()).flat_map(|read| read.behind(&batch.offsets));
         let enough = MIN_PREPARED.min(self.batch_limit());
-        let is_free = self.alone == 0 && self.settings.rate.is_none();
+        let is_free = self.alone == 0 && !self.rate.is_limited();
         nothing_waits && is_free && self.next_event.is_none() && known.take(enough).count() == enough
     }
 
@@ -153,32 +163,35 @@ impl Replay {
         }
     }
 
+    /// Where nothing of what is parked could go, the next look is later each time: it asks both stores.
+    fn looked(&mut self, parked: &[String], draft: &Draft) {
+        let (at, pause) = &mut self.look_again;
+        if parked.iter().any(|replay_id| draft.log.get(replay_id).is_some()) {
+            *pause = Duration::ZERO;
+        } else if !parked.is_empty() {
+            *pause = (*pause * 2).clamp(TICK, LONGEST_LOOK);
+            *at = Instant::now() + *pause;
+        }
+    }
+
     /// Requests of one batch; one, while the one that is too large for its topic is looked for.
     fn batch_limit(&self) -> usize {
         if self.alone > 0 { 1 } else { self.settings.max_batch_requests }
-    }
-
-    /// A topic did not take a record of this batch: one request alone is refused, several are carried out one by one.
-    fn too_large(&mut self, replay_ids: &[String], requests: usize, reason: &str) -> Result<()> {
-        if requests > 1 {
-            self.alone = requests;
-            return Ok(());
-        }
-        match replay_ids {
-            [one] if self.too_large.insert(one.clone()) => {
-                tracing::warn!(replay_id = %Shown(one), "the request's records are larger than their topics take, refusing it");
-                Ok(())
-            }
-            // A dead letter, or even the refusal: only an operator can help, by the topic's max.message.bytes.
-            _ => Err(Error::unavailable(format!("publish replays: {reason}"))),
-        }
     }
 
     fn take_parked(&mut self, batch: &mut Batch, now: Micros, limit: usize) {
         let share = (limit / self.owned.len().max(1)).max(1);
         let (unreadable, instant) = (&self.unreadable, Instant::now());
         let rests = |saga: &SagaId| unreadable.get(saga).is_some_and(|(again, _)| *again > instant);
-        for (partition, owned) in &mut self.owned {
+        // Another one first each time, should there be more partitions than room.
+        let mut partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
+        partitions.sort_unstable();
+        let first = self.turn % partitions.len().max(1);
+        partitions.rotate_left(first);
+        self.turn = self.turn.wrapping_add(1);
+        let log = &self.settings.targets.log;
+        for partition in partitions.iter().filter(|of| !self.writable.lacks(log, of.partition)) {
+            let Some(owned) = self.owned.get_mut(partition) else { continue };
             let due = owned.waiting.due(now, share.min(limit.saturating_sub(batch.items.len())));
             for parked in due.into_iter().filter(|parked| !rests(&parked.order.saga_id)) {
                 batch.offsets.insert(partition.clone(), owned.next);
@@ -206,9 +219,15 @@ impl Replay {
                     break;
                 }
                 let Some(owned) = self.owned.get(&records.partition) else { continue };
-                let next = behind.and_then(|offsets| offsets.get(&records.partition)).copied().unwrap_or(owned.next);
-                let fresh = records.records.iter().filter(|record| record.offset >= next);
-                let some: Vec<Record> = fresh.take(left).cloned().collect();
+                if self.writable.lacks(&self.settings.targets.log, records.partition.partition) {
+                    continue;
+                }
+                let next = behind.and_then(|offsets| offsets.get(&records.partition)).copied();
+                let wanted = |record: &&Record| match next {
+                    Some(next) => record.offset >= next,
+                    None => owned.wants(record.offset),
+                };
+                let some: Vec<Record> = records.records.iter().filter(wanted).take(left).cloned().collect();
                 left -= some.len();
                 if !some.is_empty() {
                     out.push((records.partition.clone(), ends.clone(), some));
@@ -221,16 +240,29 @@ impl Replay {
         };
         for (partition, ends, records) in read {
             for record in records {
-                batch.offsets.insert(partition.clone(), record.offset.next());
-                taken += 1;
+                let next = self.owned.get(&partition).map(|owned| owned.next).unwrap_or_default();
+                let is_again = behind.is_none() && record.offset < next;
+                if is_again && !batch.draft.looked_again.entry(partition.clone()).or_default().insert(record.offset) {
+                    continue;
+                }
                 match self.take_up_record(&record, &partition).await? {
                     Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
-                    Taken::Dead(letter) => {
+                    Taken::Dead(mut letter) => {
                         batch.draft.tally.dead_letters += 1;
+                        letter.partition = self.writable.another(&letter.topic, letter.key.as_deref().unwrap_or_default());
                         batch.draft.records.push(letter);
+                    }
+                    // It waits where it is, and what comes behind it, until its home has a leader.
+                    Taken::Forward(forwarded)
+                        if forwarded.partition.is_some_and(|home| self.writable.lacks(&forwarded.topic, home)) =>
+                    {
+                        break;
                     }
                     Taken::Forward(forwarded) => batch.draft.records.push(forwarded),
                 }
+                let looked = batch.offsets.entry(partition.clone()).or_insert(next);
+                *looked = (*looked).max(record.offset.next());
+                taken += 1;
             }
         }
         if taken == 0 {
@@ -242,7 +274,9 @@ impl Replay {
     async fn take_up_record(&self, record: &Record, partition: &TopicPartition) -> Result<Taken> {
         let (targets, schemas) = (&self.settings.targets, &self.parts.schemas);
         loop {
-            let of = self.settings.request_partitions;
+            // With the headers of a forwarding it is larger than its topic takes.
+            let stays = self.too_large.times_at(partition, record.offset) > 0;
+            let of = (!stays).then_some(self.settings.request_partitions);
             match take_up(record, partition, of, &targets.dead_letters, schemas) {
                 Ok(taken) => return Ok(taken),
                 Err(NotDecoded::NeedSchema(schema)) => {
@@ -256,12 +290,14 @@ impl Replay {
         }
     }
 
-    /// Records below the committed offsets are done with.
+    /// Records that were looked at are done with.
     fn drop_taken(&mut self) {
-        let owned = &self.owned;
-        self.read.retain_mut(|read| match owned.get(&read.records.partition) {
+        let owned = &mut self.owned;
+        self.read.retain_mut(|read| match owned.get_mut(&read.records.partition) {
             Some(owned) => {
-                read.records.records.retain(|record| record.offset >= owned.next);
+                let is_new = |record: &Record| record.offset >= owned.next;
+                owned.cut_off |= owned.passed.is_full() && read.records.records.iter().any(is_new);
+                read.records.records.retain(|record| owned.wants(record.offset));
                 !read.records.records.is_empty()
             }
             None => false,
@@ -293,28 +329,5 @@ impl Replay {
     pub(super) fn forget_ends(&mut self) {
         self.just_restored.clear();
         self.read.iter_mut().for_each(|read| read.ends = None);
-    }
-
-    /// More waits than may: that partition is not read on until it is less.
-    async fn pause_what_is_full(&mut self) -> Result<()> {
-        let limit = self.settings.max_parked_requests;
-        let (mut full, mut free) = (Vec::new(), Vec::new());
-        for (partition, owned) in &mut self.owned {
-            if !owned.paused && owned.waiting.len() >= limit {
-                owned.paused = true;
-                full.push(partition.clone());
-            } else if owned.paused && owned.waiting.len() < limit {
-                owned.paused = false;
-                free.push(partition.clone());
-            }
-        }
-        if !full.is_empty() {
-            tracing::warn!(partitions = full.len(), limit, "too many replay requests wait, partitions paused");
-            self.intake.pause(full).await?;
-        }
-        if !free.is_empty() {
-            self.intake.resume(free).await?;
-        }
-        Ok(())
     }
 }

@@ -63,6 +63,10 @@ fn known_ends<'a>(items: &'a [Item], just_restored: &HashSet<SagaId>) -> HashMap
     known
 }
 
+fn is_for_later(order: &ReplayOrder, now: Micros) -> bool {
+    order.not_before.is_some_and(|at| at > now)
+}
+
 impl Replay {
     pub(super) async fn decide_all(
         &mut self,
@@ -84,7 +88,7 @@ impl Replay {
                     self.replay(item, &order, &loaded, &mut blocked, draft, again, (now, decided_at)).await?;
                 }
                 Command::Cancel { replay_id, .. } => self.cancel(item, &replay_id, draft, decided_at).await?,
-                Command::Outcome(outcome) => self.outcome(&outcome, draft).await?,
+                Command::Outcome(outcome) => self.outcome(&item, &outcome, draft).await?,
                 Command::Invalid { message, .. } => {
                     if self.is_repeat(&item.record, draft).await? {
                         draft.tally.duplicates += 1;
@@ -103,10 +107,12 @@ impl Replay {
     }
 
     /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
-    /// `patience`: how long new requests wait for that.
-    pub(super) async fn load_fresh(&mut self, items: &[Item], patience: Duration) -> Result<Loaded> {
+    /// No more of them than the rate allows to go. `patience`: how long new requests wait for that.
+    pub(super) async fn load_fresh(&mut self, items: &[Item], now: Micros, patience: Duration) -> Result<Loaded> {
         let of_replay = |item: &Item| match &item.request.command {
-            Command::Replay(order) => Some(order.saga_id.clone()),
+            Command::Replay(order) if !is_for_later(order, now) && !self.waits_for_a_leader(item, order) => {
+                Some(order.saga_id.clone())
+            }
             _ => None,
         };
         let mut seen = HashSet::new();
@@ -114,14 +120,18 @@ impl Replay {
         if sagas.is_empty() {
             return Ok(Loaded::default());
         }
-        let known = known_ends(items, &self.just_restored);
+        let mut known = known_ends(items, &self.just_restored);
+        // Of a partition without a leader: asked again, until it has one.
+        for (saga, (ends, _)) in &mut known {
+            *ends = ends.filter(|ends| self.parts.freshness.knows(saga, ends));
+        }
         let all_known = known.values().all(|(ends, _)| ends.is_some());
-        let now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
+        let ends_now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
         let mut loaded = Loaded { wanted: sagas.len(), ..Loaded::default() };
         let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
         for saga in &sagas {
             let (then, is_new) = known.get(saga).copied().unwrap_or_default();
-            let Some(then) = then.or(now.as_ref()) else { continue };
+            let Some(then) = then.or(ends_now.as_ref()) else { continue };
             match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
                 Some((.., sagas)) => sagas.push(saga.clone()),
                 None => groups.push((then, is_new, vec![saga.clone()])),
@@ -129,17 +139,27 @@ impl Replay {
         }
         // New ones may wait a moment for materialize; those parked before are looked at only.
         let began = Instant::now();
-        let mut fresh: Vec<SagaId> = Vec::new();
+        let mut fresh: HashSet<SagaId> = HashSet::new();
         for (then, is_new, sagas) in groups {
             let deadline = began + if is_new { patience } else { Duration::ZERO };
             let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
             fresh.extend(sagas.iter().zip(is_fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga.clone()));
-            loaded.ends.extend(sagas.into_iter().map(|saga| (saga, then.clone())));
+            let known = sagas.into_iter().filter(|saga| self.parts.freshness.knows(saga, then));
+            loaded.ends.extend(known.map(|saga| (saga, then.clone())));
         }
-        if let Some(now) = now {
-            self.know_ends(&now);
+        if let Some(ends) = ends_now {
+            self.know_ends(&ends);
         }
-        self.load_histories(fresh, &mut loaded).await?;
+        // In their order: with a rate the first go.
+        let mut in_turn: Vec<SagaId> = sagas.into_iter().filter(|saga| fresh.contains(saga)).collect();
+        let allowed = self.rate.allows(std::time::Instant::now());
+        if in_turn.len() > allowed {
+            self.parts.metrics.replay_throttled.inc_by((in_turn.len() - allowed) as u64);
+            in_turn.truncate(allowed);
+            // Those that may go first next time are the same that came first now.
+            self.owned.values_mut().for_each(|owned| owned.waiting.look_from_the_first());
+        }
+        self.load_histories(in_turn, &mut loaded).await?;
         Ok(loaded)
     }
 
@@ -196,13 +216,14 @@ impl Replay {
             draft.tally.duplicates += 1;
             return Ok(());
         }
-        let not_yet = order.not_before.is_some_and(|at| at > now);
-        // Requests of one saga keep their order: none overtakes one that waits for the saga's partition.
+        let not_yet = is_for_later(order, now);
+        // Requests of one saga keep their order: none overtakes one that waits for the saga's partition, or for room to wait.
+        let follows = item.parked.is_none() && self.follows_one_passed_over(&item, &order.saga_id, now, draft);
         let overtakes = item.parked.is_none()
-            && self.owned.get(&item.partition).is_some_and(|owned| owned.waiting.blocks(&order.saga_id, now));
+            && (follows || self.owned.get(&item.partition).is_some_and(|owned| owned.waiting.blocks(&order.saga_id, now)));
         let known = loaded.histories.get(&order.saga_id);
         let may_go = !not_yet && !overtakes && !blocked.contains(&order.saga_id);
-        let oversize = self.too_large.contains(&item.record.replay_id);
+        let oversize = self.too_large.times(&item.record.replay_id) > 0;
         let Some(known) = known.filter(|_| may_go && self.rate_allows()) else {
             if oversize && item.parked.is_none() {
                 return self.refuse(
@@ -213,6 +234,10 @@ impl Replay {
             }
             if !not_yet {
                 blocked.insert(order.saga_id.clone());
+            }
+            if follows {
+                self.pass_over(item, Some(order), draft);
+                return Ok(());
             }
             let ends = loaded.ends.get(&order.saga_id).filter(|_| !not_yet);
             return self.park(item, order, ends.cloned(), draft, again);
@@ -241,6 +266,10 @@ impl Replay {
         };
         if !order.dry_run {
             let target = self.events_target(&plan.restored)?;
+            if !self.can_be_written(&plan.restored, order.target.as_deref(), target) {
+                blocked.insert(order.saga_id.clone());
+                return self.park(item, order, loaded.ends.get(&order.saga_id).cloned(), draft, again);
+            }
             let restored = (&plan.restored, event);
             draft.restored(&self.settings.targets, restored, order.target.as_deref(), target, item.trace.as_deref())?;
         }
@@ -254,7 +283,9 @@ impl Replay {
 
     fn refuse(&self, item: Item, refusal: &Refusal, draft: &mut Draft) -> Result<()> {
         draft.tally.result("", refusal.code);
-        draft.log(&self.settings.targets, draft::refused(item.record, refusal), item.trace.as_deref())
+        let record = draft::refused(item.record, refusal);
+        let record = if self.too_large.times(&record.replay_id) > 1 { draft::cut(record, &item.request) } else { record };
+        draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
     /// Where SAGA_RESTORED goes: how keys of step events are spread over how many partitions.
@@ -285,6 +316,15 @@ impl Replay {
             if let (Some(ends), Some(owned)) = (ends, self.owned.get_mut(&item.partition)) {
                 owned.waiting.taken_up(&parked.record.replay_id, &ends);
             }
+            return Ok(());
+        }
+        let Some(owned) = self.owned.get(&item.partition) else { return Ok(()) };
+        let limit = self.settings.max_parked_requests;
+        // Those of other partitions count too, which is only asked where it could matter.
+        let parked = || again.iter().filter(|(_, partition)| *partition == item.partition).count();
+        let is_full = owned.waiting.len() + again.len() >= limit && owned.waiting.len() + parked() >= limit;
+        if is_full && !owned.passed.is_wanted(&item.record.replay_id) {
+            self.pass_over(item, Some(order), draft);
             return Ok(());
         }
         draft.tally.result("", "parked");
@@ -322,7 +362,22 @@ impl Replay {
             draft.tally.duplicates += 1;
             return Ok(());
         }
+        if self.too_large.times(&item.record.replay_id) > 0 {
+            return self.refuse(
+                item,
+                &Refusal::new("too_large", "the request is larger than the replay log's topic takes"),
+                draft,
+            );
+        }
         let known = self.known(replay_id, draft).await?;
+        let in_topic = self.owned.get(&item.partition).is_some_and(|owned| owned.passed.has(replay_id))
+            || draft.passed.iter().any(|(_, passed)| passed.replay_id == replay_id);
+        if in_topic && known.as_ref().is_none_or(|known| known.status != ReplayStatus::Accepted) {
+            // It stays behind that one, which is read again at once and then waits, to be called off.
+            draft.wanted.push((item.partition.clone(), replay_id.to_owned()));
+            self.pass_over(item, None, draft);
+            return Ok(());
+        }
         let waits = known
             .filter(|known| known.status == ReplayStatus::Accepted && known.original_saga_id == item.record.original_saga_id);
         match waits {
@@ -343,7 +398,7 @@ impl Replay {
     }
 
     /// A restored saga ended; an earlier end than the one recorded changes nothing.
-    async fn outcome(&mut self, outcome: &Outcome, draft: &mut Draft) -> Result<()> {
+    async fn outcome(&mut self, item: &Item, outcome: &Outcome, draft: &mut Draft) -> Result<()> {
         let Some(known) = self.known(&outcome.replay_id, draft).await? else {
             tracing::warn!(replay_id = %Shown(&outcome.replay_id), "outcome of a replay that the log does not know");
             return Ok(());
@@ -368,17 +423,14 @@ impl Replay {
         if let Some(published) = record.published_at {
             draft.tally.ended_after.push(outcome.ended_at.0 - published.0);
         }
+        if self.too_large.times(&item.record.replay_id) > 0 {
+            record = draft::cut(record, &item.request);
+        }
         draft.log(&self.settings.targets, record, None)
     }
 
     fn rate_allows(&mut self) -> bool {
-        let Some(rate) = self.settings.rate else { return true };
-        let (allowance, at) = self.allowance;
-        let now = std::time::Instant::now();
-        // A burst of one second.
-        let allowance = (allowance + now.duration_since(at).as_secs_f64() * rate).min(rate.max(1.0));
-        let may = allowance >= 1.0;
-        self.allowance = (if may { allowance - 1.0 } else { allowance }, now);
+        let may = self.rate.take(std::time::Instant::now());
         if !may {
             self.parts.metrics.replay_throttled.inc();
         }

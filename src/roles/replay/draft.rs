@@ -1,8 +1,10 @@
 //! What one transaction will write: restored sagas, SAGA_RESTORED events, log records, dead letters, forwarded requests,
 //! and the offsets that answer for them. Data only; building it twice gives the same bytes.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::passed::PassedOver;
 use super::tally::Tally;
 use super::unseen::Pending;
 use crate::error::Result;
@@ -10,7 +12,7 @@ use crate::kafka::record::NewRecord;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::partitioner::Partitioner;
 use crate::saga::plan::Plan;
-use crate::saga::position::Position;
+use crate::saga::position::{Offset, Position, TopicPartition};
 use crate::saga::request::{
     Command, CommandName, ForceFailure, From, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus,
 };
@@ -22,6 +24,9 @@ use crate::wire::event::{encode_event, record_size};
 use crate::wire::headers;
 use crate::wire::log::encode_log;
 use crate::wire::restored::encode_restored;
+
+/// Bytes of a text in a log record that was cut.
+const CUT_TEXT: usize = 256;
 
 /// Names of topics and ids of schemas (with a registry) that are written.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +56,12 @@ pub struct Draft {
     /// Log records among them, to be remembered once committed.
     pub log: Pending,
     pub tally: Tally,
+    /// Requests that stay in the topic, by its partition.
+    pub passed: Vec<(TopicPartition, PassedOver)>,
+    /// Of those that were passed over before: what was looked at again.
+    pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
+    /// Requests that were passed over and that somebody wants to call off.
+    pub wanted: Vec<(TopicPartition, String)>,
 }
 
 impl Draft {
@@ -247,9 +258,64 @@ pub fn refused(mut record: LogRecord, refusal: &Refusal) -> LogRecord {
     record
 }
 
+/// The record in little more than a kilobyte, of a request whose own does not fit the log: it says where the request is, and
+/// how large.
+pub fn cut(mut record: LogRecord, request: &ReplayRequest) -> LogRecord {
+    let has_id = |id: &SagaId| id.as_str().chars().count() <= SagaId::MAX_CHARS;
+    for text in [&mut record.request_id, &mut record.requested_by, &mut record.reason] {
+        shorten(text);
+    }
+    for text in [&mut record.force_failure, &mut record.resume_step].into_iter().flatten() {
+        shorten(text);
+    }
+    record.original_saga_id = record.original_saga_id.filter(has_id);
+    record.new_saga_id = record.new_saga_id.filter(has_id);
+    record.executed_as = record.executed_as.filter(has_id);
+    record.from = record.from.filter(|from| from.as_str().len() <= CUT_TEXT);
+    record.changed.clear();
+    record.compensated_since.clear();
+    let size = request.json.as_str().len();
+    let why = record.message.take().unwrap_or_default();
+    let why: String = why.chars().take(CUT_TEXT / 4).collect();
+    let at = format!("{}[{}]@{}", record.position.topic, record.position.partition, record.position.offset);
+    record.message =
+        Some(format!("{why} (this record is cut: the request at {at} has {size} bytes, sha256 {})", record.request_sha256));
+    record
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > CUT_TEXT {
+        *text = text.chars().take(CUT_TEXT / 4).chain(std::iter::once('…')).collect();
+    }
+}
+
 /// The record of a request that waits, with the whole request inside.
 pub fn accepted(mut record: LogRecord, request: &ReplayRequest) -> LogRecord {
     record.status = ReplayStatus::Accepted;
     record.request = Some(request.json.clone());
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::decode_json;
+
+    #[test]
+    fn a_cut_record_is_small_whatever_the_request_holds_and_says_where_it_is() {
+        let long = "ö".repeat(300_000);
+        let text = format!(
+            r#"{{"request_id":"{long}","command":"REPLAY","saga_id":"{long}","from":{{"step":"{long}"}},"force_failure":"{long}",
+                "new_saga_id":"{long}","requested_by":"{long}","reason":"{long}"}}"#
+        );
+        let request = decode_json(text.as_bytes()).expect("a request");
+        let record = record_of(&request, Position::new("requests", 3, 41), Micros(1));
+        let record = cut(refused(record, &Refusal::new("too_large", long)), &request);
+        let size = encode_log(&record, None).expect("encoded").len();
+        assert!(size < 4_096, "{size}");
+        let message = record.message.unwrap_or_default();
+        let said = format!("requests[3]@41 has {} bytes, sha256 {}", text.len(), request.sha256);
+        assert!(message.contains(&said), "{message}");
+        assert_eq!((record.code.as_deref(), record.status), (Some("too_large"), ReplayStatus::Refused));
+    }
 }

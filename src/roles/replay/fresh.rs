@@ -25,7 +25,8 @@ pub struct EndsThen(Arc<Asked>);
 #[derive(Debug)]
 struct Asked {
     at: Instant,
-    ends: HashMap<TopicPartition, Offset>,
+    /// `None`: the partition has no leader that tells; what is behind it waits.
+    ends: HashMap<TopicPartition, Option<Offset>>,
 }
 
 impl EndsThen {
@@ -40,9 +41,22 @@ impl EndsThen {
         let is_own = |chain: &ChainId| newest.is_some_and(|at| at.topic == chain.topic && at.partition == chain.partition);
         // An answer of hot alone vouches for the chain of its newest entry, and that cold has nothing in the others.
         chains.iter().filter(|chain| whole.source != Source::Hot || is_own(chain)).all(|chain| {
-            let end = self.0.ends.get(&chain.topic_partition());
-            end.is_none_or(|end| whole.reach.of(&chain.topic, chain.partition) >= *end)
+            match self.0.ends.get(&chain.topic_partition()) {
+                Some(Some(end)) => whole.reach.of(&chain.topic, chain.partition) >= *end,
+                Some(None) => false,
+                None => true,
+            }
         })
+    }
+
+    /// Whether the ends of all these chains were told.
+    fn know(&self, chains: &[ChainId]) -> bool {
+        chains.iter().all(|chain| self.0.ends.get(&chain.topic_partition()) != Some(&None))
+    }
+
+    /// Whether the partition had a leader then; of one that was not asked for nothing else is known.
+    pub fn has_leader(&self, partition: &TopicPartition) -> bool {
+        self.0.ends.get(partition) != Some(&None)
     }
 
     #[cfg(test)]
@@ -72,8 +86,14 @@ impl Freshness {
         partitions.dedup();
         // Before asking: of two answers the later one is never taken for the earlier.
         let at = Instant::now();
-        let ends = self.ends.ends(&partitions).await?.into_iter().collect();
+        let each = self.ends.each_end(&partitions).await?;
+        let ends = each.into_iter().map(|(partition, end)| (partition, end.ok().map(|end| end.end))).collect();
         Ok(EndsThen(Arc::new(Asked { at, ends })))
+    }
+
+    /// Whether these ends say how far the saga's partition must be materialized. If not they must be asked again.
+    pub fn knows(&self, saga: &SagaId, ends: &EndsThen) -> bool {
+        ends.know(&self.chains.newest_of(saga))
     }
 
     /// Those of `sagas` whose partitions are materialized to the ends; waits for the others until the deadline.
@@ -81,10 +101,14 @@ impl Freshness {
         loop {
             let progress = self.history.progress().await?;
             let mut fresh = Vec::with_capacity(sagas.len());
+            let mut all = true;
             for saga in sagas {
-                fresh.push(self.is_fresh(saga, ends, &progress).await?);
+                let is_fresh = self.is_fresh(saga, ends, &progress).await?;
+                fresh.push(is_fresh);
+                // Waiting tells nothing of what has no leader.
+                all &= is_fresh || !self.knows(saga, ends);
             }
-            if fresh.iter().all(|fresh| *fresh) || Instant::now() >= deadline {
+            if all || Instant::now() >= deadline {
                 return Ok(fresh);
             }
             tokio::time::sleep(LOOK).await;
@@ -103,7 +127,11 @@ impl Freshness {
     async fn is_fresh(&self, saga: &SagaId, ends: &EndsThen, progress: &Progress) -> Result<bool> {
         // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
         for chain in self.chains.newest_of(saga) {
-            let Some(end) = ends.0.ends.get(&chain.topic_partition()) else { continue };
+            let end = match ends.0.ends.get(&chain.topic_partition()) {
+                Some(Some(end)) => end,
+                Some(None) => return Ok(false),
+                None => continue,
+            };
             match self.history.reaches(progress, saga, &chain, *end).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -136,7 +164,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_ends_before_the_ends_does_not_do() {
-        let ends = [(0, 8), (1, 3), (2, 0)].map(|(partition, end)| (chain(partition).topic_partition(), Offset(end)));
+        let told = |(partition, end): (i32, i64)| (chain(partition).topic_partition(), Some(Offset(end)));
+        let ends = [(0, 8), (1, 3), (2, 0)].map(told);
         let ends = EndsThen(Arc::new(Asked { at: Instant::now(), ends: ends.into() }));
         let chains = [chain(0), chain(1), chain(2)];
         assert!(ends.are_reached(&chains, &whole(Source::Both, &[(0, 8), (1, 4)])));
@@ -144,5 +173,14 @@ mod tests {
         assert!(!ends.are_reached(&chains, &whole(Source::Cold, &[(0, 5), (1, 4)])));
         assert!(!ends.are_reached(&chains, &whole(Source::Cold, &[(0, 8)])));
         assert!(ends.are_reached(&chains[2..], &whole(Source::Cold, &[])));
+    }
+    #[test]
+    fn what_has_no_leader_is_reached_by_nothing() {
+        let ends = [(chain(0).topic_partition(), Some(Offset(8))), (chain(1).topic_partition(), None)];
+        let ends = EndsThen(Arc::new(Asked { at: Instant::now(), ends: ends.into() }));
+        let all = whole(Source::Both, &[(0, 8), (1, 100)]);
+        assert!(ends.are_reached(&[chain(0)], &all) && ends.know(&[chain(0)]));
+        assert!(!ends.are_reached(&[chain(0), chain(1)], &all) && !ends.know(&[chain(0), chain(1)]));
+        assert!(ends.has_leader(&chain(0).topic_partition()) && !ends.has_leader(&chain(1).topic_partition()));
     }
 }

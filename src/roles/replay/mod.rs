@@ -9,11 +9,16 @@ mod decide;
 pub mod desk;
 mod draft;
 pub mod fresh;
+mod leaders;
 mod parked;
+mod passed;
 mod publish;
+mod rate;
+mod room;
 pub mod submit;
 mod take_up;
 mod tally;
+mod too_large;
 pub mod unseen;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -41,7 +46,11 @@ use carry::Prepared;
 use desk::Desk;
 use draft::Targets;
 use fresh::{EndsThen, Freshness};
+use leaders::Writable;
 use parked::Waiting;
+use passed::Passed;
+use rate::Rate;
+use too_large::TooLarge;
 use unseen::Pending;
 
 pub use draft::{Schemas, Targets as ReplayTargets};
@@ -49,6 +58,9 @@ pub use draft::{Schemas, Targets as ReplayTargets};
 const TICK: Duration = Duration::from_millis(50);
 /// Code of the refusal of a batch with a record that its topic does not take.
 const RECORD_TOO_LARGE: &str = "record_too_large";
+/// Longest wait for the view of the log, before anything is carried out and while other partitions are.
+const LOG_WITHIN: Duration = Duration::from_secs(20);
+const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 /// Most sagas that are kept as just restored; with more, ends are asked anew.
 const MAX_JUST_RESTORED: usize = 10_000;
 
@@ -59,6 +71,8 @@ pub struct Parts {
     pub freshness: Freshness,
     pub ends: Ends,
     pub partitioning: Arc<Partitioning>,
+    /// Told how many partitions the log has.
+    pub log_partitions: Arc<dyn Fn(i32) + Send + Sync>,
     pub registry: Option<Arc<SchemaRegistry>>,
     pub schemas: Arc<avro::Schemas>,
     pub metrics: Arc<Metrics>,
@@ -79,10 +93,20 @@ pub struct Settings {
 }
 
 struct Owned {
-    /// The next offset to read that is committed.
+    /// Below this every record was looked at once: it is done with, or passed over. Committed is this, or the first that was
+    /// passed over.
     next: Offset,
     waiting: Waiting,
-    paused: bool,
+    passed: Passed,
+    /// Records from `next` on were read and dropped, for there was no room to pass over more.
+    cut_off: bool,
+}
+
+impl Owned {
+    /// Is this record to be looked at now?
+    fn wants(&self, offset: Offset) -> bool {
+        self.passed.is_next(offset) || (offset >= self.next && !self.passed.is_full())
+    }
 }
 
 /// Records of the requests topic, and the ends of the events topics at a moment after they were read.
@@ -115,14 +139,17 @@ pub struct Replay {
     not_before: Instant,
     backoff: Backoff,
     fenced: VecDeque<Instant>,
-    /// Replays that the rate allows now, and when that was reckoned.
-    allowance: (f64, Instant),
-    /// Requests whose records a topic did not take: they are refused when they come again.
-    too_large: HashSet<String>,
+    rate: Rate,
+    writable: Writable,
+    /// No look before this at what is parked, and the pause before that: nothing of it could go.
+    look_again: (Instant, Duration),
+    too_large: TooLarge,
     /// Sagas whose history could not be read last time: when to look again, and the pause before that.
     unreadable: HashMap<SagaId, (Instant, Duration)>,
     /// So many batches of one request each: one of them holds what a topic did not take.
     alone: usize,
+    /// Looks at parked requests so far.
+    turn: usize,
     stopping: bool,
 }
 
@@ -144,11 +171,14 @@ impl Replay {
             not_before: now,
             backoff: Backoff::new("replay"),
             fenced: VecDeque::new(),
-            allowance: (settings.rate.unwrap_or_default().max(1.0), now),
+            rate: Rate::new(settings.rate, now),
+            writable: Writable::default(),
+            look_again: (now, Duration::ZERO),
             settings,
-            too_large: HashSet::new(),
+            too_large: TooLarge::default(),
             unreadable: HashMap::new(),
             alone: 0,
+            turn: 0,
             stopping: false,
         }
     }
@@ -168,8 +198,11 @@ impl Replay {
                     None => return Ok(()),
                 },
                 () = std::future::ready(()), if may_work => self.work().await?,
-                _ = tick.tick() => if !self.stopping && Instant::now() >= self.not_before && self.something_is_due() {
-                    self.work().await?;
+                _ = tick.tick() => if !self.stopping {
+                    self.read_again_what_was_passed().await?;
+                    if Instant::now() >= self.not_before && self.something_is_due() {
+                        self.work().await?;
+                    }
                 },
             }
         }
@@ -223,7 +256,9 @@ impl Replay {
     fn records(&mut self, batch: Vec<PartitionRecords>, held: Held) {
         let held = Arc::new(held);
         if !self.stopping {
-            self.read.extend(batch.into_iter().map(|records| Read { records, ends: None, _held: held.clone() }));
+            // Of a partition that was given back something may still be on its way, from before where it will begin again.
+            let ours = batch.into_iter().filter(|records| self.owned.contains_key(&records.partition));
+            self.read.extend(ours.map(|records| Read { records, ends: None, _held: held.clone() }));
         }
     }
 
@@ -241,22 +276,52 @@ impl Replay {
     }
 
     /// Starts where the group committed; before that the log is read to its end, as it is after the offsets were fetched.
+    /// A partition of which that cannot be done now comes again, the others need not wait for it.
     async fn assigned(&mut self, partitions: Vec<AssignedPartition>) -> Result<Vec<(TopicPartition, StartAt)>> {
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
-        self.log_to_its_end(&names).await?;
+        self.learn_partitions(&names).await?;
+        let known = self.log_to_its_end(&names).await?;
         // The view has it all now; another owner may have written newer records since.
-        self.pending.retain(|record| !names.iter().any(|name| name.partition == record.position.partition));
+        self.pending.retain(|record| !known.contains(&record.position.partition));
         let mut starts = Vec::with_capacity(partitions.len());
         for assigned in partitions {
             let partition = assigned.partition;
+            if !known.contains(&partition.partition) {
+                starts.push((partition, StartAt::Later));
+                continue;
+            }
             let committed = assigned.committed.map(|(offset, _)| offset);
             let next = committed.unwrap_or(assigned.earliest).max(assigned.earliest);
-            self.owned.insert(partition.clone(), Owned { next, waiting: Waiting::default(), paused: false });
+            self.owned.insert(
+                partition.clone(),
+                Owned { next, waiting: Waiting::default(), passed: Passed::default(), cut_off: false },
+            );
             starts.push((partition, StartAt::Offset(next)));
         }
         self.wait_for_what_the_log_says();
         self.unreadable.clear();
         Ok(starts)
+    }
+
+    /// How many partitions there are now: keys go by that. An assignment follows when there are more, in every process.
+    async fn learn_partitions(&mut self, assigned: &[TopicPartition]) -> Result<()> {
+        let (ends, targets) = (&self.parts.ends, &self.settings.targets);
+        let requests = until_available("ask for the requests topic", || ends.partitions_of(&targets.requests)).await?;
+        let log = until_available("ask for the replay log", || ends.partitions_of(&targets.log)).await?;
+        // A broker may not have heard of them that just gave us one.
+        let requests = assigned.iter().map(|of| of.partition + 1).fold(requests, i32::max);
+        if log < requests {
+            return Err(Error::unavailable(format!(
+                "topics {} and {} must have equal partition counts: they have {requests} and {log}; raise the smaller one",
+                targets.requests, targets.log
+            )));
+        }
+        if requests > self.settings.request_partitions {
+            tracing::info!(before = self.settings.request_partitions, now = requests, "the requests topic has more partitions");
+            self.settings.request_partitions = requests;
+        }
+        (self.parts.log_partitions)(log);
+        Ok(())
     }
 
     /// Parks every request that the log says is waiting and that is not parked here.
@@ -273,20 +338,36 @@ impl Replay {
         }
     }
 
-    /// Waits until the view of the log is where these partitions of the log end now.
-    async fn log_to_its_end(&self, requests: &[TopicPartition]) -> Result<()> {
+    /// Waits until the view of the log is where these partitions of the log end now. Gives the numbers of those of which it
+    /// is: what has no leader, or takes too long, comes later.
+    async fn log_to_its_end(&self, requests: &[TopicPartition]) -> Result<HashSet<i32>> {
         let log: Vec<TopicPartition> = requests
             .iter()
             .map(|of| TopicPartition { topic: self.settings.targets.log.as_str().into(), partition: of.partition })
             .collect();
-        let ends = until_available("ask for the ends of the replay log", || self.parts.ends.ends(&log)).await?;
+        let ends = until_available("ask for the ends of the replay log", || self.parts.ends.each_end(&log)).await?;
+        let patience = if self.owned.is_empty() { LOG_WITHIN } else { LOG_WITHIN_BESIDE_WORK };
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut known = HashSet::new();
         for (partition, end) in ends {
-            self.parts.desk.log.reached(partition.partition, end).await;
+            let end = match end {
+                Ok(end) => end.end,
+                Err(error) if error.is_unavailable() => continue,
+                Err(error) => return Err(error),
+            };
+            let reached = self.parts.desk.log.reached(partition.partition, end);
+            if tokio::time::timeout_at(deadline, reached).await.is_ok() {
+                known.insert(partition.partition);
+            }
         }
-        Ok(())
+        Ok(known)
     }
 
-    fn something_is_due(&self) -> bool {
+    fn something_is_due(&mut self) -> bool {
+        Instant::now() >= self.look_again.0 && self.is_anything_due() && self.rate.allows(Instant::now()) > 0
+    }
+
+    fn is_anything_due(&self) -> bool {
         let now = (self.parts.now)();
         self.owned.values().any(|owned| owned.waiting.is_due(now))
     }
@@ -295,7 +376,8 @@ impl Replay {
     async fn work(&mut self) -> Result<()> {
         match self.batch().await {
             Ok(true) => self.backoff.succeeded(),
-            Ok(false) => {}
+            // What was read and cannot be taken up now must not be looked at without a pause.
+            Ok(false) => self.not_before = Instant::now() + if self.read.is_empty() { Duration::ZERO } else { TICK },
             // What is stored of one partition cannot be read: an operator can mend it while this process goes on.
             Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {
                 self.not_before = Instant::now() + self.backoff.failed(&reason)
@@ -306,7 +388,7 @@ impl Replay {
             }
             Err(other) => return Err(other),
         }
-        let parked = self.owned.values().map(|owned| owned.waiting.len()).sum::<usize>();
+        let parked = self.owned.values().map(|owned| owned.waiting.len() + owned.passed.len()).sum::<usize>();
         self.parts.metrics.replay_queue_records.set((parked + self.read.len()) as i64);
         Ok(())
     }

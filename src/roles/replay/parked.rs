@@ -97,6 +97,11 @@ impl Waiting {
         given
     }
 
+    /// The next look begins with the first again.
+    pub fn look_from_the_first(&mut self) {
+        self.looked_at = None;
+    }
+
     /// Does an earlier request of the saga wait for its partition? Then a later one must not overtake it.
     pub fn blocks(&self, saga: &SagaId, now: Micros) -> bool {
         first_due(&self.of_saga, saga, now).is_some()

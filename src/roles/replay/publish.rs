@@ -37,14 +37,15 @@ impl Replay {
     /// `Refused` [`RECORD_TOO_LARGE`]: a topic does not take one of the records; nothing is visible.
     pub(super) async fn publish(&mut self, batch: Prepared) -> Result<()> {
         let may_prepare = self.may_prepare_behind(&batch);
-        let Prepared { draft: Draft { records, restored, log, tally }, offsets, group, again, .. } = batch;
+        let committing = self.offsets_to_commit(&batch);
+        let Prepared { draft, offsets, group, again, .. } = batch;
+        let Draft { records, restored, log, tally, passed, looked_again, wanted } = draft;
         let started = Instant::now();
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => self.open_publisher().await?,
         };
-        let next_offsets = offsets.iter().map(|(partition, next)| (partition.clone(), *next)).collect();
-        let transaction = Transaction { records, last: restored, offsets: next_offsets, group: Some(group) };
+        let transaction = Transaction { records, last: restored, offsets: committing, group: Some(group) };
         // What this batch restores has no history before its end: whoever replays it asks for ends after that.
         self.just_restored
             .extend(log.records().filter(|record| restores(record)).filter_map(|record| record.new_saga_id.clone()));
@@ -73,6 +74,7 @@ impl Replay {
                 owned.next = next;
             }
         }
+        self.remember_passed(passed, &looked_again, wanted);
         tally.tell(&self.parts.metrics, (self.parts.now)());
         self.remember(log);
         for (parked, partition) in again {
@@ -118,8 +120,10 @@ impl Replay {
             // Opening settles what was left open: committed or aborted, and visible in the log from then on.
             self.publisher = Some(self.open_publisher().await?);
         }
+        self.writable.suspect();
         let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
-        self.log_to_its_end(&partitions).await?;
+        let known = self.log_to_its_end(&partitions).await?;
+        self.give_back(partitions.into_iter().filter(|of| !known.contains(&of.partition)).collect()).await?;
         // It may have been committed all the same: then what it parked or carried out is only known from the log.
         self.pending.clear();
         self.forget_ends();
@@ -128,6 +132,17 @@ impl Replay {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
             error => Err(Error::unavailable(format!("publish replays: {error}"))),
         }
+    }
+
+    /// Partitions of which nothing can be carried out now: they are assigned again later.
+    pub(super) async fn give_back(&mut self, partitions: Vec<TopicPartition>) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(partitions = partitions.len(), first = %partitions[0], "requests of these partitions wait");
+        self.read.retain(|read| !partitions.contains(&read.records.partition));
+        self.owned.retain(|partition, _| !partitions.contains(partition));
+        self.intake.assign_later(partitions).await
     }
 }
 

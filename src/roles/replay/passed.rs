@@ -1,0 +1,220 @@
+//! Requests that cannot go now and find no room among those that wait: they stay in the topic, the committed offset before
+//! them, and what comes behind them is looked at all the same. Pure; bounded per partition.
+//!
+//! They are read again when there is room, or when their time has come; a new owner meets them as if they were new. What was
+//! carried out behind them is met once more then, and known from the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use crate::saga::position::{Offset, SagaId};
+use crate::saga::time::Micros;
+
+/// Most requests of one partition that are passed over; some 200 bytes each. With so many no more is read of it.
+pub(super) const MOST_PASSED: usize = 50_000;
+/// Between two looks at what was passed over, from the first to the last of which nothing came.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_secs(30);
+/// Longest time that reading them again may take, before it is begun anew.
+const LONGEST_READ: Duration = Duration::from_secs(60);
+
+/// One that is passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PassedOver {
+    pub offset: Offset,
+    pub replay_id: String,
+    /// Its saga and when it may go; `None`: it is the cancel of another that was passed over.
+    pub order: Option<(SagaId, Micros)>,
+}
+
+/// Those of one partition.
+#[derive(Default)]
+pub(super) struct Passed {
+    by_offset: BTreeMap<Offset, PassedOver>,
+    by_id: HashMap<String, Offset>,
+    of_saga: HashMap<SagaId, BTreeMap<Offset, Micros>>,
+    /// To be parked whether there is room or not: somebody wants to call them off.
+    wanted: HashSet<String>,
+    /// They are being read again, this one next.
+    again: Option<Offset>,
+    next_look: Option<(Instant, Duration)>,
+}
+
+impl Passed {
+    pub fn is_empty(&self) -> bool {
+        self.by_offset.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_offset.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() >= MOST_PASSED
+    }
+
+    /// The first of those that would be left without `done`.
+    pub fn first_without(&self, done: &HashSet<Offset>) -> Option<Offset> {
+        self.by_offset.keys().find(|offset| !done.contains(offset)).copied()
+    }
+
+    pub fn has(&self, replay_id: &str) -> bool {
+        self.by_id.contains_key(replay_id)
+    }
+
+    pub fn is_wanted(&self, replay_id: &str) -> bool {
+        self.wanted.contains(replay_id)
+    }
+
+    /// Is it to be looked at again, being read again?
+    pub fn is_next(&self, offset: Offset) -> bool {
+        self.again.is_some_and(|again| offset >= again) && self.by_offset.contains_key(&offset)
+    }
+
+    pub fn is_read_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Was an earlier request of the saga passed over whose time has come? Then none that comes later may overtake it.
+    pub fn precedes(&self, saga: &SagaId, offset: Offset, now: Micros, done: &HashSet<Offset>) -> bool {
+        let Some(of_saga) = self.of_saga.get(saga) else { return false };
+        of_saga.range(..offset).any(|(earlier, go)| *go <= now && !done.contains(earlier))
+    }
+
+    pub fn insert(&mut self, one: PassedOver, now: Instant) {
+        self.by_id.entry(one.replay_id.clone()).or_insert(one.offset);
+        if let Some((saga, go)) = &one.order {
+            self.of_saga.entry(saga.clone()).or_default().insert(one.offset, *go);
+        }
+        self.by_offset.insert(one.offset, one);
+        self.next_look.get_or_insert((now + FIRST_LOOK, FIRST_LOOK));
+    }
+
+    /// It went, or is parked.
+    pub fn remove(&mut self, offset: Offset) {
+        let Some(one) = self.by_offset.remove(&offset) else { return };
+        if self.by_id.get(&one.replay_id) == Some(&offset) {
+            self.by_id.remove(&one.replay_id);
+        }
+        self.wanted.remove(&one.replay_id);
+        if let Some((saga, _)) = &one.order
+            && let Some(of_saga) = self.of_saga.get_mut(saga)
+        {
+            of_saga.remove(&offset);
+            if of_saga.is_empty() {
+                self.of_saga.remove(saga);
+            }
+        }
+    }
+
+    pub fn want(&mut self, replay_id: String, now: Instant) {
+        if self.has(&replay_id) && self.wanted.insert(replay_id) {
+            self.next_look = Some((now, FIRST_LOOK));
+        }
+    }
+
+    /// Where to read from again, if it is time. `room`: there is room to park some.
+    pub fn look_again(&mut self, room: bool, now: Micros, instant: Instant) -> Option<Offset> {
+        let (at, pause) = self.next_look?;
+        // What is read again and does not come was deleted, or its reading failed.
+        let at = if self.again.is_some() { at + LONGEST_READ } else { at };
+        if instant < at {
+            return None;
+        }
+        let Some(first) = self.first_without(&HashSet::new()) else {
+            self.next_look = None;
+            return None;
+        };
+        self.next_look = Some((instant + pause, (pause * 2).min(LAST_LOOK)));
+        let may_go = || self.of_saga.values().flat_map(BTreeMap::values).any(|go| *go <= now);
+        if !room && self.wanted.is_empty() && !may_go() {
+            return None;
+        }
+        self.again = Some(first);
+        Some(first)
+    }
+
+    /// Everything below was looked at again; `end`: where what is new begins. `something`: some of it is no longer here.
+    pub fn looked(&mut self, to: Offset, end: Offset, something: bool) {
+        if something {
+            self.next_look = self.next_look.map(|(at, _)| (at, FIRST_LOOK));
+        }
+        if let Some(again) = &mut self.again {
+            *again = (*again).max(to);
+            let is_over = self.by_offset.range(*again..).next().is_none() || *again >= end;
+            if is_over {
+                self.again = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(offset: i64, saga: &str, go: i64) -> PassedOver {
+        PassedOver { offset: Offset(offset), replay_id: format!("r{offset}"), order: Some((saga.into(), Micros(go))) }
+    }
+
+    fn none() -> HashSet<Offset> {
+        HashSet::new()
+    }
+
+    #[test]
+    fn the_committed_offset_stays_before_the_first_and_moves_as_they_go() {
+        let (mut passed, now) = (Passed::default(), Instant::now());
+        for offset in [5, 7, 9] {
+            passed.insert(one(offset, "a", 0), now);
+        }
+        assert_eq!(passed.first_without(&none()), Some(Offset(5)));
+        assert_eq!(passed.first_without(&[Offset(5), Offset(9)].into()), Some(Offset(7)));
+        passed.remove(Offset(5));
+        assert_eq!(
+            (passed.first_without(&none()), passed.has("r5"), passed.has("r7"), passed.len()),
+            (Some(Offset(7)), false, true, 2)
+        );
+    }
+
+    #[test]
+    fn a_later_request_does_not_overtake_an_earlier_one_of_its_saga_whose_time_has_come() {
+        let (mut passed, now) = (Passed::default(), Instant::now());
+        passed.insert(one(5, "a", 100), now);
+        let precedes = |saga: &str, offset, at| passed.precedes(&saga.into(), Offset(offset), Micros(at), &none());
+        assert!(precedes("a", 6, 100) && !precedes("a", 6, 99), "before its time it holds nobody up");
+        assert!(!precedes("b", 6, 100) && !precedes("a", 5, 100));
+        assert!(!passed.precedes(&"a".into(), Offset(6), Micros(100), &[Offset(5)].into()), "it goes in this batch");
+    }
+
+    #[test]
+    fn they_are_read_again_when_there_is_room_or_their_time_has_come_ever_more_rarely_while_nothing_comes_of_it() {
+        let (mut passed, start) = (Passed::default(), Instant::now());
+        let after = |millis| start + Duration::from_millis(millis);
+        passed.insert(one(5, "a", 100), start);
+        assert_eq!(passed.look_again(true, Micros(0), after(499)), None);
+        assert_eq!(passed.look_again(true, Micros(0), after(500)), Some(Offset(5)));
+        assert!(passed.is_next(Offset(5)) && !passed.is_next(Offset(6)));
+        assert_eq!(passed.look_again(true, Micros(0), after(9_000)), None, "one at a time");
+        passed.looked(Offset(6), Offset(10), false);
+        assert!(!passed.is_next(Offset(5)));
+        assert_eq!(passed.look_again(false, Micros(99), after(1_000)), None, "no room, and not its time");
+        assert_eq!(passed.look_again(false, Micros(100), after(1_500)), None, "later each time");
+        assert_eq!(passed.look_again(false, Micros(100), after(2_000)), Some(Offset(5)));
+        passed.remove(Offset(5));
+        passed.looked(Offset(6), Offset(10), true);
+        assert_eq!(passed.look_again(true, Micros(100), after(99_000)), None, "nothing is left");
+    }
+
+    #[test]
+    fn one_that_is_to_be_called_off_is_read_again_at_once() {
+        let (mut passed, now) = (Passed::default(), Instant::now());
+        passed.insert(one(5, "a", 100), now);
+        passed.insert(PassedOver { offset: Offset(8), replay_id: "c".into(), order: None }, now);
+        passed.want("nobody".into(), now);
+        assert_eq!(passed.look_again(false, Micros(0), now), None);
+        passed.want("r5".into(), now);
+        assert_eq!((passed.look_again(false, Micros(0), now), passed.is_wanted("r5")), (Some(Offset(5)), true));
+        passed.remove(Offset(5));
+        assert!(!passed.is_wanted("r5"));
+    }
+}
