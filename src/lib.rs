@@ -14,6 +14,7 @@
 //! - [`hot`]: `HotStore`: redis, memory
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
+//! - [`cpu`]: long work on threads of its own
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
 
@@ -22,6 +23,7 @@ pub mod app;
 pub mod cli;
 pub mod cold;
 pub mod config;
+pub mod cpu;
 pub mod crash;
 pub mod demo;
 pub mod error;

@@ -16,11 +16,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["saga"]),
     ("telemetry", &["config"]),
     ("hot", &["saga", "wire", "config", "telemetry"]),
-    ("cold", &["saga", "wire", "config", "telemetry"]),
+    ("cpu", &[]),
+    ("cold", &["saga", "wire", "cpu", "config", "telemetry"]),
     ("kafka", &["saga", "wire", "config", "telemetry"]),
-    ("history", &["saga", "wire", "hot", "cold", "config", "telemetry"]),
-    ("roles", &["saga", "wire", "hot", "cold", "kafka", "history", "config", "telemetry"]),
-    ("api", &["saga", "wire", "history", "roles", "config", "telemetry"]),
+    ("history", &["saga", "wire", "hot", "cold", "cpu", "config", "telemetry"]),
+    ("roles", &["saga", "wire", "hot", "cold", "kafka", "history", "cpu", "config", "telemetry"]),
+    ("api", &["saga", "wire", "history", "roles", "cpu", "config", "telemetry"]),
     ("cli", &["app", "saga", "wire", "config", "demo", "telemetry"]),
     ("demo", &["app", "saga", "wire", "kafka", "config", "telemetry"]),
     ("app", EVERYTHING),
@@ -28,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lib", EVERYTHING),
 ];
 const EVERYTHING: &[&str] =
-    &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "api", "cli", "demo", "app", "config", "telemetry"];
+    &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "api", "cli", "demo", "app", "config", "telemetry", "cpu"];
 
 /// A crate, and the beginnings of the paths that may name it.
 const VENDORS: &[(&str, &[&str])] = &[

@@ -10,6 +10,7 @@ use super::problem::{Problem, json_text};
 use super::query::{Id, Query};
 use super::replays::ReplayFilter;
 use super::{Api, answers};
+use crate::cpu;
 use crate::error::Error;
 use crate::history::answer::{Found, When};
 use crate::saga::position::SagaId;
@@ -94,7 +95,9 @@ pub async fn diff(State(api): State<Api>, id: Id, query: Query) -> Answer {
         Some(_) => return Err(Problem::invalid("other excludes from and to")),
     };
     let (old, new) = (look_up(&api, &first, from).await?, look_up(&api, &second, to).await?);
-    Ok(json_text(StatusCode::OK, answers::difference((&old, asked(from)), (&new, asked(to)))))
+    // Two trees, which take many times their texts.
+    let text = cpu::long(|| answers::difference((&old, asked(from)), (&new, asked(to)))).await;
+    Ok(json_text(StatusCode::OK, text))
 }
 
 pub async fn checkpoints(State(api): State<Api>, id: Id, query: Query) -> Answer {

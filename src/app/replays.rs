@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::answer::Child;
 use crate::roles::replay::desk::Desk;
@@ -38,7 +39,7 @@ impl Replays for ReplaySide {
                 Submitted::Accepted { request_id, replay_id, new_saga_id }
             }
             submit::Submitted::DryRun(plan) => {
-                let (diff, would_refuse) = (plan.diff(), plan.would_refuse);
+                let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
                 Submitted::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
             }
         })

@@ -8,6 +8,9 @@ use super::request::Refusal;
 
 /// Deepest nesting of a context: events hold it one level down, and are read to 128 levels.
 const MAX_DEPTH: usize = 127;
+/// Array elements, members and nodes that a patch may move or walk through altogether: some 0.2 s. An insert at the
+/// front of an array moves all that is behind it, so a short patch on a long array could take minutes.
+const MAX_WORK: usize = 10_000_000;
 /// Bytes of text that `copy` may add altogether, so that a short patch cannot double a document without end
 /// (a tree takes some thirty times its text).
 const MAX_COPIED_BYTES: usize = 4 << 20;
@@ -24,11 +27,15 @@ pub fn apply(context: &Json, operations: &Json) -> Result<Json, Refusal> {
 /// As [`apply`], on a tree of any kind.
 pub fn apply_to_value(mut document: Value, operations: &Value) -> Result<Value, Refusal> {
     let Value::Array(operations) = operations else { return Err(invalid("override.patch is not an array")) };
-    let mut copied = 0;
+    let mut budget = Budget { work: MAX_WORK, copied: MAX_COPIED_BYTES };
     for (index, operation) in operations.iter().enumerate() {
-        step(&mut document, operation, &mut copied).map_err(|failure| match failure {
+        step(&mut document, operation, &mut budget).map_err(|failure| match failure {
             Failure::Test => Refusal::new("override_conflict", format!("test of override.patch[{index}] failed")),
             Failure::Invalid(why) => invalid(format!("override.patch[{index}]: {why}")),
+            Failure::TooMuchWork => invalid(format!(
+                "override.patch[{index}]: the patch takes too much work: up to here its operations move or compare more than \
+                 {MAX_WORK} elements and members; insert at the end of long arrays, or replace the whole array"
+            )),
         })?;
     }
     Ok(document)
@@ -37,9 +44,30 @@ pub fn apply_to_value(mut document: Value, operations: &Value) -> Result<Value, 
 enum Failure {
     Test,
     Invalid(&'static str),
+    TooMuchWork,
 }
 
-fn step(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), Failure> {
+/// What a patch may still cost.
+struct Budget {
+    /// Of [`MAX_WORK`].
+    work: usize,
+    /// Of [`MAX_COPIED_BYTES`].
+    copied: usize,
+}
+
+impl Budget {
+    fn work(&mut self, elements: usize) -> Result<(), Failure> {
+        self.work = self.work.checked_sub(elements).ok_or(Failure::TooMuchWork)?;
+        Ok(())
+    }
+
+    fn copy(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.copied = self.copied.checked_sub(bytes).ok_or(Failure::Invalid("the patch copies too much"))?;
+        Ok(())
+    }
+}
+
+fn step(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<(), Failure> {
     let member = |name| operation.get(name).ok_or(Failure::Invalid("a member is missing"));
     let pointer = |name| {
         let text = member(name)?.as_str().ok_or(Failure::Invalid("path and from are strings"))?;
@@ -47,11 +75,11 @@ fn step(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(
     };
     let path = pointer("path")?;
     match operation.get("op").and_then(Value::as_str) {
-        Some("add") => add(document, &path, member("value")?.clone()),
-        Some("remove") => remove(document, &path).map(drop),
+        Some("add") => add(document, &path, member("value")?.clone(), budget),
+        Some("remove") => remove(document, &path, budget).map(drop),
         Some("replace") => {
             let value = member("value")?;
-            check_depth(&path, value)?;
+            check_depth(&path, value, budget)?;
             value.clone_into(find_mut(document, &path)?);
             Ok(())
         }
@@ -60,20 +88,18 @@ fn step(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(
             if path.len() > from.len() && path.starts_with(&from) {
                 return Err(Failure::Invalid("a value cannot be moved into itself"));
             }
-            let value = remove(document, &from)?;
-            add(document, &path, value)
+            let value = remove(document, &from, budget)?;
+            add(document, &path, value, budget)
         }
         Some("copy") => {
             let value = find_mut(document, &pointer("from")?)?;
-            *copied += value.to_string().len();
-            if *copied > MAX_COPIED_BYTES {
-                return Err(Failure::Invalid("the patch copies too much"));
-            }
+            budget.copy(value.to_string().len())?;
             let value = value.clone();
-            add(document, &path, value)
+            add(document, &path, value, budget)
         }
         Some("test") => {
             let expected = member("value")?;
+            budget.work(nodes(expected))?;
             // A value that is not there differs from any: a conflict, not a mistake in the patch.
             match find_mut(document, &path) {
                 Ok(found) if equal(found, expected) => Ok(()),
@@ -127,8 +153,8 @@ fn find_mut<'v>(document: &'v mut Value, path: &[String]) -> Result<&'v mut Valu
     })
 }
 
-fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), Failure> {
-    check_depth(path, &value)?;
+fn add(document: &mut Value, path: &[String], value: Value, budget: &mut Budget) -> Result<(), Failure> {
+    check_depth(path, &value, budget)?;
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Ok(());
@@ -140,6 +166,7 @@ fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), Failur
             if at > list.len() {
                 return Err(NOT_THERE);
             }
+            budget.work(list.len() - at)?;
             list.insert(at, value);
         }
         _ => return Err(NOT_THERE),
@@ -147,14 +174,19 @@ fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), Failur
     Ok(())
 }
 
-fn remove(document: &mut Value, path: &[String]) -> Result<Value, Failure> {
+fn remove(document: &mut Value, path: &[String], budget: &mut Budget) -> Result<Value, Failure> {
     let Some((last, parents)) = path.split_last() else {
         return Ok(std::mem::take(document));
     };
     match find_mut(document, parents)? {
-        Value::Object(map) => map.shift_remove(last).ok_or(NOT_THERE),
+        Value::Object(map) => {
+            // Those behind it move up.
+            budget.work(map.len())?;
+            map.shift_remove(last).ok_or(NOT_THERE)
+        }
         Value::Array(list) => {
             let at = index(last).filter(|at| *at < list.len()).ok_or(NOT_THERE)?;
+            budget.work(list.len() - at)?;
             Ok(list.remove(at))
         }
         _ => Err(NOT_THERE),
@@ -209,9 +241,12 @@ impl Decimal {
 }
 
 /// Checked at each step, so that no patch can build a tree too deep to walk.
-fn check_depth(path: &[String], value: &Value) -> Result<(), Failure> {
-    let fits = MAX_DEPTH.checked_sub(path.len()).is_some_and(|levels| !deeper_than(value, levels));
-    if fits { Ok(()) } else { Err(Failure::Invalid("the context would nest deeper than 127 levels")) }
+fn check_depth(path: &[String], value: &Value, budget: &mut Budget) -> Result<(), Failure> {
+    let too_deep = Failure::Invalid("the context would nest deeper than 127 levels");
+    let Some(levels) = MAX_DEPTH.checked_sub(path.len()) else { return Err(too_deep) };
+    // Walks through all of it.
+    budget.work(nodes(value))?;
+    if deeper_than(value, levels) { Err(too_deep) } else { Ok(()) }
 }
 
 fn deeper_than(value: &Value, levels: usize) -> bool {
@@ -219,6 +254,15 @@ fn deeper_than(value: &Value, levels: usize) -> bool {
         Value::Array(list) => levels == 0 || list.iter().any(|value| deeper_than(value, levels - 1)),
         Value::Object(map) => levels == 0 || map.values().any(|value| deeper_than(value, levels - 1)),
         _ => false,
+    }
+}
+
+/// How many values a tree holds.
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(list) => list.iter().map(nodes).sum(),
+        Value::Object(map) => map.values().map(nodes).sum(),
+        _ => 0,
     }
 }
 
@@ -286,6 +330,35 @@ mod tests {
         let deep = r#"{"a":{"x":[1.0,{"k":2}],"y":null}}"#;
         let test = r#"[{"op":"test","path":"/a","value":{"y":null,"x":[1,{"k":2.00}]}}]"#;
         assert_eq!(patched(deep, test).as_deref(), Ok(deep));
+    }
+
+    #[test]
+    fn a_patch_is_bounded_in_work() {
+        let long = format!(
+            r#"{{"a":[{}1],"o":{{{}"z":1}}}}"#,
+            "1,".repeat(480_000),
+            (0..20_000).map(|n| format!(r#""k{n}":1,"#)).collect::<String>()
+        );
+        let many = |times: usize, operation: &str| format!("[{}]", vec![operation; times].join(","));
+        let cases = [
+            many(4_000, r#"{"op":"add","path":"/a/0","value":1}"#),
+            many(4_000, r#"{"op":"remove","path":"/a/0"}"#),
+            many(4_000, r#"{"op":"move","from":"/a","path":"/b"},{"op":"move","from":"/b","path":"/a"}"#),
+            many(4_000, r#"{"op":"add","path":"/o/z","value":1},{"op":"remove","path":"/o/z"}"#),
+        ];
+        for operations in cases {
+            let refusal = apply(&Json::from_valid(long.as_str()), &Json::from_valid(operations)).expect_err("too much");
+            assert_eq!(refusal.code, "override_invalid");
+            assert!(refusal.message.contains("takes too much work"), "{}", refusal.message);
+        }
+        let fine = [
+            many(4_000, r#"{"op":"add","path":"/a/-","value":1}"#),
+            many(10, r#"{"op":"add","path":"/a/0","value":1}"#),
+            many(100, r#"{"op":"add","path":"/o/z","value":1},{"op":"remove","path":"/o/z"}"#),
+        ];
+        for operations in fine {
+            assert!(patched(&long, &operations).is_ok());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt};
 
 use super::draft::RestoredEvent;
 use super::unseen::Unseen;
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::answer::{When, Whole};
@@ -15,13 +16,16 @@ use crate::roles::replay_log::ReplayLog;
 use crate::saga::ids;
 use crate::saga::plan::{Plan, PlanFacts, plan};
 use crate::saga::position::{Offset, SagaId};
-use crate::saga::request::{CommandName, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
+use crate::saga::request::{CommandName, LogRecord, Override, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
 use crate::saga::time::Micros;
 
 /// Histories read in one round trip: as many answers are in memory at once, before they are unpacked.
 const READ_TOGETHER: usize = 32;
 /// Such reads at the same time.
 const READS: usize = 2;
+
+/// More entries than this are folded on a thread of its own.
+const LONG_HISTORY: usize = 1_000;
 
 /// What a replay may do.
 #[derive(Debug, Clone)]
@@ -60,6 +64,11 @@ impl Asked {
     pub fn of(record: &LogRecord) -> Self {
         Self(record.accepted_at, record.position.offset)
     }
+}
+
+/// May planning take more than a moment?
+fn is_long(order: &ReplayOrder, whole: &Whole) -> bool {
+    matches!(order.override_, Some(Override::Patch(_))) || whole.entries.len() > LONG_HISTORY
 }
 
 /// What can be said without the history: of several refusals the first in the order of the contract.
@@ -125,6 +134,7 @@ impl Desk {
             batch_id: None,
         };
         let planned = match known {
+            Known::Whole(whole) if is_long(order, whole) => cpu::long(|| plan(request, order, &whole.entries, &facts)).await,
             Known::Whole(whole) => plan(request, order, &whole.entries, &facts),
             Known::Nothing => plan(request, order, &[], &facts),
             Known::TooLong => Err(refusal_of_too_long(request, order, &facts)),
