@@ -7,10 +7,10 @@
 use std::borrow::{Borrow, BorrowMut};
 use std::collections::VecDeque;
 
+use super::context::{changed_by_all, changed_context};
 use super::entry::Entry;
 use super::event::{ContextChange, Kind, StepEvent};
 use super::json::Json;
-use super::patch::changed_context;
 use super::position::{EntrySequence, Position};
 use super::state::{Anomaly, State};
 use super::time::Micros;
@@ -76,7 +76,7 @@ pub enum SnapshotPolicy {
 pub struct FoldSettings {
     /// Microseconds that `occurred_at` may be after the record's timestamp.
     pub max_clock_ahead_micros: i64,
-    /// Bytes of a state's context and results together; over it the last context is kept.
+    /// Bytes of a state, by [`State::size`]; over it the last context is kept.
     pub max_state_bytes: u64,
     pub policy: SnapshotPolicy,
     /// Policy by saga name, where it differs.
@@ -148,20 +148,15 @@ impl Saga {
         note(before.is_none() && !matches!(event.kind, Kind::SagaStarted | Kind::SagaRestored), Anomaly::NoStart);
         note(before.is_some_and(|saga| saga.state.status.is_end()), Anomaly::AfterEnd);
 
-        let context = next_context(before, &event.context);
-        let too_large = over_limit(before, &event, context.as_ref(), settings.max_state_bytes);
-        note(too_large, Anomaly::StateTooLarge);
-        note(across_gap, Anomaly::LogGap);
         let moved = before.is_some_and(|saga| {
             let last = &saga.state.entry.position;
             last.partition != record.position.partition || last.topic != record.position.topic
         });
-        note(moved, Anomaly::Moved);
 
         // As the state will have it: the first event's name until a SAGA_RESTORED gives another.
         let known = before.filter(|_| event.kind != Kind::SagaRestored);
         let name = known.map_or(&event.saga_name, |saga| &saga.state.saga_name);
-        let entry = Entry {
+        let mut entry = Entry {
             sequence: before.map_or(EntrySequence::FIRST, |saga| saga.state.entry.sequence.next()),
             position: record.position.clone(),
             effective_time,
@@ -171,6 +166,10 @@ impl Saga {
             anomalies,
             event,
         };
+        let context = next_context(before, &entry.event.context);
+        let too_large = over_limit(before, &entry, context.as_ref(), settings.max_state_bytes);
+        let more = [(too_large, Anomaly::StateTooLarge), (across_gap, Anomaly::LogGap), (moved, Anomaly::Moved)];
+        entry.anomalies.extend(more.into_iter().filter(|(when, _)| *when).map(|(_, anomaly)| anomaly));
         Self::apply_with(slot, &entry, seen, context.filter(|_| !too_large));
         Admitted::Entry(Box::new(entry))
     }
@@ -180,6 +179,26 @@ impl Saga {
         let kept = entry.anomalies.contains(&Anomaly::StateTooLarge);
         let context = if kept { None } else { next_context(slot.as_ref(), &entry.event.context) };
         Self::apply_with(slot, entry, Seen::of(&entry.event), context);
+    }
+
+    /// The same of many, one after the other. Their contexts are folded at once: see [`changed_by_all`].
+    pub fn apply_all<'e>(slot: &mut Option<Self>, entries: impl IntoIterator<Item = &'e Entry>) {
+        let mut changes: Vec<&ContextChange> = Vec::new();
+        for entry in entries {
+            Self::apply_facts(slot, entry);
+            let kept = entry.anomalies.contains(&Anomaly::StateTooLarge);
+            if !kept && entry.event.context != ContextChange::None {
+                changes.push(&entry.event.context);
+            }
+        }
+        if let Some(saga) = slot.as_mut().filter(|_| !changes.is_empty()) {
+            saga.state.context = changed_by_all(&saga.state.context, &changes);
+        }
+    }
+
+    /// Replays an entry, except what it does to the context.
+    pub fn apply_facts(slot: &mut Option<Self>, entry: &Entry) {
+        Self::apply_with(slot, entry, Seen::of(&entry.event), None);
     }
 
     fn apply_with<S: BorrowMut<Self> + From<Self>>(slot: &mut Option<S>, entry: &Entry, seen: Seen, context: Option<Json>) {
@@ -227,20 +246,19 @@ fn next_context(before: Option<&Saga>, change: &ContextChange) -> Option<Json> {
     }
 }
 
-/// Would the state's context and results be over the limit? Asked of events that change one of them.
-fn over_limit(before: Option<&Saga>, event: &StepEvent, context: Option<&Json>, limit: u64) -> bool {
-    let sets_result = event.kind == Kind::StepCompleted;
-    if context.is_none() && !sets_result && event.restored.is_none() {
+/// Would the state after the entry be over the limit? Asked of events that add to what [`State::size`] counts.
+fn over_limit(before: Option<&Saga>, entry: &Entry, context: Option<&Json>, limit: u64) -> bool {
+    let event = &entry.event;
+    let adds = event.kind == Kind::StepCompleted || event.error.is_some() || event.labels.is_some() || event.restored.is_some();
+    if context.is_none() && !adds {
         return false;
     }
-    let context = context.or(before.map(|saga| &saga.state.context)).map_or(2, Json::len);
-    let results = match (&event.restored, before) {
-        (Some(restored), _) => &restored.results[..],
-        (None, Some(saga)) => &saga.state.results[..],
-        (None, None) => &[],
-    };
-    let replaced = event.step.as_deref().filter(|_| sets_result);
-    let kept = results.iter().filter(|(step, _)| Some(step.as_str()) != replaced).map(|(step, r)| step.len() + r.len());
-    let new = replaced.map_or(0, |step| step.len() + event.result.as_ref().map_or(4, Json::len));
-    (context + kept.sum::<usize>() + new) as u64 > limit
+    // What the event takes away is not looked at, unless the limit is near.
+    let had = before.map_or(2, |saga| saga.state.size());
+    if (had + context.map_or(0, Json::len) + event.most_added()) as u64 <= limit {
+        return false;
+    }
+    let mut after = before.map_or_else(|| State::before_first(entry), |saga| saga.state.clone());
+    after.apply(entry, context.cloned());
+    after.size() as u64 > limit
 }

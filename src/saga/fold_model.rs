@@ -112,9 +112,8 @@ impl Model {
             self.set("status", status);
             self.set("ended_at", ended_at);
         }
-        let grows =
-            !matches!(event.context, ContextChange::None) || event.kind == Kind::StepCompleted || event.restored.is_some();
-        if grows && self.size() > self.max_state {
+        let adds = event.kind == Kind::StepCompleted || event.error.is_some() || event.labels.is_some();
+        if (!matches!(event.context, ContextChange::None) || adds || event.restored.is_some()) && self.size() > self.max_state {
             self.set("context", context);
             anomalies.push("state_too_large");
         }
@@ -132,9 +131,25 @@ impl Model {
     }
 
     fn size(&self) -> usize {
-        let results = self.state["results"].as_object().unwrap();
+        let pairs = |name: &str, size: fn(&Value) -> usize| {
+            self.state[name].as_object().unwrap().iter().map(|(key, value)| key.len() + size(value)).sum::<usize>()
+        };
+        let text = |value: &Value| value.as_str().map_or(0, str::len);
+        let error = |error: &Value| {
+            let details =
+                error.get("details").filter(|details| !details.is_null()).map_or(0, |details| details.to_string().len());
+            ["code", "type", "message"]
+                .iter()
+                .map(|name| error.get(name).map_or(0, |text| text.as_str().map_or(0, str::len)))
+                .sum::<usize>()
+                + details
+        };
         self.state["context"].to_string().len()
-            + results.iter().map(|(step, result)| step.len() + result.to_string().len()).sum::<usize>()
+            + pairs("results", |result| result.to_string().len())
+            + pairs("failed_steps", error)
+            + error(&self.state["end_error"])
+            + error(&self.state["compensation_error"])
+            + pairs("labels", text)
     }
 
     fn set(&mut self, name: &str, value: Value) {

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use super::context::changed_context;
 use super::entry::Entry;
 use super::event::{ContextChange, ErrorInfo, Kind, Labels, StepEvent};
 use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use super::fold_model::{Model, Verdict, error_value, labels_value};
 use super::json::Json;
 use super::lineage::{Lineage, Mode};
-use super::patch::{changed_context, splice};
+use super::patch::splice;
 use super::position::{Position, SagaId};
 use super::state::{State, Status};
 use super::testing::{Log, SECOND, error, event, restored, settings, step, with_context};

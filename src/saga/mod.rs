@@ -1,6 +1,7 @@
 //! Pure: ids, events, the fold, the replay plan. No I/O, no clock, no randomness: `now` and ids come in as arguments.
 
 pub mod apply;
+pub mod context;
 pub mod entry;
 pub mod event;
 pub mod fold;
@@ -8,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod json_patch;
 pub mod lineage;
+mod members;
 pub mod partitioner;
 pub mod patch;
 pub mod plan;

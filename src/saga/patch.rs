@@ -1,188 +1,16 @@
-//! Changes of JSON texts: merge patches, replaced keys, splices, overrides, and what differs between two texts.
+//! What differs between two JSON texts: splices, pointers, RFC 6902; and overrides.
 //!
-//! Works on the text and takes apart only the objects that a change names, so what is not touched keeps its bytes.
-//! Knows RFC 7396 and, through [`super::json_patch`], RFC 6902; must not know what a context means.
-
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
+//! Works on the text and takes apart only the objects that differ. Knows RFC 6902 through [`super::json_patch`], RFC 7396
+//! through [`super::context`]; must not know what a context means.
 
 use ::json_patch::PatchOperation;
-use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::event::ContextChange;
+use super::context::{merge_patch, set_keys};
 use super::json::Json;
 use super::json_patch;
+use super::members::Members;
 use super::request::{Override, Refusal};
-
-/// The context after `change`, or `None` where it carries none.
-pub fn changed_context(before: &Json, change: &ContextChange) -> Option<Json> {
-    match change {
-        ContextChange::None => None,
-        ContextChange::Full(context) => Some(context.clone()),
-        ContextChange::Patch(patch) => Some(merge_patch(before, patch)),
-        ContextChange::Set(keys) => Some(set_keys(before, keys)),
-        // A splice that does not fit its text can only come from a text that is not the one it was made from; frames
-        // carry a checksum and histories are checked for holes, so the fold has nothing better than the last context.
-        ContextChange::Splice { prefix, suffix, middle } => {
-            unsplice(before.as_str(), *prefix, *suffix, middle).map(Json::from_valid)
-        }
-    }
-}
-
-/// RFC 7396: members keep their place, new ones go to the end; what the patch does not name keeps its bytes.
-pub fn merge_patch(target: &Json, patch: &Json) -> Json {
-    let mut out = String::with_capacity(target.as_str().len() + patch.as_str().len());
-    merge_into(&mut out, Some(target.as_str()), patch.as_str());
-    Json::from_valid(out)
-}
-
-/// Top-level keys replaced; null is a value.
-pub fn set_keys(target: &Json, keys: &Json) -> Json {
-    let mut members = Members::of(target.as_str()).unwrap_or_default();
-    for (key, value) in Members::of(keys.as_str()).unwrap_or_default().into_list() {
-        members.put(key, value);
-    }
-    let mut out = String::with_capacity(target.as_str().len() + keys.as_str().len());
-    out.push('{');
-    let mut first = true;
-    for (key, value) in members.into_list() {
-        write_key(&mut out, &key, &mut first);
-        out.push_str(value);
-    }
-    out.push('}');
-    Json::from_valid(out)
-}
-
-fn merge_into(out: &mut String, target: Option<&str>, patch: &str) {
-    let Some(patch) = Members::of(patch) else {
-        out.push_str(patch);
-        return;
-    };
-    let mut members = target.and_then(Members::of).unwrap_or_default();
-    let mut nested = HashMap::new();
-    for (key, value) in patch.into_list() {
-        if value == "null" {
-            members.remove(&key);
-        } else if value.starts_with('{') {
-            // Merged while writing: `nested` remembers the patch of the member that stands at this place.
-            let (place, before) = members.place_of(key, value);
-            nested.insert(place, (before, value));
-        } else {
-            members.put(key, value);
-        }
-    }
-    out.push('{');
-    let mut first = true;
-    for (place, (key, value)) in members.list.into_iter().enumerate() {
-        let Some(value) = value else { continue };
-        write_key(out, &key, &mut first);
-        match nested.get(&place) {
-            Some((before, patch)) => merge_into(out, *before, patch),
-            None => out.push_str(value),
-        }
-    }
-    out.push('}');
-}
-
-/// The members of one object: key and value's text, in order of first occurrence; of duplicate names the last wins.
-#[derive(Default)]
-struct Members<'a> {
-    /// `None`: removed.
-    list: Vec<(Cow<'a, str>, Option<&'a str>)>,
-    /// Of more than [`LOOKED_THROUGH`] members, those that are there: where each stands.
-    places: HashMap<Cow<'a, str>, usize>,
-}
-
-/// So many members are looked through faster than they are hashed.
-const LOOKED_THROUGH: usize = 24;
-
-impl<'a> Members<'a> {
-    /// `None`: not an object.
-    fn of(text: &'a str) -> Option<Self> {
-        if !text.starts_with('{') {
-            return None;
-        }
-        let mut members = Self::default();
-        let mut reader = serde_json::Deserializer::from_str(text);
-        reader.deserialize_map(Fill(&mut members)).expect("valid JSON object by construction");
-        Some(members)
-    }
-
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.list[self.find(key)?].1
-    }
-
-    fn find(&self, key: &str) -> Option<usize> {
-        if self.list.len() <= LOOKED_THROUGH {
-            return self.list.iter().position(|(known, value)| value.is_some() && known == key);
-        }
-        self.places.get(key).copied()
-    }
-
-    fn put(&mut self, key: Cow<'a, str>, value: &'a str) {
-        let (place, _) = self.place_of(key, value);
-        self.list[place].1 = Some(value);
-    }
-
-    /// Where the member stands and its value there; it is added with `value` if there is none.
-    fn place_of(&mut self, key: Cow<'a, str>, value: &'a str) -> (usize, Option<&'a str>) {
-        if let Some(place) = self.find(&key) {
-            return (place, self.list[place].1);
-        }
-        let place = self.list.len();
-        self.list.push((key, Some(value)));
-        let all = self.list.len() == LOOKED_THROUGH + 1;
-        let new = if all { 0 } else { place };
-        if self.list.len() > LOOKED_THROUGH {
-            let there = self.list.iter().enumerate().skip(new).filter(|(_, (_, value))| value.is_some());
-            self.places.extend(there.map(|(place, (key, _))| (key.clone(), place)));
-        }
-        (place, None)
-    }
-
-    fn remove(&mut self, key: &str) {
-        // A member that comes again later goes to the end: it must not find its old place.
-        if let Some(place) = self.find(key) {
-            self.list[place].1 = None;
-            self.places.remove(key);
-        }
-    }
-
-    fn into_list(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
-        self.list.into_iter().filter_map(|(key, value)| Some((key, value?)))
-    }
-}
-
-fn write_key(out: &mut String, key: &str, first: &mut bool) {
-    if !std::mem::take(first) {
-        out.push(',');
-    }
-    out.push_str(&serde_json::to_string(key).expect("a string is always writable as JSON"));
-    out.push(':');
-}
-
-struct Fill<'m, 'a>(&'m mut Members<'a>);
-
-impl<'a> Visitor<'a> for Fill<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Key<'a>>()? {
-            let value: &'a RawValue = map.next_value()?;
-            self.0.put(key.0, value.get());
-        }
-        Ok(())
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// How `after` comes from `before`: the first `prefix` bytes, `middle`, the last `suffix` bytes; cut between characters.
 pub fn splice<'a>(before: &str, after: &'a str) -> (u32, u32, &'a str) {
@@ -239,7 +67,7 @@ fn collect_changed(before: &str, after: &str, path: &mut String, found: &mut Vec
     if before == after {
         return;
     }
-    let (Some(old), Some(new)) = (Members::of(before), Members::of(after)) else {
+    let (Some(old), Some(new)) = (Members::<&str>::of(before), Members::<&str>::of(after)) else {
         // Texts may differ in white space, escapes or member order alone.
         if value_of(before) != value_of(after) {
             found.push(path.clone());
@@ -247,8 +75,7 @@ fn collect_changed(before: &str, after: &str, path: &mut String, found: &mut Vec
         return;
     };
     let parent = path.len();
-    for (key, value) in new.list.iter() {
-        let Some(value) = value else { continue };
+    for (key, value) in new.iter() {
         push_token(path, key);
         match old.get(key) {
             Some(was) => collect_changed(was, value, path, found),
@@ -256,7 +83,7 @@ fn collect_changed(before: &str, after: &str, path: &mut String, found: &mut Vec
         }
         path.truncate(parent);
     }
-    for (key, _) in old.list.iter().filter(|(key, _)| new.get(key).is_none()) {
+    for (key, _) in old.iter().filter(|(key, _)| new.get(key).is_none()) {
         push_token(path, key);
         found.push(path.clone());
         path.truncate(parent);

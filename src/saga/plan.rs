@@ -3,6 +3,8 @@
 //! Pure: the same request, history and facts give the same bytes. Knows nothing of topics, transactions and the log;
 //! what those have to say comes in as [`PlanFacts`].
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::entry::Entry;
@@ -258,13 +260,11 @@ fn spared(order: &ReplayOrder, newest: &State, facts: &PlanFacts) -> Option<Refu
 
 /// The states at one of the entries, and at the last.
 fn fold(entries: &[Entry], at: Option<usize>) -> (Option<State>, Option<State>) {
-    let (mut saga, mut point) = (None, None);
-    for (number, entry) in entries.iter().enumerate() {
-        Saga::apply(&mut saga, entry);
-        if Some(number) == at {
-            point = saga.as_ref().map(|saga| saga.state.clone());
-        }
-    }
+    let mut saga: Option<Saga> = None;
+    let (until, after) = entries.split_at(at.map_or(0, |at| at + 1));
+    Saga::apply_all(&mut saga, until);
+    let point = saga.as_ref().map(|saga| saga.state.clone());
+    Saga::apply_all(&mut saga, after);
     (point, saga.map(|saga| saga.state))
 }
 
@@ -295,10 +295,10 @@ pub fn checkpoint(history: &[Entry], from: &From) -> Option<usize> {
 
 /// The last STEP_STARTED of `step` after which `attempts[step]` is `attempt`.
 fn last_attempt(history: &[Entry], step: &str, attempt: i64) -> Option<usize> {
-    let mut saga = None;
+    let mut saga: Option<Saga> = None;
     let mut found = None;
     for (at, entry) in history.iter().enumerate() {
-        Saga::apply(&mut saga, entry);
+        Saga::apply_facts(&mut saga, entry);
         let is_attempt = entry.event.kind == Kind::StepStarted && entry.event.step.as_deref() == Some(step);
         let counts = |saga: &Saga| saga.state.attempts.iter().any(|(name, count)| name == step && *count == attempt);
         if is_attempt && saga.as_ref().is_some_and(counts) {
@@ -343,7 +343,8 @@ fn resume(order: &ReplayOrder, point: &State, after: &[Entry]) -> Resume {
 
 /// Steps that count as completed at the checkpoint, but whose effects are gone by now.
 fn compensated_since(point: &State, newest: &State, resume_steps: &[String]) -> Vec<String> {
-    let gone = |step: &&String| newest.compensated_steps.contains(step) && !resume_steps.contains(step);
+    let compensated: HashSet<&String> = newest.compensated_steps.iter().collect();
+    let gone = |step: &&String| compensated.contains(step) && !resume_steps.contains(step);
     point.completed_steps.iter().filter(gone).cloned().collect()
 }
 
@@ -359,6 +360,7 @@ fn completed_steps(mode: Mode, point: &State, newest: &State, resume_steps: &[St
 }
 
 fn without(steps: &[String], left_out: &[String]) -> Vec<String> {
+    let left_out: HashSet<&String> = left_out.iter().collect();
     steps.iter().filter(|step| !left_out.contains(step)).cloned().collect()
 }
 
@@ -369,13 +371,9 @@ fn newest_index(history: &[Entry], step: &str) -> Option<i64> {
 }
 
 fn runs(after: &[Entry]) -> Vec<String> {
-    let mut runs: Vec<String> = Vec::new();
-    for step in after.iter().filter(|e| e.event.kind != Kind::Checkpoint).filter_map(|e| e.event.step.as_ref()) {
-        if !runs.contains(step) {
-            runs.push(step.clone());
-        }
-    }
-    runs
+    let mut known: HashSet<&String> = HashSet::new();
+    let steps = after.iter().filter(|e| e.event.kind != Kind::Checkpoint).filter_map(|e| e.event.step.as_ref());
+    steps.filter(|step| known.insert(step)).cloned().collect()
 }
 
 /// The request's labels on top of the checkpoint's.

@@ -1,6 +1,6 @@
 //! The state of a saga: what folding its entries gives. Maps and lists keep the order the facts came in.
 
-use super::event::{ErrorInfo, Kind, Labels};
+use super::event::{ErrorInfo, Kind, Labels, StepEvent};
 use super::json::Json;
 use super::lineage::Lineage;
 use super::position::{EntrySequence, Position, SagaId};
@@ -130,4 +130,41 @@ pub struct State {
     pub snapshot: Option<EntrySequence>,
     /// The newest entry; its effective time is `updated_at`.
     pub entry: EntryRef,
+}
+
+impl State {
+    /// Bytes of what events may make large without end, as `[limits] max_state` counts them: the context, results and
+    /// errors with the names of their steps, labels.
+    pub fn size(&self) -> usize {
+        let results = self.results.iter().map(|(step, result)| step.len() + result.len());
+        let failed = self.failed_steps.iter().map(|(step, error)| step.len() + error_size(error.as_deref()));
+        let errors = error_size(self.end_error.as_deref()) + error_size(self.compensation_error.as_deref());
+        self.context.len() + results.sum::<usize>() + failed.sum::<usize>() + errors + labels_size(&self.labels)
+    }
+}
+
+impl StepEvent {
+    /// No less than what the event adds to [`State::size`], its context aside.
+    pub(super) fn most_added(&self) -> usize {
+        let step = self.step.as_ref().map_or(0, String::len);
+        // An error may become the step's and the end's.
+        let own = 2 * step + self.result.as_ref().map_or(4, Json::len) + 2 * error_size(self.error.as_deref());
+        let restored = self.restored.as_ref().map_or(0, |restored| {
+            let results = restored.results.iter().map(|(step, result)| step.len() + result.len());
+            results.sum::<usize>() + labels_size(&restored.labels)
+        });
+        own + self.labels.as_ref().map_or(0, labels_size) + restored
+    }
+}
+
+/// Bytes of an error's texts.
+pub fn error_size(error: Option<&ErrorInfo>) -> usize {
+    error.map_or(0, |ErrorInfo { code, kind, message, details }| {
+        let texts = [code, kind, message].into_iter().flatten().map(String::len);
+        texts.sum::<usize>() + details.as_ref().filter(|details| !details.is_null()).map_or(0, Json::len)
+    })
+}
+
+fn labels_size(labels: &Labels) -> usize {
+    labels.iter().map(|(name, value)| name.len() + value.len()).sum()
 }

@@ -1,5 +1,7 @@
 //! How two states of a saga differ, besides their contexts. Pure.
 
+use std::collections::HashSet;
+
 use super::state::State;
 
 /// What a list of steps has more and less than another.
@@ -11,7 +13,10 @@ pub struct ListChange {
 
 impl ListChange {
     fn between(from: &[String], to: &[String]) -> Self {
-        let missing_in = |list: &[String], other: &[String]| list.iter().filter(|s| !other.contains(s)).cloned().collect();
+        let missing_in = |list: &[String], other: &[String]| {
+            let other: HashSet<&String> = other.iter().collect();
+            list.iter().filter(|step| !other.contains(step)).cloned().collect()
+        };
         Self { added: missing_in(to, from), removed: missing_in(from, to) }
     }
 }

@@ -3,6 +3,7 @@
 use super::avro::{SchemaId, SchemaRef, Schemas, texts};
 use super::event::{decode_event, encode_event};
 use super::{frame, restored};
+use crate::saga::context;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;
 use crate::saga::json_patch;
@@ -87,7 +88,7 @@ fn they_go_through_differences_and_overrides() {
         assert_eq!(patch::apply_override(&before, &Override::Merge(inner.clone())), Ok(after.clone()));
         assert_eq!(patch::apply_override(&before, &Override::Shallow(inner)), Ok(after.clone()));
         assert_eq!(patch::apply_override(&before, &Override::Replace(after.clone())), Ok(after.clone()));
-        assert_eq!(patch::changed_context(&before, &ContextChange::Full(after.clone())), Some(after));
+        assert_eq!(context::changed_context(&before, &ContextChange::Full(after.clone())), Some(after));
     }
 }
 
