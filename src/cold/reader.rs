@@ -18,6 +18,7 @@ use crate::cold::segment::index::{Group, SegmentIndex};
 use crate::cold::segment::read::{self, Part};
 pub use crate::cold::segment::{RowSummary, SegmentInfo, SegmentRef};
 use crate::cold::view::{self, ChainView};
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::entry::StoredEntry;
 use crate::saga::position::{ChainId, Offset, SagaId};
@@ -46,6 +47,10 @@ pub struct SagaSegment {
 const MERGE_GAP: u64 = 256 << 10;
 /// Most bytes that a scan asks for at once.
 const SCAN_BYTES: u64 = 8 << 20;
+
+/// More rows than this of one saga, or more bytes to find them in, are unpacked on a thread of its own.
+const LONG_ROWS: u32 = 1_000;
+const LONG_BYTES: usize = 4 << 20;
 
 /// What is known of one chain.
 struct Known {
@@ -156,7 +161,10 @@ impl ColdReader {
         let index = self.index(&segment.segment).await?;
         for rows in index.find(saga.hash64()) {
             let part = self.part(&segment.segment, index.lookup_bytes(rows)).await?;
-            let entries = read::entries(&index, rows, &part).map_err(|e| e.context(load_of(&segment.segment)))?;
+            let read = || read::entries(&index, rows, &part);
+            let is_long = rows.rows > LONG_ROWS || part.bytes.len() > LONG_BYTES;
+            let entries = if is_long { cpu::long(read).await } else { read() };
+            let entries = entries.map_err(|e| e.context(load_of(&segment.segment)))?;
             if entries.first().is_some_and(|first| first.entry.event.saga_id == *saga) {
                 return Ok(entries);
             }

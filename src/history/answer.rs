@@ -83,7 +83,7 @@ pub struct Row {
     pub changed: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     pub rows: Vec<Row>,
     pub next: Option<String>,

@@ -8,13 +8,22 @@ use super::History;
 use super::answer::{Reach, Source};
 use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
 use crate::cold::reader::{ChainEnd, SagaSegment};
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead};
-use crate::saga::entry::StoredEntry;
+use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::event::ContextChange;
+use crate::saga::json::Json;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::state::error_size;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
+/// Bytes of an entry besides its texts, about.
+const ENTRY: usize = 512;
+/// More members than this, or more bytes of them, are taken apart on a thread of its own.
+pub(super) const LONG: usize = 1_000;
+const LONG_BYTES: usize = 4 << 20;
 /// Most sagas need no more than this many of their newest entries.
 pub(super) const FIRST_READ: usize = 20;
 
@@ -25,6 +34,8 @@ pub(super) struct Loaded {
     pub reach: Reach,
     /// Hot has told of more than this reaches: an entry that was not found is not known to be missing.
     pub may_miss: bool,
+    /// There may be later entries, which were not looked for.
+    pub goes_on: bool,
 }
 
 impl Loaded {
@@ -116,7 +127,7 @@ impl History {
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true);
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let may_miss = self.may_miss(saga, marks.candidates, known);
-        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss }))
+        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough.
@@ -127,20 +138,29 @@ impl History {
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
             let marks = Marks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
-            let run = merge::hot_run(
-                &read.members,
-                back,
-                &marks,
-                |entry| entry.effective_time <= upto,
-                |bytes| decode_member(saga, bytes),
-            );
+            let counts = |entry: &Entry| entry.effective_time <= upto;
+            let members = &read.members;
+            let run = || merge::hot_run(members, back, &marks, counts, |bytes| decode_member(saga, bytes));
+            let bytes: usize = members.iter().map(|member| member.bytes.len()).sum();
+            let is_long = members.len() > LONG || bytes > LONG_BYTES;
+            let run = if is_long { cpu::long(run).await } else { run() };
             if back == Back::Start {
                 self.check_count(run.entries.len())?;
             }
-            if run.ending != Ending::Ended || read.members.len() < limit || limit > self.max_entries {
+            if run.ending != Ending::Ended || members.len() < limit || limit > self.max_entries {
                 return Ok((read, run));
             }
-            limit = (limit * 8).min(self.max_entries + 1);
+            // As many as fit in memory, if the others are like these.
+            let each = (bytes / members.len().max(1)).max(1);
+            let most = (self.max_bytes / each).min(self.max_entries + 1);
+            if most <= limit {
+                match back {
+                    Back::Start => return Err(self.too_large()),
+                    // Cold may have what lies further back.
+                    _ => return Ok((read, run)),
+                }
+            }
+            limit = (limit * 8).min(most);
         }
     }
 
@@ -206,7 +226,7 @@ impl History {
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
         let may_miss = self.may_miss(saga, marks.candidates, known) || (conflict && !self.old_only);
-        Ok(Some(Loaded { entries, source, reach, may_miss }))
+        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
@@ -245,9 +265,16 @@ impl History {
 
     pub(super) async fn cold_whole(&self, saga: &SagaId, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
         let mut whole: Vec<StoredEntry> = Vec::new();
+        let (mut bytes, mut context) = (0, None);
         for segment in self.cold_segments(saga, candidates).await? {
-            whole.extend(self.cold.load(&segment, saga).await?);
+            let mut entries = self.cold.load(&segment, saga).await?;
+            context = merge::slim(&mut entries, context, whole.is_empty());
+            bytes += entries.iter().map(|stored| size(&stored.entry)).sum::<usize>();
+            whole.extend(entries);
             self.check_count(whole.len())?;
+            if bytes > self.max_bytes {
+                return Err(self.too_large());
+            }
         }
         Ok(whole)
     }
@@ -265,10 +292,15 @@ impl History {
 
     pub(super) fn check_count(&self, entries: usize) -> Result<()> {
         if entries > self.max_entries {
-            let message = format!("the saga has more than {} entries, too many to read at once", self.max_entries);
-            return Err(Error::refused("too_large", message));
+            return Err(self.too_large());
         }
         Ok(())
+    }
+
+    fn too_large(&self) -> Error {
+        let (entries, mebibytes) = (self.max_entries, self.max_bytes >> 20);
+        let message = format!("the saga has more than {entries} entries or {mebibytes} MiB of them, too much to read at once");
+        Error::refused("too_large", message)
     }
 
     /// Hot does not answer, was wiped or put back, and what it had told of is not in cold yet.
@@ -300,6 +332,17 @@ impl History {
         let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
         Reach { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
     }
+}
+
+/// Bytes of what an entry brings, about.
+pub(super) fn size(entry: &Entry) -> usize {
+    let event = &entry.event;
+    let context = match &event.context {
+        ContextChange::None => 0,
+        ContextChange::Full(text) | ContextChange::Patch(text) | ContextChange::Set(text) => text.len(),
+        ContextChange::Splice { middle, .. } => middle.len(),
+    };
+    ENTRY + context + event.result.as_ref().map_or(0, Json::len) + error_size(event.error.as_deref())
 }
 
 /// May the chain hold the record?

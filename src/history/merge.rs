@@ -5,12 +5,20 @@
 //! below `to` whose offset is not below `from`; and what a missing key held is in cold, if cold is followed after hot
 //! was read. Entries at or past `to` are left out: their owner has not said yet that they are all there.
 
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
+
 use crate::error::{Error, Result};
 use crate::hot::{Mark, Member};
+use crate::saga::context::changed_by_all;
 use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Saga, Seen, WINDOW};
+use crate::saga::json::Json;
+use crate::saga::patch::splice;
 use crate::saga::position::{ChainId, Offset, Position};
+use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
 
 /// How far back the entries must go.
@@ -102,6 +110,7 @@ pub fn hot_run(
     let mut run = HotRun { entries: Vec::with_capacity(members.len().min(WINDOW)), ..HotRun::default() };
     let conflict = HotRun { entries: Vec::new(), ending: Ending::Conflict };
     let mut can_fold = false;
+    let mut positions: HashSet<Position, RandomState> = HashSet::default();
     for member in members {
         let Ok(stored) = decode(&member.bytes) else { return conflict };
         if run.entries.is_empty() && !(marks.below_mark(&stored.entry.position) && counts(&stored.entry)) {
@@ -117,17 +126,20 @@ pub fn hot_run(
             }
             Some(later) => {
                 let (sequence, next) = (stored.entry.sequence, later.entry.sequence);
-                let twice = |known: &StoredEntry| known.entry.position == stored.entry.position;
-                if sequence >= next || run.entries.iter().any(twice) {
+                if sequence >= next || positions.contains(&stored.entry.position) {
                     return conflict;
                 }
                 if sequence.next() != next {
                     run.ending = Ending::Hole;
                     return run;
                 }
+                positions.insert(stored.entry.position.clone());
                 run.entries.push(stored);
             }
-            None => run.entries.push(stored),
+            None => {
+                positions.insert(stored.entry.position.clone());
+                run.entries.push(stored);
+            }
         }
         let Some(StoredEntry { entry, saga }) = run.entries.last() else { continue };
         let (sequence, has_saga) = (entry.sequence.0, saga.is_some());
@@ -179,6 +191,32 @@ pub fn join(mut cold: Vec<StoredEntry>, hot: Vec<StoredEntry>) -> Joined {
     }
 }
 
+/// Makes light of one segment's entries among those of all, oldest first: each segment repeats the saga and its whole
+/// context, which whoever has the entries before it does not need. Gives the context after them.
+pub fn slim(entries: &mut [StoredEntry], before: Option<Json>, first_of_all: bool) -> Option<Json> {
+    let saga = entries.first()?.saga.as_ref()?;
+    let changes: Vec<&ContextChange> = entries[1..].iter().filter_map(|stored| change_of(&stored.entry)).collect();
+    let after = changed_by_all(&saga.state.context, &changes);
+    if first_of_all {
+        return Some(after);
+    }
+    for (number, stored) in entries.iter_mut().enumerate() {
+        stored.saga = None;
+        if let (0, Some(before), ContextChange::Full(whole)) = (number, &before, &stored.entry.event.context) {
+            let (prefix, suffix, middle) = splice(before.as_str(), whole.as_str());
+            if middle.len() < whole.len() / 2 {
+                stored.entry.event.context = ContextChange::Splice { prefix, suffix, middle: middle.into() };
+            }
+        }
+    }
+    Some(after)
+}
+
+fn change_of(entry: &Entry) -> Option<&ContextChange> {
+    let kept = entry.anomalies.contains(&Anomaly::StateTooLarge);
+    Some(&entry.event.context).filter(|_| !kept)
+}
+
 /// The fold of entries (oldest first) that `wanted` lets through, which is a prefix of them; `None`: not one.
 /// The window is not that of the fold: see [`fold_with_window`].
 pub fn fold(entries: &[StoredEntry], wanted: impl Fn(&Entry) -> bool) -> Result<Option<Saga>> {
@@ -212,9 +250,7 @@ fn fold_all(entries: &[StoredEntry]) -> Result<Option<Saga>> {
         None if first.entry.sequence.0 == 1 => entries,
         None => return Err(Error::bug("fold history of saga: its beginning is missing")),
     };
-    for stored in rest {
-        Saga::apply(&mut slot, &stored.entry);
-    }
+    Saga::apply_all(&mut slot, rest.iter().map(|stored| &stored.entry));
     Ok(slot)
 }
 

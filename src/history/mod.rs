@@ -34,6 +34,9 @@ use told::Told;
 /// Most entries of one saga that are read at once, unless set otherwise.
 pub const MAX_ENTRIES: usize = 100_000;
 
+/// Bytes of entries of one saga that are read at once.
+const MAX_BYTES: usize = 256 << 20;
+
 /// The reader. Cheap to clone.
 #[derive(Clone)]
 pub struct History {
@@ -42,6 +45,8 @@ pub struct History {
     chains: Arc<Chains>,
     /// Entries of one saga read at once; a longer history is refused `too_large` where all of it is needed.
     max_entries: usize,
+    /// Their bytes.
+    max_bytes: usize,
     told: Arc<Told>,
     /// What cold does not have yet is known elsewhere: see [`History::old_only`].
     old_only: bool,
@@ -49,7 +54,7 @@ pub struct History {
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self { hot, cold, chains, max_entries, told: Arc::default(), old_only: false }
+        Self { hot, cold, chains, max_entries, max_bytes: MAX_BYTES, told: Arc::default(), old_only: false }
     }
 
     /// For those who know by themselves what is recent, and ask for what is old: where hot cannot tell, cold is enough.

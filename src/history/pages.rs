@@ -3,17 +3,30 @@
 use super::History;
 use super::answer::{Checkpoint, Checkpoints, Page, Row};
 use super::cursor;
-use crate::error::Result;
-use crate::saga::entry::Entry;
-use crate::saga::event::Kind;
+use super::load::size;
+use super::merge::{self, Back};
+use super::state::saga_not_found;
+use crate::cpu;
+use crate::error::{Error, Result};
+use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::event::{ContextChange, Kind};
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::patch::changed_pointers;
 use crate::saga::position::SagaId;
 use crate::saga::time::Micros;
 
+/// Bytes of entries on one page; one more is on it.
+const PAGE_BYTES: usize = 8 << 20;
+/// Bytes of contexts that are compared for one page: what each entry changed in it is told.
+const COMPARED_BYTES: usize = 64 << 20;
+/// Entries of more bytes, or changes of a larger context, are put on a page by a thread of its own.
+const LONG_BYTES: usize = 1 << 20;
+const LARGE_CONTEXT: usize = 32 << 10;
+
 impl History {
-    /// Entries with since <= effective time < until, oldest first, after the cursor.
+    /// Entries with since <= effective time < until, oldest first, after the cursor; fewer than `limit` where they are
+    /// large. Reads what lies on the page and around it, not the whole history.
     pub async fn page(
         &self,
         saga: &SagaId,
@@ -23,26 +36,45 @@ impl History {
         limit: usize,
     ) -> Result<Page> {
         let after = after.map(cursor::read_sequence).transpose()?.unwrap_or(0);
-        let entries = self.entries(saga).await?.entries;
-        let inside = |entry: &Entry| {
-            entry.sequence.0 > after
-                && since.is_none_or(|since| since <= entry.effective_time)
-                && until.is_none_or(|until| entry.effective_time < until)
-        };
-        let mut page = Page { rows: Vec::new(), next: None };
-        let mut slot: Option<Saga> = None;
-        for entry in entries {
-            if !inside(&entry) {
-                Saga::apply(&mut slot, &entry);
-                continue;
-            }
-            if page.rows.len() == limit {
-                page.next = page.rows.last().map(|row| cursor::write_sequence(row.entry.sequence.0));
-                break;
-            }
-            page.rows.push(row(&mut slot, entry));
+        let mut rows = Rows { next: self.first_on_page(saga, since, after).await?, until, limit, ..Rows::default() };
+        // Where it is before the page, and often the page too.
+        let before = rows.next.saturating_sub(1).max(1);
+        let mut wanted = before;
+        let mut loaded = self.load(saga, Micros::MAX, Back::To(wanted)).await?;
+        if loaded.entries.is_empty() {
+            return Err(loaded.surely(saga_not_found()));
         }
-        Ok(page)
+        let is_before = |entry: &Entry| entry.sequence.0 < rows.next;
+        if rows.next > 1 {
+            rows.slot = merge::fold(&loaded.entries, is_before)?;
+            if rows.slot.is_none() {
+                return Err(missing());
+            }
+        }
+        loop {
+            let goes_on = loaded.goes_on;
+            let from = rows.next;
+            let turned = if rows.is_long(&loaded.entries) {
+                cpu::long(|| rows.add(loaded.entries)).await?
+            } else {
+                rows.add(loaded.entries)?
+            };
+            // Nothing new although it was asked for: the history ends here.
+            if turned || !goes_on || (rows.next == from && wanted == from) {
+                return Ok(rows.page);
+            }
+            wanted = rows.next;
+            loaded = self.load(saga, Micros::MAX, Back::To(wanted)).await?;
+        }
+    }
+
+    /// The first sequence that may be on a page.
+    async fn first_on_page(&self, saga: &SagaId, since: Option<Micros>, after: u64) -> Result<u64> {
+        let Some(since) = since else { return Ok(after.saturating_add(1)) };
+        // Times never go back within a saga.
+        let earlier = self.load(saga, since.saturating_add(-1), Back::Snapshot).await?.entries;
+        let last = earlier.last().map_or(0, |stored| stored.entry.sequence.0);
+        Ok(last.max(after).saturating_add(1))
     }
 
     /// Entries that are snapshots, newest first, after the cursor.
@@ -59,13 +91,67 @@ impl History {
     }
 }
 
-fn row(slot: &mut Option<Saga>, entry: Entry) -> Row {
-    let context = |slot: &Option<Saga>| slot.as_ref().map_or_else(Json::empty_object, |saga| saga.state.context.clone());
-    let before = context(slot);
-    Saga::apply(slot, &entry);
-    let changed = changed_pointers(&before, &context(slot));
-    let status = slot.as_ref().map(|saga| saga.state.status).unwrap_or_default();
-    Row { entry, status, changed }
+/// A page as it is filled.
+#[derive(Default)]
+struct Rows {
+    page: Page,
+    /// The saga before the next entry.
+    slot: Option<Saga>,
+    /// The next entry's sequence.
+    next: u64,
+    until: Option<Micros>,
+    limit: usize,
+    bytes: usize,
+    compared: usize,
+}
+
+impl Rows {
+    /// Will putting them on the page take more than a moment?
+    fn is_long(&self, entries: &[StoredEntry]) -> bool {
+        let context = self.slot.as_ref().map_or(0, |saga| saga.state.context.len());
+        context > LARGE_CONTEXT || entries.iter().map(|stored| size(&stored.entry)).sum::<usize>() > LONG_BYTES
+    }
+
+    /// Puts entries on the page; `true`: it ends here.
+    fn add(&mut self, entries: Vec<StoredEntry>) -> Result<bool> {
+        for StoredEntry { entry, .. } in entries {
+            if entry.sequence.0 < self.next {
+                continue;
+            }
+            if entry.sequence.0 > self.next {
+                return Err(missing());
+            }
+            if self.until.is_some_and(|until| entry.effective_time >= until) {
+                return Ok(true);
+            }
+            let is_full = self.page.rows.len() >= self.limit || self.bytes >= PAGE_BYTES || self.compared >= COMPARED_BYTES;
+            if is_full && !self.page.rows.is_empty() {
+                self.page.next = self.page.rows.last().map(|row| cursor::write_sequence(row.entry.sequence.0));
+                return Ok(true);
+            }
+            self.next += 1;
+            self.push(entry);
+        }
+        Ok(false)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let context = |slot: &Option<Saga>| slot.as_ref().map_or_else(Json::empty_object, |saga| saga.state.context.clone());
+        let before = context(&self.slot);
+        Saga::apply(&mut self.slot, &entry);
+        let after = context(&self.slot);
+        let changed = changed_pointers(&before, &after);
+        let status = self.slot.as_ref().map(|saga| saga.state.status).unwrap_or_default();
+        if entry.event.context != ContextChange::None {
+            self.compared += before.len() + after.len();
+        }
+        self.bytes += size(&entry) + changed.iter().map(String::len).sum::<usize>();
+        self.page.rows.push(Row { entry, status, changed });
+    }
+}
+
+fn missing() -> Error {
+    Error::unavailable("read history of saga: entries are missing in hot and in cold")
 }
 
 fn checkpoint(entry: &Entry) -> Checkpoint {

@@ -1,9 +1,10 @@
 //! Search: sagas by failure, status, name and time window, newest first.
 //!
-//! Goes back in slices of time ([`super::slices`]) and judges each candidate by its whole history. A saga has one place
-//! in the order, so it is found in exactly one slice.
+//! Goes back in slices of time ([`super::slices`]) and judges each candidate by its newest state and, where that fits, the
+//! failures of its history. A saga has one place in the order, so it is found in exactly one slice.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -11,11 +12,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::History;
 use super::answer::FoundSagas;
 use super::cursor::SearchPlace;
+use super::load::{LONG, Loaded};
 use super::merge::{self, Back};
-use super::slices::ColdRows;
+use super::slices::{ColdRows, Slice};
+use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::position::SagaId;
+use crate::saga::entry::StoredEntry;
+use crate::saga::event::Kind;
+use crate::saga::position::{EntrySequence, SagaId};
 use crate::saga::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::state::State;
 use crate::saga::time::Micros;
 
 /// Tells how the newest replay of a saga stands; asked only if the filter does.
@@ -23,8 +29,12 @@ pub type StandingOf<'a> = dyn Fn(SagaId) -> BoxFuture<'a, Result<ReplayStanding>
 
 /// Candidates judged at the same time.
 const AT_ONCE: usize = 16;
+/// Candidates judged before the time is looked at.
+const TOGETHER: usize = if cfg!(test) { 2 } else { 64 };
 /// Candidates judged for one page; then the page ends early, with a cursor.
 const MAX_CANDIDATES: usize = 10_000;
+/// After this time too.
+const MAX_TIME: Duration = Duration::from_secs(5);
 
 impl History {
     /// Sagas that the filter finds, after the cursor, at most `limit`.
@@ -35,10 +45,24 @@ impl History {
         limit: usize,
         standing: &StandingOf<'_>,
     ) -> Result<FoundSagas> {
+        self.search_within(MAX_TIME, filter, after, limit, standing).await
+    }
+
+    pub(super) async fn search_within(
+        &self,
+        time: Duration,
+        filter: &SagaFilter,
+        after: Option<&str>,
+        limit: usize,
+        standing: &StandingOf<'_>,
+    ) -> Result<FoundSagas> {
         let after = after.map(SearchPlace::read).transpose()?;
+        let deadline = Instant::now() + time;
         let mut page = Pager { after, limit, sagas: Vec::new(), complete_through: Micros::MAX };
         if let Some(saga) = &filter.saga_id {
-            self.judge(filter, BTreeSet::from([saga.clone()]), (Micros::MIN, Micros::MAX), standing, &mut page).await?;
+            let (found, through) = self.judge_one(filter, saga.clone(), standing).await?;
+            page.complete_through = through;
+            page.add(found.into_iter().collect());
             return Ok(page.finish(None));
         }
         let since = filter.since.unwrap_or(Micros::MIN);
@@ -51,16 +75,19 @@ impl History {
         let mut placed: HashSet<SagaId> = HashSet::new();
         let mut judged = 0;
         while since < until && page.sagas.len() <= limit {
-            if judged >= MAX_CANDIDATES {
+            if judged >= MAX_CANDIDATES || judged > 0 && Instant::now() >= deadline {
                 return Ok(page.finish(Some(SearchPlace { at: until, saga: None })));
             }
             let mut slice = self.slice(filter, since, until, &mut rows).await?;
             page.complete_through = page.complete_through.min(slice.complete_through);
-            slice.candidates.retain(|saga| !placed.contains(saga));
+            slice.candidates.retain(|saga, _| !placed.contains(saga));
             judged += slice.candidates.len();
-            let found = self.judge(filter, slice.candidates, (slice.since, until), standing, &mut page).await?;
-            placed.extend(found);
-            until = slice.since;
+            let begin = slice.since;
+            let judging = Judging { filter, standing, deadline };
+            until = self.judge(judging, slice, until, &mut page, &mut placed).await?;
+            if until > begin {
+                return Ok(page.finish(Some(SearchPlace { at: until, saga: None })));
+            }
         }
         if page.complete_through == Micros::MAX {
             // An empty window: nothing was looked at yet.
@@ -69,29 +96,43 @@ impl History {
         Ok(page.finish(None))
     }
 
-    /// Judges candidates by their histories and puts those with their place in the slice on the page, in order. Gives
-    /// those with their place there or after it.
+    /// Judges the candidates of a slice, those that may be newest first, and puts those with their place in it on the page, in
+    /// order. Gives where the slice begins: later than it did if the time is up. Those with their place in it are `placed`.
     async fn judge(
         &self,
-        filter: &SagaFilter,
-        candidates: BTreeSet<SagaId>,
-        (since, until): (Micros, Micros),
-        standing: &StandingOf<'_>,
+        Judging { filter, standing, deadline }: Judging<'_, '_>,
+        slice: Slice,
+        until: Micros,
         page: &mut Pager,
-    ) -> Result<Vec<SagaId>> {
-        let judging = candidates.into_iter().map(|saga| self.judge_one(filter, saga, standing));
-        let judged: Vec<(Option<FoundSaga>, Micros)> = stream::iter(judging).buffer_unordered(AT_ONCE).try_collect().await?;
-        let (mut found, mut placed) = (Vec::new(), Vec::new());
-        for (saga, complete_through) in judged {
-            page.complete_through = page.complete_through.min(complete_through);
-            let Some(saga) = saga.filter(|saga| since <= saga.at) else { continue };
-            placed.push(saga.saga_id.clone());
-            found.extend((saga.at < until || until == Micros::MAX).then_some(saga));
+        placed: &mut HashSet<SagaId>,
+    ) -> Result<Micros> {
+        let mut since = slice.since;
+        let mut candidates: Vec<(SagaId, Micros)> = slice.candidates.into_iter().collect();
+        candidates.sort_by_key(|(_, latest)| std::cmp::Reverse(*latest));
+        let mut rest = &candidates[..];
+        let mut found: Vec<FoundSaga> = Vec::new();
+        while let Some((_, next)) = rest.first() {
+            // What is left has its place at `next` or before: the slice may begin behind that.
+            let cut = next.saturating_add(1);
+            if Instant::now() >= deadline && cut < until && rest.len() < candidates.len() {
+                since = since.max(cut);
+                break;
+            }
+            let (now, later) = rest.split_at(rest.len().min(TOGETHER));
+            let judging = now.iter().map(|(saga, _)| self.judge_one(filter, saga.clone(), standing));
+            let judged: Vec<(Option<FoundSaga>, Micros)> =
+                stream::iter(judging.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await?;
+            for (saga, complete_through) in judged {
+                page.complete_through = page.complete_through.min(complete_through);
+                found.extend(saga);
+            }
+            rest = later;
         }
-        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.saga_id.cmp(&b.saga_id)));
-        found.retain(|saga| page.after.as_ref().is_none_or(|after| after.is_before(saga.at, &saga.saga_id)));
-        page.sagas.extend(found);
-        Ok(placed)
+        found.retain(|saga| since <= saga.at);
+        placed.extend(found.iter().map(|saga| saga.saga_id.clone()));
+        found.retain(|saga| saga.at < until || until == Micros::MAX);
+        page.add(found);
+        Ok(since)
     }
 
     async fn judge_one(
@@ -100,20 +141,49 @@ impl History {
         saga: SagaId,
         standing: &StandingOf<'_>,
     ) -> Result<(Option<FoundSaga>, Micros)> {
-        let loaded = match self.load(&saga, Micros::MAX, Back::Start).await {
-            // One saga must not fail the search: of a history that long the state is judged, and no single failure.
-            Err(Error::Refused { code: "too_large", .. }) => self.load(&saga, Micros::MAX, Back::Snapshot).await?,
-            other => other?,
-        };
-        // A candidate may be newer than what its marks vouch for, or of another reader's topic.
-        let through = loaded.reach.complete_through;
-        let Some(folded) = merge::fold(&loaded.entries, |_| true)? else { return Ok((None, through)) };
+        // Most are turned away by their newest state, and of most that is all there is.
+        let mut loaded = self.load(&saga, Micros::MAX, Back::Snapshot).await?;
+        let Some(mut state) = newest_state(&loaded).await? else { return Ok((None, loaded.reach.complete_through)) };
+        let in_window = filter.asks_for_failure() || filter.in_window(state.entry.effective_time);
+        if !filter.fits_state(&state) || !in_window {
+            return Ok((None, loaded.reach.complete_through));
+        }
+        let has_all = loaded.entries.first().is_some_and(|first| first.entry.sequence == EntrySequence::FIRST);
+        let is_failed_step = |stored: &StoredEntry| stored.entry.event.kind == Kind::StepFailed;
+        let newest_failure_is_known = !filter.asks_for_failure() && loaded.entries.iter().any(is_failed_step);
+        if !has_all && !newest_failure_is_known {
+            match self.load(&saga, Micros::MAX, Back::Start).await {
+                Ok(whole) => {
+                    // It may have gone on meanwhile.
+                    state = newest_state(&whole).await?.unwrap_or(state);
+                    loaded = whole;
+                }
+                // One saga must not fail the search: of a history that long the state is judged, and no single failure.
+                Err(Error::Refused { code: "too_large", .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
         let failures: Vec<Failure> = loaded.entries.iter().filter_map(|stored| Failure::of(&stored.entry)).collect();
-        let fits = filter.fits_state(&folded.state);
+        let fits = filter.fits_state(&state);
         let standing = if fits && filter.replay.is_some() { standing(saga).await? } else { ReplayStanding::None };
-        let found = filter.find(&folded.state, &failures, || standing);
-        Ok((found, through))
+        let found = filter.find(&state, &failures, || standing);
+        // A candidate may be newer than what its marks vouch for, or of another reader's topic.
+        Ok((found, loaded.reach.complete_through))
     }
+}
+
+async fn newest_state(loaded: &Loaded) -> Result<Option<State>> {
+    let fold = || merge::fold(&loaded.entries, |_| true);
+    let saga = if loaded.entries.len() > LONG { cpu::long(fold).await? } else { fold()? };
+    Ok(saga.map(|saga| saga.state))
+}
+
+/// What candidates are judged by, and until when.
+#[derive(Clone, Copy)]
+struct Judging<'a, 's> {
+    filter: &'a SagaFilter,
+    standing: &'a StandingOf<'s>,
+    deadline: Instant,
 }
 
 struct Pager {
@@ -124,6 +194,13 @@ struct Pager {
 }
 
 impl Pager {
+    /// Those after the cursor, in order.
+    fn add(&mut self, mut found: Vec<FoundSaga>) {
+        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.saga_id.cmp(&b.saga_id)));
+        found.retain(|saga| self.after.as_ref().is_none_or(|after| after.is_before(saga.at, &saga.saga_id)));
+        self.sagas.extend(found);
+    }
+
     /// `early`: where the search stopped before it had a page.
     fn finish(mut self, early: Option<SearchPlace>) -> FoundSagas {
         let more = self.sagas.len() > self.limit;

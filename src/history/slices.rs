@@ -3,7 +3,7 @@
 //! Candidates come from hot's indexes and, where its marks do not vouch or its indexes were dropped, from cold's rows.
 //! Knows what may fit; whether it does is judged elsewhere ([`super::search`]).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -73,7 +73,7 @@ impl History {
         let all_cold = hot.kept_from >= until;
         let begin = if all_cold { since.max(hot.since) } else { since.max(hot.kept_from).max(hot.since) };
         let (cold_below, complete_through) = self.cover(&hot.marks, all_cold).await?;
-        let mut slice = Slice { since: begin, candidates: BTreeSet::new(), complete_through };
+        let mut slice = Slice { since: begin, candidates: BTreeMap::new(), complete_through };
 
         let mut segments: Vec<SegmentRef> = Vec::new();
         for (chain, below) in cold_below.iter().filter(|(_, below)| below.0 > 0) {
@@ -99,9 +99,11 @@ impl History {
             rows.add(&segment, found.into_iter().filter(|row| may_fit(filter, row)), !filter.asks_for_failure());
         }
         drop(scans);
-        slice.candidates.extend(rows.take(slice.since, until));
         let inside = hot.found.into_iter().filter(|(_, latest)| *latest >= slice.since);
-        slice.candidates.extend(inside.map(|(saga, _)| saga));
+        for (saga, latest) in rows.take(slice.since, until).chain(inside) {
+            let known = slice.candidates.entry(saga).or_insert(latest);
+            *known = latest.max(*known);
+        }
         Ok(slice)
     }
 
@@ -141,7 +143,8 @@ impl History {
 
 pub(super) struct Slice {
     pub since: Micros,
-    pub candidates: BTreeSet<SagaId>,
+    /// Each with the latest time that it may have its place at.
+    pub candidates: BTreeMap<SagaId, Micros>,
     pub complete_through: Micros,
 }
 
@@ -170,12 +173,12 @@ impl ColdRows {
     }
 
     /// Sagas with a row in since <= t < until; their rows there are gone then.
-    fn take(&mut self, since: Micros, until: Micros) -> BTreeSet<SagaId> {
+    fn take(&mut self, since: Micros, until: Micros) -> impl Iterator<Item = (SagaId, Micros)> + use<> {
         // The empty id comes before all others.
         let mut inside = self.rows.split_off(&(since, SagaId::from("")));
         let mut after = inside.split_off(&(until, SagaId::from("")));
         self.rows.append(&mut after);
-        inside.into_iter().map(|(_, saga)| saga).collect()
+        inside.into_iter().map(|(at, saga)| (saga, at))
     }
 }
 

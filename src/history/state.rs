@@ -2,7 +2,9 @@
 
 use super::History;
 use super::answer::{Difference, Found, When};
+use super::load::LONG;
 use super::merge::{self, Back};
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::json::Json;
 use crate::saga::patch;
@@ -34,7 +36,8 @@ impl History {
             When::Sequence(sequence) => sequence,
             When::Newest | When::At(_) => u64::MAX,
         };
-        let folded = merge::fold(&loaded.entries, |entry| entry.sequence.0 <= wanted)?;
+        let fold = || merge::fold(&loaded.entries, |entry| entry.sequence.0 <= wanted);
+        let folded = if loaded.entries.len() > LONG { cpu::long(fold).await? } else { fold()? };
         let state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
         let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
         Ok(Found { state, folded, source: loaded.source, reach: loaded.reach })

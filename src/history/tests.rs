@@ -2,7 +2,10 @@
 //! to reach.
 
 mod buckets;
+mod long;
 mod world;
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -180,12 +183,12 @@ fn filters(world: &World) -> Vec<SagaFilter> {
     ]
 }
 
-async fn search(world: &World, filter: &SagaFilter, limit: usize) -> Vec<FoundSaga> {
+async fn search(world: &World, filter: &SagaFilter, limit: usize, time: Duration) -> Vec<FoundSaga> {
     let mut found = Vec::new();
     let mut after = None;
     loop {
         let standing = |_: SagaId| async { Ok(ReplayStanding::None) }.boxed();
-        let page = world.history.search(filter, after.as_deref(), limit, &standing).await.expect("a search");
+        let page = world.history.search_within(time, filter, after.as_deref(), limit, &standing).await.expect("a search");
         assert!(page.sagas.len() <= limit);
         found.extend(page.sagas);
         after = page.next;
@@ -205,8 +208,10 @@ async fn check_searches(world: &World) {
             expected.extend(filter.find(&state.state, &failures, || ReplayStanding::None));
         }
         expected.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.saga_id.cmp(&b.saga_id)));
-        assert_eq!(search(world, &filter, 2).await, expected, "{filter:?}");
-        assert_eq!(search(world, &filter, 100).await, expected, "{filter:?}");
+        let long = Duration::from_secs(60);
+        for (limit, time) in [(2, long), (100, long), (100, Duration::ZERO)] {
+            assert_eq!(search(world, &filter, limit, time).await, expected, "{filter:?}");
+        }
     }
 }
 
@@ -342,6 +347,6 @@ fn a_search_ends_however_many_segments_lie_at_one_time() {
         }
         world.act(&Act::Down(true)).await;
         let searches = check_searches(&world);
-        tokio::time::timeout(std::time::Duration::from_secs(60), searches).await.expect("ends long before");
+        tokio::time::timeout(Duration::from_secs(60), searches).await.expect("ends long before");
     });
 }
