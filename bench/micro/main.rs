@@ -134,7 +134,7 @@ fn folded(events: &[StepEvent]) -> Vec<Row> {
         let before = known.map(|saga| saga.state.context.clone());
         let Admitted::Entry(entry) = admit(&mut sagas, event.clone(), offset, &settings) else { panic!("each is an entry") };
         let Some(Some(after)) = sagas.get(&event.saga_id).cloned() else { panic!("an entry makes a saga") };
-        let (status, context) = (after.state.status, after.state.context.clone());
+        let (status, context) = (after.state.status, Some(after.state.context.clone()));
         rows.push(Row {
             row: NewRow { entry: Arc::new(*entry), status, context, saga: Some(frame::encode_saga(&after).into()) },
             before,

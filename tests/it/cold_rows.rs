@@ -87,7 +87,7 @@ impl Log {
             self.rows.push(NewRow {
                 entry: Arc::new(*entry),
                 status: saga.state.status,
-                context: saga.state.context.clone(),
+                context: Some(saga.state.context.clone()),
                 saga: Some(encode_saga(saga).into()),
             });
         }

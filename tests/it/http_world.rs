@@ -174,7 +174,7 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
         batch.activity.push(ActivityFact { saga: saga_id, saga_name, minute: entry.effective_time.0.div_euclid(60_000_000) });
         rows.push(NewRow {
             status: saga.state.status,
-            context: saga.state.context.clone(),
+            context: Some(saga.state.context.clone()),
             saga: Some(encode_saga(saga).into()),
             entry: Arc::new(*entry),
         });

@@ -36,6 +36,7 @@ message entry {
     optional binary region (STRING);
     optional binary version (STRING);
     optional binary context (STRING);
+    optional binary context_change (STRING);
     required binary frame;
     optional binary saga;
 }";
@@ -55,9 +56,10 @@ pub const RECORDED_TIME: usize = 13;
 pub const OFFSET: usize = 16;
 pub const ERROR_MESSAGE: usize = 19;
 pub const CONTEXT: usize = 23;
-pub const FRAME: usize = 24;
-pub const SAGA: usize = 25;
-pub const COUNT: usize = 26;
+pub const CONTEXT_CHANGE: usize = 24;
+pub const FRAME: usize = 25;
+pub const SAGA: usize = 26;
+pub const COUNT: usize = 27;
 
 /// What a search reads.
 pub const KEYS: Range<usize> = SAGA_ID..ERROR_TYPE + 1;
@@ -107,7 +109,7 @@ fn new_properties() -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_max_row_group_row_count(None);
-    for plain in ["event_id", "error_message", "context", "frame", "saga"] {
+    for plain in ["event_id", "error_message", "context", "context_change", "frame", "saga"] {
         builder = builder.set_column_dictionary_enabled(path(plain), false);
     }
     for column in COMPRESSED {
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(named, expected);
         assert_eq!([EVENT_ID, ERROR_MESSAGE].map(name), ["event_id", "error_message"]);
         assert_eq!([OCCURRED_AT, RECORDED_TIME, OFFSET].map(name), ["occurred_at", "recorded_time", "offset"]);
-        assert_eq!([CONTEXT, FRAME, SAGA].map(name), ["context", "frame", "saga"]);
+        let last = [CONTEXT, CONTEXT_CHANGE, FRAME, SAGA].map(name);
+        assert_eq!(last, ["context", "context_change", "frame", "saga"]);
     }
 }

@@ -205,7 +205,7 @@ struct InfoText {
     gap: bool,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The info as JSON; also in the Parquet footer, for other readers.
 pub fn info_text(info: &SegmentInfo) -> Result<String> {

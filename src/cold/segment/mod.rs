@@ -3,6 +3,7 @@
 //! Knows Parquet and entries; must not know the object store or which segment follows which.
 
 pub(in crate::cold) mod columns;
+mod contexts;
 pub(in crate::cold) mod index;
 pub(in crate::cold) mod read;
 pub(in crate::cold) mod write;
@@ -18,14 +19,19 @@ use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
 
+/// Bytes of a context below which every change is stored as the whole context. Of larger ones small changes are stored as
+/// they came, or a few bytes of input would become megabytes.
+pub const SMALL_CONTEXT: usize = 4 << 10;
+
 /// One entry to be stored, with what the fold gave after it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NewRow {
     pub entry: Arc<Entry>,
     /// Of the state after the entry.
     pub status: Status,
-    /// The context after the entry, whether the entry changed it or not.
-    pub context: Json,
+    /// The context after the entry, whether the entry changed it or not: needed on a saga's first row in the segment and
+    /// where it is shorter than [`SMALL_CONTEXT`]. `None`: as the entry's event tells.
+    pub context: Option<Json>,
     /// The whole fold after the entry, by [`encode_saga`](crate::wire::frame::encode_saga): needed on a saga's first row in
     /// the segment, ignored on others.
     pub saga: Option<Bytes>,

@@ -11,6 +11,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::contexts::read_change;
 use super::index::{Group, SagaRows, SegmentIndex};
 use super::{RowSummary, columns};
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ impl Part {
 /// The entries of one saga, oldest first; `part` holds [`SegmentIndex::lookup_bytes`].
 pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec<StoredEntry>> {
     let mut found: Vec<StoredEntry> = Vec::with_capacity(rows.rows as usize);
+    // `None` after a change: nobody has folded it yet.
     let mut context: Option<Json> = None;
     let ChainId { topic, partition, .. } = &index.info.chain;
     for group in index.groups_of(rows) {
@@ -49,15 +51,25 @@ pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec
         let wanted = from - group.first_row..to - group.first_row;
         let texts = |column| column_values::<ByteArrayType>(group, column, part, wanted.clone());
         let numbers = |column| column_values::<Int64Type>(group, column, part, wanted.clone());
-        let (contexts, frames, event_ids) = (texts(columns::CONTEXT)?, texts(columns::FRAME)?, texts(columns::EVENT_ID)?);
+        let (contexts, changes) = (texts(columns::CONTEXT)?, texts(columns::CONTEXT_CHANGE)?);
+        let (frames, event_ids) = (texts(columns::FRAME)?, texts(columns::EVENT_ID)?);
         let (occurred, recorded) = (numbers(columns::OCCURRED_AT)?, numbers(columns::RECORDED_TIME)?);
         let offsets = numbers(columns::OFFSET)?;
         for row in 0..wanted.len() {
+            let mut change = ContextChange::None;
             if let Some(text) = &contexts[row] {
                 context = Some(Json::from_valid(utf8(text)?));
+            } else if let Some(text) = &changes[row] {
+                change = read_change(utf8(text)?)?;
+                context = None;
             }
-            let after = context.clone().ok_or_else(|| Error::corrupt("read segment: a saga's first row has no context"))?;
-            let first = if found.is_empty() { Some(Box::new(first_saga(group, from, part, after.clone())?)) } else { None };
+            let first = if found.is_empty() {
+                let after = context.clone();
+                let after = after.ok_or_else(|| Error::corrupt("read segment: a saga's first row has no context"))?;
+                Some(Box::new(first_saga(group, from, part, after)?))
+            } else {
+                None
+            };
             let saga_id = match (&first, found.first()) {
                 (Some(saga), _) => saga.state.saga_id.clone(),
                 (None, first) => need(first)?.entry.event.saga_id.clone(),
@@ -71,7 +83,8 @@ pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec
             };
             let (mut entry, changed) = frame::decode_entry(columns, need(frames[row].as_ref())?.data())?;
             if changed {
-                entry.event.context = ContextChange::Full(after);
+                // Neither: the event changed it to what it was.
+                entry.event.context = context.clone().map_or(change, ContextChange::Full);
             }
             found.push(StoredEntry { entry, saga: first });
         }

@@ -9,6 +9,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::columns;
+use super::contexts::{Contexts, Stored};
 use super::index::{Chunk, Group, SagaRows, SegmentIndex, info_text};
 use super::{NewRow, NewSegment, SegmentInfo};
 use crate::error::{Error, Result};
@@ -38,9 +39,10 @@ pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Buil
         SerializedFileWriter::new(Vec::new(), columns::root(), columns::properties()).map_err(|e| bug("begin segment", e))?;
     let mut groups = Vec::new();
     let mut sagas = Vec::new();
+    let mut contexts = Contexts::default();
     let mut at = 0;
     while at < order.len() {
-        let raw = RawGroup::fill(&order, at, &mut hash, &mut sagas)?;
+        let raw = RawGroup::fill(&order, at, &mut hash, &mut sagas, &mut contexts)?;
         let rows = &order[raw.rows.clone()];
         groups.push(write_group(&mut writer, rows, raw, at)?);
         at += rows.len();
@@ -128,6 +130,7 @@ impl Values {
 struct RawGroup {
     rows: Range<usize>,
     contexts: Values,
+    changes: Values,
     frames: Values,
     sagas: Values,
     /// Bytes of these, of event ids, offsets and two times.
@@ -136,16 +139,23 @@ struct RawGroup {
 
 impl RawGroup {
     /// Takes rows from `at` on until the group is full.
-    fn fill(order: &[&NewRow], at: usize, hash: &mut Xxh3Default, sagas: &mut Vec<SagaRows>) -> Result<Self> {
+    fn fill<'r>(
+        order: &[&'r NewRow],
+        at: usize,
+        hash: &mut Xxh3Default,
+        sagas: &mut Vec<SagaRows>,
+        running: &mut Contexts<'r>,
+    ) -> Result<Self> {
         // About what each comes to: growing step by step would copy it all over several times.
         let [contexts, frames, sagas_after] = [GROUP_BYTES, GROUP_BYTES / 2, GROUP_BYTES / 4].map(Values::with_capacity);
-        let mut group = Self { rows: at..at, contexts, frames, sagas: sagas_after, raw: 0 };
+        let changes = Values::default();
+        let mut group = Self { rows: at..at, contexts, changes, frames, sagas: sagas_after, raw: 0 };
         for (number, row) in order.iter().enumerate().skip(at) {
             let before = number.checked_sub(1).map(|n| order[n]).filter(|before| before.saga_id() == row.saga_id());
             if group.raw >= if before.is_none() { GROUP_BYTES } else { GROUP_BYTES_MOST } {
                 break;
             }
-            group.push(row, before, hash)?;
+            group.push(row, before.is_none(), hash, running)?;
             group.rows.end = number + 1;
             let effective = row.entry.effective_time.0;
             match (before, sagas.last_mut()) {
@@ -162,26 +172,32 @@ impl RawGroup {
         Ok(group)
     }
 
-    fn push(&mut self, row: &NewRow, before: Option<&NewRow>, hash: &mut Xxh3Default) -> Result<()> {
+    fn push<'r>(&mut self, row: &'r NewRow, is_first: bool, hash: &mut Xxh3Default, running: &mut Contexts<'r>) -> Result<()> {
         let Entry { position, recorded_time, event, .. } = &*row.entry;
         let frame = frame::encode_entry(&row.entry);
-        let context = before.is_none_or(|b| b.context != row.context).then(|| row.context.as_str().as_bytes());
+        let (whole, change) = match running.next(row, is_first)? {
+            Stored::Same => (None, None),
+            Stored::Whole(context) => (Some(context), None),
+            Stored::Change(change) => (None, Some(change)),
+        };
+        let (context, change) = (whole.as_ref().map(|whole| whole.as_str().as_bytes()), change.as_ref().map(String::as_bytes));
         for number in [position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)] {
             hash.update(&number.to_le_bytes());
         }
         let (saga_id, event_id) = (event.saga_id.as_str().as_bytes(), event.event_id.as_bytes());
-        for part in [Some(saga_id), Some(event_id), Some(frame.as_slice()), context] {
+        for part in [Some(saga_id), Some(event_id), Some(frame.as_slice()), context, change] {
             hash.update(&part.map_or(u32::MAX, |bytes| bytes.len() as u32).to_le_bytes());
             hash.update(part.unwrap_or_default());
         }
-        let saga = match (before, &row.saga) {
-            (Some(_), _) => None,
-            (None, Some(saga)) => Some(saga),
-            (None, None) => return Err(Error::bug("build segment: a saga's first row comes without the saga after it")),
+        let saga = match (is_first, &row.saga) {
+            (false, _) => None,
+            (true, Some(saga)) => Some(saga),
+            (true, None) => return Err(Error::bug("build segment: a saga's first row comes without the saga after it")),
         };
         self.raw += event.event_id.len() + 3 * size_of::<i64>() + frame.len();
-        self.raw += context.map_or(0, <[u8]>::len) + saga.map_or(0, |frame| frame.len());
+        self.raw += context.or(change).map_or(0, <[u8]>::len) + saga.map_or(0, |frame| frame.len());
         self.contexts.push(context);
+        self.changes.push(change);
         self.frames.push(Some(&frame));
         self.sagas.push(saga.map(|frame| &frame[..]));
         Ok(())
@@ -217,6 +233,7 @@ fn write_columns(writer: &mut SerializedFileWriter<Vec<u8>>, rows: &[&NewRow], r
     columns.texts(events().map(|e| e.region.as_deref()))?;
     columns.texts(events().map(|e| e.saga_version.as_deref()))?;
     columns.values(raw.contexts)?;
+    columns.values(raw.changes)?;
     columns.values(raw.frames)?;
     columns.values(raw.sagas)?;
     columns.0.close().map_err(|e| bug("end row group", e))

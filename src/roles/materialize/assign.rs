@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cache::Limits;
 use super::partition::{Content, Partition};
 use super::{Materialize, Owned};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
@@ -20,6 +21,10 @@ use crate::saga::position::{ChainId, Offset, TopicPartition};
 pub(super) const HISTORY_CORRUPT: &str = "history_corrupt";
 /// Fewest sagas that a partition's cache keeps.
 const MIN_CACHED_SAGAS: usize = 256;
+/// Bytes that the caches of all partitions keep.
+const MAX_CACHED_BYTES: u64 = 512 << 20;
+/// Fewest bytes that a partition's cache keeps.
+const MIN_CACHED_BYTES: u64 = 8 << 20;
 
 /// What is known of a partition before it is read.
 struct Opened {
@@ -84,7 +89,11 @@ impl Materialize {
         let partition = assigned.partition;
         let content = if *partition.topic == *self.settings.log { Content::ReplayLog } else { Content::StepEvents };
         let known = marks.iter().map(|bucket| bucket.get(&chain).copied()).collect();
-        let cache = (self.settings.max_cached_sagas / (self.owned.len() + 1)).max(MIN_CACHED_SAGAS);
+        let owned = self.owned.len() + 1;
+        let cache = Limits {
+            sagas: (self.settings.max_cached_sagas / owned).max(MIN_CACHED_SAGAS),
+            bytes: (MAX_CACHED_BYTES / owned as u64).max(MIN_CACHED_BYTES),
+        };
         let start = writer.next();
         let mut state = Partition::new(chain, content, start, cache, known);
         state.gaps = gaps;

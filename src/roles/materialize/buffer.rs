@@ -31,8 +31,8 @@ pub struct Pending {
     pub status: Status,
     /// The saga's, not the event's.
     pub saga_name: Box<str>,
-    /// After the entry.
-    pub context: Json,
+    /// After the entry; only where it is shorter than [`SMALL_CONTEXT`](crate::cold::segment::SMALL_CONTEXT).
+    pub context: Option<Json>,
     pub member: Member,
     /// Bytes of the record.
     pub size: usize,
@@ -43,7 +43,7 @@ impl Pending {
     fn held(&self) -> u64 {
         let context = match self.entry.event.context {
             ContextChange::None | ContextChange::Full(_) => 0,
-            _ => self.context.len(),
+            _ => self.context.as_ref().map_or(0, Json::len),
         };
         (self.size + self.member.bytes.len() + context + ROW) as u64
     }
@@ -56,7 +56,7 @@ pub struct Buffer {
     first: HashMap<SagaId, Packed, RandomState>,
     /// Raw bytes of the records behind the rows.
     bytes: u64,
-    /// What rows and folds hold in memory: a small patch makes a whole new context.
+    /// What rows and folds hold in memory.
     held: u64,
     /// Records that gave no row (dead letters, duplicates): their offsets need a segment too.
     without_row: u64,
@@ -109,8 +109,13 @@ impl Buffer {
             HashSet::with_capacity_and_hasher(self.first.len(), RandomState::default());
         let rows = self.rows.iter().map(|row| {
             let id = &row.entry.event.saga_id;
-            let saga = if given.insert(id) { self.first.get(id).map(|packed| packed.frame().clone()) } else { None };
-            NewRow { entry: row.entry.clone(), status: row.status, context: row.context.clone(), saga }
+            let first = if given.insert(id) { self.first.get(id) } else { None };
+            NewRow {
+                entry: row.entry.clone(),
+                status: row.status,
+                context: first.map(|packed| packed.context().clone()).or_else(|| row.context.clone()),
+                saga: first.map(|packed| packed.frame().clone()),
+            }
         });
         rows.collect()
     }
@@ -119,24 +124,25 @@ impl Buffer {
     /// folds move on to their first rows that stay.
     pub fn drop_through(&mut self, end: Offset) {
         let rows = std::mem::take(&mut self.rows);
-        let mut folds: HashMap<SagaId, Option<Saga>> = HashMap::new();
+        let mut gone: HashMap<SagaId, Vec<Arc<Entry>>> = HashMap::new();
         let mut first = HashMap::default();
         for row in rows {
-            let id = row.entry.event.saga_id.clone();
-            let fold = folds.entry(id.clone()).or_default();
-            match fold {
-                // The saga's first row: its fold is known, not recomputed.
-                None => *fold = self.first.get(&id).map(Packed::unpack),
-                Some(_) => Saga::apply(fold, &row.entry),
+            let id = &row.entry.event.saga_id;
+            if row.entry.position.offset <= end {
+                gone.entry(id.clone()).or_default().push(row.entry);
+                continue;
             }
-            if row.entry.position.offset > end {
-                if let (false, Some(saga)) = (first.contains_key(&id), fold.as_mut()) {
-                    // The same text, and shared.
-                    saga.state.context = row.context.clone();
-                    first.insert(id, Packed::new(saga));
-                }
-                self.rows.push(row);
+            if !first.contains_key(id)
+                && let Some(packed) = self.first.get(id)
+            {
+                let packed = match gone.remove(id) {
+                    None => packed.clone(),
+                    // Of the first of them the fold is known.
+                    Some(before) => packed.fold_on(before[1..].iter().chain([&row.entry]).map(|entry| &**entry)),
+                };
+                first.insert(id.clone(), packed);
             }
+            self.rows.push(row);
         }
         self.first = first;
         self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
@@ -152,6 +158,7 @@ impl Buffer {
         self.held += newer.held;
         for (id, packed) in newer.first {
             match self.first.entry(id) {
+                // No saga's first row any more.
                 Place::Occupied(_) => self.held -= packed.held(),
                 Place::Vacant(place) => {
                     place.insert(packed);

@@ -43,6 +43,11 @@ impl HotWork {
         self.batch.sagas.iter().map(|write| write.members.len()).sum()
     }
 
+    /// Bytes of these.
+    pub fn bytes(&self) -> usize {
+        self.batch.sagas.iter().flat_map(|write| &write.members).map(|member| member.bytes.len()).sum()
+    }
+
     /// This work, then `next`.
     pub fn append(&mut self, next: Self) {
         for write in &next.batch.sagas {

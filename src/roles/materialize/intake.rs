@@ -1,14 +1,15 @@
 //! What the role does with the events of its intake: records are queued and folded one partition's batch at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Materialize;
 use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
-use super::partition::{Content, Decoded};
+use super::partition::{Content, Decoded, MUCH_MERGED};
 use super::publish::DeadLetter;
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::kafka::intake::{IntakeEvent, IntakeStats};
 use crate::kafka::record::{PartitionRecords, Record};
@@ -17,13 +18,20 @@ use crate::roles::partitioning::Strays;
 use crate::roles::schema::learn;
 use crate::saga::event::StepEvent;
 use crate::saga::json::Json;
-use crate::saga::position::{Offset, TopicPartition};
+use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::wire::event::{decode_event, schema_missing};
 use crate::wire::log::{decode_log, log_json};
 use crate::wire::payload::NotDecoded;
 
 /// Longest wait for a partition to become durable when it is taken away; the rest is folded again by the next owner.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// Bytes of sagas loaded for one fold; then what can be folded is.
+const MAX_LOADED_BYTES: usize = 64 << 20;
+/// Sagas loaded in one round trip, to begin with: how large they are shows afterwards.
+pub(super) const FEW_TOGETHER: usize = 8;
+/// Most of them.
+const MANY_TOGETHER: usize = 4_096;
 
 /// Codes of [`Materialize::alarm`].
 const ALARMS: [&str; 4] = ["offsets_gone", "offsets_replaced", "topic_replaced", HISTORY_CORRUPT];
@@ -126,7 +134,12 @@ impl Materialize {
     pub(super) async fn fold_next(&mut self) -> Result<()> {
         let Some((records, held)) = self.waiting.pop_front() else { return Ok(()) };
         match self.fold(&records).await {
-            Ok(()) => self.loading.succeeded(),
+            Ok(rest) => {
+                self.loading.succeeded();
+                if let Some(rest) = rest {
+                    self.waiting.push_front((rest, held));
+                }
+            }
             Err(Error::Unavailable(reason)) => {
                 // Nothing was applied: the same batch again, later. Other work goes on meanwhile.
                 self.not_before = Instant::now() + self.loading.failed(&reason);
@@ -149,8 +162,9 @@ impl Materialize {
         self.intake.pause(vec![partition.clone()]).await
     }
 
-    async fn fold(&mut self, batch: &PartitionRecords) -> Result<()> {
-        let Some(owned) = self.owned.get(&batch.partition).filter(|owned| !owned.stopped) else { return Ok(()) };
+    /// Gives back what of the batch was too much for one fold.
+    async fn fold(&mut self, batch: &PartitionRecords) -> Result<Option<PartitionRecords>> {
+        let Some(owned) = self.owned.get(&batch.partition).filter(|owned| !owned.stopped) else { return Ok(None) };
         let content = owned.partition.content;
         let position = owned.partition.position;
         let mut dead = Vec::new();
@@ -164,7 +178,13 @@ impl Materialize {
                 Err(letter) => dead.push(letter),
             }
         }
-        self.load_missing(&batch.partition, &decoded).await?;
+        let loaded = self.load_missing(&batch.partition, &decoded).await?;
+        let Some(owned) = self.owned.get(&batch.partition) else { return Ok(None) };
+        let (fits, merged) = owned.partition.affordable(&decoded[..loaded]);
+        let rest = decoded.get(fits).map(|first| first.offset);
+        decoded.truncate(fits);
+        let is_in = |offset: Offset| rest.is_none_or(|rest| offset < rest);
+        dead.retain(|letter| is_in(letter.offset));
         crate::crash::point("materialize.before_hot");
 
         if content == Content::StepEvents
@@ -176,15 +196,19 @@ impl Materialize {
             }
         }
         let now = Instant::now();
-        let Some(owned) = self.owned.get_mut(&batch.partition) else { return Ok(()) };
+        let Some(owned) = self.owned.get_mut(&batch.partition) else { return Ok(None) };
         for _ in &dead {
             owned.partition.active.skip(now);
         }
-        let work = owned.partition.apply(decoded, &self.settings.fold, now);
-        owned.partition.position = owned.partition.position.max(batch.position);
+        let apply = || owned.partition.apply(decoded, &self.settings.fold, now);
+        let work = if merged < MUCH_MERGED { apply() } else { cpu::long(apply).await };
+        owned.partition.position = owned.partition.position.max(rest.unwrap_or(batch.position));
 
         let metrics = &self.parts.metrics;
-        metrics.events_consumed.with_label_values(&[&*batch.partition.topic]).inc_by(batch.records.len() as u64);
+        metrics
+            .events_consumed
+            .with_label_values(&[&*batch.partition.topic])
+            .inc_by(batch.records.iter().filter(|record| is_in(record.offset)).count() as u64);
         metrics.events_duplicate.inc_by(work.tally.duplicates);
         for anomaly in &work.tally.anomalies {
             metrics.events_anomalies.with_label_values(&[anomaly.as_str()]).inc();
@@ -200,7 +224,11 @@ impl Materialize {
         self.publish(&batch.partition, dead, work.outcomes)?;
         self.queue_hot(HotWork { batch: work.hot, ..HotWork::default() });
         self.flush_due(now);
-        Ok(())
+        let rest_of = |from: Offset| {
+            let records = batch.records.iter().filter(|record| record.offset >= from).cloned().collect();
+            PartitionRecords { records, partition: batch.partition.clone(), ..*batch }
+        };
+        Ok(rest.map(rest_of))
     }
 
     /// Says where records are that a producer with another partitioner wrote, or somebody by hand: at the first, then ever
@@ -255,32 +283,54 @@ impl Materialize {
         }
     }
 
-    /// Puts every saga that has durable entries into the cache.
-    async fn load_missing(&mut self, partition: &TopicPartition, decoded: &[Decoded]) -> Result<()> {
-        let Some(owned) = self.owned.get(partition) else { return Ok(()) };
-        let may_have_entries = |id: &crate::saga::position::SagaId| {
+    /// Puts sagas that have durable entries into the cache, in the order in which they are needed and as many as fit in
+    /// memory; gives how many of the records can be folded then, at least one.
+    async fn load_missing(&mut self, partition: &TopicPartition, decoded: &[Decoded]) -> Result<usize> {
+        let Some(owned) = self.owned.get(partition) else { return Ok(decoded.len()) };
+        let may_have_entries = |id: &SagaId| {
             // While a flush has the writer, ask: it is rare, and a false yes only costs a look-up. Of what an earlier
             // incarnation of the topic holds the writer knows nothing.
             owned.partition.chain.incarnation > 0 || owned.writer.as_ref().is_none_or(|writer| writer.may_contain(id))
         };
-        let missing = owned.partition.missing(decoded.iter().map(|d| &d.event), may_have_entries);
-        if missing.is_empty() {
-            return Ok(());
+        let mut missing = owned.partition.missing(decoded.iter().map(|d| &d.event), may_have_entries);
+        let mut loaded = 0;
+        while !missing.is_empty() {
+            if loaded >= MAX_LOADED_BYTES {
+                let missing: HashSet<SagaId> = missing.into_iter().collect();
+                let waits = |decoded: &Decoded| missing.contains(&decoded.event.saga_id);
+                return Ok(decoded.iter().position(waits).unwrap_or(decoded.len()));
+            }
+            let later = missing.split_off(self.load_together.min(missing.len()));
+            let bytes = self.load(partition, &missing).await?;
+            // Large ones in ever smaller company.
+            self.load_together = match bytes < MAX_LOADED_BYTES / 4 {
+                true => (self.load_together * 2).min(MANY_TOGETHER),
+                false => (self.load_together / 2).max(1),
+            };
+            loaded += bytes;
+            missing = later;
         }
+        Ok(decoded.len())
+    }
+
+    /// Loads these sagas in one round trip; gives their bytes.
+    async fn load(&mut self, partition: &TopicPartition, sagas: &[SagaId]) -> Result<usize> {
+        let Some(owned) = self.owned.get(partition) else { return Ok(0) };
         let (chain, durable) = (owned.partition.chain.clone(), owned.partition.durable);
         let started = Instant::now();
         let history = match owned.partition.content {
             Content::StepEvents => &self.parts.history,
             Content::ReplayLog => &self.parts.log_history,
         };
-        let found = history.newest_sagas(&missing, &chain, durable).await?;
+        let found = history.newest_sagas(sagas, &chain, durable).await?;
         let timer = self.parts.metrics.event_process_duration.with_label_values(&["load"]);
         timer.observe(started.elapsed().as_secs_f64());
-        let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
-        let mut failure = None;
+        let Some(owned) = self.owned.get_mut(partition) else { return Ok(0) };
+        let (mut bytes, mut failure) = (0, None);
         for newest in found {
             match newest {
                 Ok(Some(newest)) => {
+                    bytes += newest.saga.state.size();
                     if newest.of_before {
                         owned.partition.of_before.insert(newest.saga.state.saga_id.clone());
                     }
@@ -291,7 +341,7 @@ impl Materialize {
             }
         }
         // What was loaded stays for the next try.
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(bytes), Err)
     }
 
     fn stats(&self, stats: &IntakeStats) {

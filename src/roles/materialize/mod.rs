@@ -60,6 +60,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const INDEX_SWEEP: Duration = Duration::from_secs(60);
 /// Members in the write that waits while another runs; with more of them nothing is folded.
 const MAX_NEXT_MEMBERS: usize = 10_000;
+/// Bytes of them.
+const MAX_NEXT_BYTES: usize = 64 << 20;
 
 /// What the role works with.
 pub struct Parts {
@@ -130,6 +132,8 @@ pub struct Materialize {
     /// No folding before this: a dependency did not answer.
     not_before: Instant,
     loading: Backoff,
+    /// Sagas that are loaded in one round trip.
+    load_together: usize,
     hot: JoinSet<Result<Vec<Moved>>>,
     /// Folded while the write before it runs.
     next: Option<HotWork>,
@@ -154,6 +158,7 @@ impl Materialize {
             waiting: VecDeque::new(),
             not_before: now,
             loading: Backoff::new("load sagas"),
+            load_together: intake::FEW_TOGETHER,
             hot: JoinSet::new(),
             next: None,
             flushes: JoinSet::new(),
@@ -202,7 +207,7 @@ impl Materialize {
 
     fn may_fold(&self) -> bool {
         !self.waiting.is_empty()
-            && self.next.as_ref().is_none_or(|next| next.len() < MAX_NEXT_MEMBERS)
+            && self.next.as_ref().is_none_or(|next| next.len() < MAX_NEXT_MEMBERS && next.bytes() < MAX_NEXT_BYTES)
             && self.backlog_bytes() < self.settings.buffer_bytes.saturating_mul(2)
             && Instant::now() >= self.not_before
             && !self.owned.values().any(|owned| owned.sends.is_full())

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::cold::segment::SMALL_CONTEXT;
+use crate::saga::entry::Entry;
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::wire::frame;
@@ -27,9 +29,21 @@ impl Packed {
         saga
     }
 
-    /// Bytes in memory, about; without the context.
+    /// This saga after more entries.
+    pub fn fold_on<'e>(&self, entries: impl Iterator<Item = &'e Entry>) -> Self {
+        let mut saga = Some(self.unpack());
+        Saga::apply_all(&mut saga, entries);
+        saga.as_ref().map_or_else(|| self.clone(), Self::new)
+    }
+
+    /// Bytes in memory, about; a small context is its event's, or counted there.
     pub fn held(&self) -> u64 {
-        (self.frame.len() + OVERHEAD) as u64
+        let context = Some(self.context.len()).filter(|len| *len >= SMALL_CONTEXT).unwrap_or(0);
+        (self.frame.len() + OVERHEAD + context) as u64
+    }
+
+    pub fn context(&self) -> &Json {
+        &self.context
     }
 
     /// Without the context.

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 
+use crate::cold::segment::SMALL_CONTEXT;
 use crate::hot::{HotBatch, Mark, Member, SagaWrite};
-use crate::saga::event::StepEvent;
+use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga};
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::request::Outcome;
@@ -17,7 +18,7 @@ use crate::saga::time::Micros;
 use crate::wire::frame;
 
 use super::buffer::{Buffer, Pending};
-use super::cache::{Cache, Pin};
+use super::cache::{Cache, Limits, Pin};
 use super::facts;
 use super::through::Through;
 
@@ -31,6 +32,14 @@ pub enum Content {
 
 /// So many entries of a saga in hot, and the next brings the whole saga along: a reader needs no more of them to begin.
 const WHOLE_EVERY: u64 = 16;
+/// A saga that is larger than so many times the records since it went along last waits for more of them: small patches
+/// of a large context must not fill the store with copies of it.
+const WHOLE_SHARE: u64 = 4;
+/// Bytes of contexts that the patches of one fold may be merged into, some half a second of work; then others get their
+/// turn.
+const MAX_MERGED: usize = 256 << 20;
+/// Of so many others need not be kept from their turn at all.
+pub const MUCH_MERGED: usize = 8 << 20;
 
 /// A record after decoding.
 pub struct Decoded {
@@ -84,7 +93,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    pub fn new(chain: ChainId, content: Content, durable: Offset, cache: usize, marks: Vec<Option<Mark>>) -> Self {
+    pub fn new(chain: ChainId, content: Content, durable: Offset, cache: Limits, marks: Vec<Option<Mark>>) -> Self {
         Self {
             chain,
             content,
@@ -131,10 +140,12 @@ impl Partition {
                     if let Some(outcome) = facts::outcome(&entry, &saga.state) {
                         work.outcomes.push(outcome);
                     }
-                    let whole = whole_is_due(had_entries, pinned, entry.sequence);
-                    let pin = Pin {
-                        newest: offset,
-                        whole_at: if whole || !had_entries { Some(entry.sequence) } else { pinned.and_then(|pin| pin.whole_at) },
+                    let whole = had_entries && whole_is_due(pinned, entry.sequence, &saga);
+                    let pin = if whole || !had_entries {
+                        Pin { newest: offset, whole_at: Some(entry.sequence), since: 0 }
+                    } else {
+                        let (whole_at, since) = pinned.map_or((None, 0), |pin| (pin.whole_at, pin.since));
+                        Pin { newest: offset, whole_at, since: since + size as u64 }
                     };
                     let member = Member {
                         effective_time: entry.effective_time,
@@ -155,7 +166,7 @@ impl Partition {
                     let row = Pending {
                         status: saga.state.status,
                         saga_name: saga.state.saga_name.as_str().into(),
-                        context: saga.state.context.clone(),
+                        context: Some(&saga.state.context).filter(|context| context.len() < SMALL_CONTEXT).cloned(),
                         member,
                         size,
                         entry: Arc::from(entry),
@@ -256,14 +267,39 @@ impl Partition {
 
     /// Bytes in memory of what is not yet durable.
     pub fn backlog_bytes(&self) -> u64 {
-        self.active.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+        self.active.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held()) + self.cache.pinned_bytes()
+    }
+
+    /// How many of these records, at least one, may be folded at once, and the bytes of contexts that their patches are
+    /// merged into.
+    pub fn affordable(&self, records: &[Decoded]) -> (usize, usize) {
+        let mut contexts: HashMap<&SagaId, usize> = HashMap::new();
+        let mut merged = 0;
+        for (number, Decoded { event, .. }) in records.iter().enumerate() {
+            match &event.context {
+                ContextChange::Full(context) if context.len() >= SMALL_CONTEXT => {
+                    contexts.insert(&event.saga_id, context.len());
+                }
+                ContextChange::Patch(_) | ContextChange::Set(_) => {
+                    let known = contexts.get(&event.saga_id).copied();
+                    let bytes = known.or_else(|| self.cache.context_bytes(&event.saga_id)).unwrap_or(0);
+                    if number > 0 && merged + bytes > MAX_MERGED {
+                        return (number, merged);
+                    }
+                    merged += bytes;
+                }
+                _ => {}
+            }
+        }
+        (records.len(), merged)
     }
 }
 
 /// Does the member of this entry hold the whole saga? Hot can be read from there on. It does where hot may have nothing
 /// of the saga (all was durable, so its key may be gone), and from time to time.
-fn whole_is_due(had_entries: bool, pinned: Option<Pin>, sequence: EntrySequence) -> bool {
-    had_entries && pinned.and_then(|pin| pin.whole_at).is_none_or(|at| sequence.0 - at.0 >= WHOLE_EVERY)
+fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bool {
+    let Some((at, since)) = pinned.and_then(|pin| Some((pin.whole_at?, pin.since))) else { return true };
+    sequence.0 - at.0 >= WHOLE_EVERY && since.saturating_mul(WHOLE_SHARE) >= saga.state.size() as u64
 }
 
 #[cfg(test)]
@@ -284,7 +320,7 @@ mod tests {
 
     fn partition() -> Partition {
         let chain = ChainId { topic: "events".into(), incarnation: 0, partition: 0 };
-        Partition::new(chain, Content::StepEvents, Offset(0), 10, vec![None])
+        Partition::new(chain, Content::StepEvents, Offset(0), Limits { sagas: 10, bytes: 1 << 20 }, vec![None])
     }
 
     #[test]
