@@ -120,6 +120,7 @@ metrics! {
     events_misplaced: IntCounterVec, "resaga_events_misplaced_total", ["topic"], "Step events found in another partition than the one where the producers' partitioner puts their key.";
     saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas that continued in another partition than before.";
     dead_letters: IntCounterVec, "resaga_dead_letters_total", ["stage", "code"], "Records written to the dead letter topic.";
+    dead_letters_cut: IntCounter, "resaga_dead_letters_cut_total", [], "Dead letters that no topic took whole and that were written cut.";
     cached_sagas: IntGauge, "resaga_cached_sagas", [], "Sagas whose state is in memory.";
 
     // Kafka

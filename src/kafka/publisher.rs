@@ -65,26 +65,39 @@ impl Publisher {
     /// Resolves when every record is acknowledged, or with the first failure (then some may have been written).
     /// `Refused` `too_large`: a record is larger than the topic takes.
     pub async fn send(&self, records: Vec<NewRecord>) -> Result<()> {
+        self.send_each(&records).await.into_iter().collect()
+    }
+
+    /// What became of each record, in their order. `Refused` `too_large`: it, or one that was packed together with it, is
+    /// larger than the producer or the topic takes.
+    pub async fn send_each(&self, records: &[NewRecord]) -> Vec<Result<()>> {
         if records.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
         let (done, outcome) = oneshot::channel();
         let pending =
-            Arc::new(Pending { left: AtomicUsize::new(records.len()), failure: Mutex::new(None), done: Mutex::new(Some(done)) });
+            Arc::new(Pending { left: AtomicUsize::new(records.len()), failures: Mutex::default(), done: Mutex::new(Some(done)) });
         let deadline = Instant::now() + QUEUE_TIMEOUT;
-        for record in &records {
-            while let Err(error) = enqueue(record, Arc::clone(&pending), |r| self.producer.send(r).map_err(|(e, _)| e)) {
+        for (at, record) in records.iter().enumerate() {
+            let sent = || Box::new(Sent { pending: Arc::clone(&pending), at });
+            while let Err(error) = enqueue(record, sent(), |r| self.producer.send(r).map_err(|(e, _)| e)) {
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => tokio::time::sleep(QUEUE_PAUSE).await,
-                    _ => return Err(failure::of(&format!("write to {}", record.topic), &error)),
+                    _ => {
+                        pending.acknowledge(at, Some(error));
+                        break;
+                    }
                 }
             }
         }
-        match outcome.await {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) => Err(failure::of("write records", &error)),
-            Err(_) => Err(Error::unavailable("write records: producer stopped")),
+        let Ok(failures) = outcome.await else {
+            return records.iter().map(|_| Err(Error::unavailable("write records: producer stopped"))).collect();
+        };
+        let mut results: Vec<Result<()>> = records.iter().map(|_| Ok(())).collect();
+        for (at, error) in failures {
+            results[at] = Err(failure::of(&format!("write to {}", records[at].topic), &error));
         }
+        results
     }
 }
 
@@ -121,23 +134,32 @@ pub(super) fn enqueue<O: rdkafka::IntoOpaque>(
     send(out)
 }
 
-/// A call of `send` that waits for its last acknowledgement.
+/// Which of a call's records failed.
+type Failures = Vec<(usize, KafkaError)>;
+
+/// A call of `send_each` that waits for its last acknowledgement.
 struct Pending {
     left: AtomicUsize,
-    failure: Mutex<Option<KafkaError>>,
-    done: Mutex<Option<oneshot::Sender<Option<KafkaError>>>>,
+    failures: Mutex<Failures>,
+    done: Mutex<Option<oneshot::Sender<Failures>>>,
+}
+
+/// One record of it.
+struct Sent {
+    pending: Arc<Pending>,
+    at: usize,
 }
 
 impl Pending {
-    fn acknowledge(&self, failure: Option<KafkaError>) {
+    fn acknowledge(&self, at: usize, failure: Option<KafkaError>) {
         if let Some(failure) = failure {
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((at, failure));
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(done) = self.done.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             // A caller that no longer waits is no error.
-            let _ = done.send(self.failure.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let _ = done.send(std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner)));
         }
     }
 }
@@ -155,9 +177,9 @@ impl ClientContext for Acknowledged {
 }
 
 impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = Arc<Pending>;
+    type DeliveryOpaque = Box<Sent>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
-        pending.acknowledge(result.as_ref().err().map(|(error, _)| error.clone()));
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        sent.pending.acknowledge(sent.at, result.as_ref().err().map(|(error, _)| error.clone()));
     }
 }

@@ -1,5 +1,10 @@
 """Guarantee 7: bad input never stops a partition and never vanishes."""
 
+import hashlib
+import os
+
+from confluent_kafka import Producer
+
 from checks import dead_letters, newest_states_equal_model
 from jsontext import dumps
 from sagas import Story, completed
@@ -147,3 +152,42 @@ def test_a_sequence_below_all_that_are_remembered_is_a_dead_letter(world):
     (topic, partition, offset, found, _), = dead_letters(world)
     assert (topic, partition, offset, found) == (position["topic"], position["partition"], position["offset"], code)
     newest_states_equal_model(process, model)
+
+
+def test_a_dead_letter_that_no_topic_takes_is_written_cut_and_holds_up_nothing(world):
+    """70 MiB of one letter are a few kilobytes on the wire: more than our producer takes, unpacked."""
+    process = world.start()
+    world.send(completed("before").stream())
+    large = Producer({"bootstrap.servers": world.servers["kafka"], "compression.type": "zstd", "message.max.bytes": 100_000_000, "partitioner": "murmur2_random"})
+    value = b"x" * (70 << 20)
+    large.produce(world.events, value, b"large", headers=[("trace", b"1")])
+    assert large.flush(60) == 0
+    world.send(completed("after").stream())
+    (topic, partition, offset, code, letter), = wait_for("the dead letter", lambda: dead_letters(world), 30)
+    headers = dict(letter.headers())
+    assert (code, letter.key(), headers["trace"], headers["resaga-cut"]) == ("too_large", b"large", b"1", b"value")
+    assert int(headers["resaga-full-size"]) == len(value) + len(b"large") + len("trace1")
+    assert headers["resaga-sha256"].decode() == hashlib.sha256(value).hexdigest() and set(letter.value()) == {ord("x")}
+    world.await_caught_up(30)
+    newest_states_equal_model(process, world.judge(skip={(partition, offset)}))
+    metrics = process.metrics()
+    assert sum(value for name, value in metrics.items() if name.startswith("resaga_dead_letters_cut_total")) == 1
+    assert "beginning again" not in process.tail(200)
+
+
+def test_a_dead_letter_topic_that_takes_hardly_anything_gets_what_it_takes(world):
+    world.dead_letters = f"tiny.{world.id}"
+    world.log.create([world.dead_letters], world.partitions, **{"max.message.bytes": 2_048})
+    world.topics.append(world.dead_letters)
+    world.settings["topics.dead_letters"] = world.dead_letters
+    process = world.start()
+    value = b"{" + os.urandom(50_000).hex().encode()
+    world.log.send(world.events, "large", value, headers=[("trace", b"1")])
+    world.log.send(world.events, "small", b"{", headers=[("trace", b"2")])
+    world.send(completed("good").stream())
+    letters = wait_for("both dead letters", lambda: len(found := dead_letters(world)) == 2 and found, 30)
+    cut = {letter.key() or letter.value(): dict(letter.headers()) for *_, letter in letters}
+    assert cut[b"small"].get("resaga-cut") is None and cut[b"small"]["trace"] == b"2"
+    assert cut[b""]["resaga-cut"] == b"key,value,headers" and cut[b""]["resaga-sha256"].decode() == hashlib.sha256(value).hexdigest()
+    world.await_caught_up(30)
+    newest_states_equal_model(process, world.judge(skip={(p, o) for _, p, o, _, _ in letters}))

@@ -3,10 +3,13 @@
 use crate::hot::{ActivityFact, FailureFact};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ErrorInfo, Kind};
+use crate::saga::position::SagaId;
 use crate::saga::request::Outcome;
 use crate::saga::state::State;
 use crate::saga::time::Micros;
 
+/// Bytes; replay ids are UUIDs.
+const LONGEST_REPLAY_ID: usize = 256;
 const MICROS_PER_MINUTE: i64 = 60_000_000;
 
 /// Minutes since the Unix epoch.
@@ -47,6 +50,11 @@ pub fn outcome(entry: &Entry, after: &State) -> Option<Outcome> {
     let kind = entry.event.kind;
     let tells = kind.is_end() || kind == Kind::SagaRestored;
     let lineage = after.lineage.as_ref().filter(|_| tells && after.status.is_end())?;
+    // The ids that a SAGA_STARTED names may be any text. Longer ones are of no replay, and might make a record that no
+    // topic takes.
+    if lineage.replay_id.len() > LONGEST_REPLAY_ID || lineage.parent.as_str().chars().count() > SagaId::MAX_CHARS {
+        return None;
+    }
     Some(Outcome {
         replay_id: lineage.replay_id.clone(),
         original_saga_id: lineage.parent.clone(),
@@ -100,6 +108,21 @@ mod tests {
         let outcome = Some(("r".to_owned(), Status::Completed));
         assert_eq!(told(&[RESTORED, STARTED, COMPLETED]), [None, None, outcome]);
         assert_eq!(told(&[STARTED, COMPLETED]), [None, None], "no replay's saga");
+    }
+
+    #[test]
+    fn an_end_that_names_a_replay_by_a_text_too_long_for_one_tells_nothing() {
+        let started = |replay_id: &str, parent: &str| {
+            format!(
+                r#"{{"event_id": "s", "saga_id": "new", "saga_name": "order", "kind": "SAGA_STARTED",
+                    "lineage": {{"replay_id": "{replay_id}", "original_saga_id": "{parent}", "restored_saga_id": "n",
+                    "root_saga_id": "old", "depth": 1}}}}"#
+            )
+        };
+        let outcome = Some(("r".to_owned(), Status::Completed));
+        assert_eq!(told(&[&started("r", "old"), COMPLETED]), [None, outcome]);
+        assert_eq!(told(&[&started(&"r".repeat(300), "old"), COMPLETED]), [None, None]);
+        assert_eq!(told(&[&started("r", &"ö".repeat(257)), COMPLETED]), [None, None]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What folding sends besides: dead letters, and the ends of restored sagas to the requests topic. Sent beside the fold;
 //! the offset is committed only after they are acknowledged.
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 
@@ -8,12 +10,12 @@ use super::{Materialize, joined};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::{NewRecord, Record};
-use crate::roles::retry::until_available;
+use crate::roles::retry::Backoff;
 use crate::saga::ids;
-use crate::saga::position::EntrySequence;
-use crate::saga::position::{Offset, Position, TopicPartition};
+use crate::saga::position::{EntrySequence, Offset, Position, TopicPartition};
 use crate::saga::request::Outcome;
-use crate::wire::dead_letter::dead_letter_headers;
+use crate::telemetry::Metrics;
+use crate::wire::dead_letter::{CUT_TO, Letter, cut, dead_letter_headers, size};
 use crate::wire::request;
 
 /// Batches of records to publish that may wait for acknowledgement, per partition.
@@ -82,7 +84,7 @@ impl Materialize {
         for outcome in outcomes {
             records.push(self.outcome_record(&outcome)?);
         }
-        let sending = tokio::spawn(send(self.parts.publisher.clone(), records));
+        let sending = tokio::spawn(send(self.parts.publisher.clone(), self.parts.metrics.clone(), records));
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.sends.settle();
             owned.sends.open.push(sending);
@@ -105,12 +107,69 @@ impl Materialize {
     }
 }
 
-async fn send(publisher: Publisher, records: Vec<NewRecord>) -> Result<()> {
-    match until_available("publish dead letters and outcomes", || publisher.send(records.clone())).await {
-        // Larger than the topic takes: an operator must raise its limit; until then nothing is committed past it.
-        Err(Error::Refused { code, message }) => Err(Error::unavailable(format!("{code}: {message}"))),
-        other => other,
+/// Until every record is acknowledged: nothing is committed past one that is not, whatever the reason.
+async fn send(publisher: Publisher, metrics: Arc<Metrics>, mut records: Vec<NewRecord>) -> Result<()> {
+    let mut backoff = Backoff::new("publish dead letters and outcomes");
+    while !records.is_empty() {
+        let results = publisher.send_each(&records).await;
+        let (mut again, mut reason) = (Vec::new(), String::new());
+        for (record, result) in std::mem::take(&mut records).into_iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                // What is packed together is refused together.
+                Err(Error::Refused { .. }) => send_alone(&publisher, &metrics, record).await?,
+                Err(error @ Error::Bug(_)) => return Err(error),
+                Err(error) => {
+                    reason = error.to_string();
+                    again.push(record);
+                }
+            }
+        }
+        records = again;
+        if !records.is_empty() {
+            backoff.pause(&reason).await;
+        }
     }
+    backoff.succeeded();
+    Ok(())
+}
+
+/// Whole, and if that is refused for its size cut, more each time.
+async fn send_alone(publisher: &Publisher, metrics: &Metrics, whole: NewRecord) -> Result<()> {
+    let mut backoff = Backoff::new("publish dead letter");
+    let full = size(whole.key.as_deref(), whole.value.as_deref(), &whole.headers);
+    let mut sizes = CUT_TO.into_iter().filter(|most| *most < full);
+    let mut record = whole.clone();
+    loop {
+        let result = publisher.send_each(std::slice::from_ref(&record)).await.into_iter().collect::<Result<()>>();
+        match result {
+            Ok(()) => {
+                if record != whole {
+                    metrics.dead_letters_cut.inc();
+                }
+                return Ok(());
+            }
+            Err(error @ Error::Bug(_)) => return Err(error),
+            Err(Error::Refused { message, .. }) => match sizes.next() {
+                Some(most) => record = cut_record(whole.clone(), most).await?,
+                // Only an operator can help, by the topic's max.message.bytes.
+                None => backoff.pause(&message).await,
+            },
+            Err(error) => backoff.pause(&error.to_string()).await,
+        }
+    }
+}
+
+/// Beside the fold: the hash of a large value takes its time.
+async fn cut_record(record: NewRecord, most: usize) -> Result<NewRecord> {
+    joined(
+        tokio::task::spawn_blocking(move || {
+            let NewRecord { key, value, headers, .. } = record;
+            let Letter { key, value, headers } = cut(&Letter { key, value, headers }, most);
+            NewRecord { key, value, headers, ..record }
+        })
+        .await,
+    )
 }
 
 fn dead_record(topic: &str, from: &TopicPartition, letter: DeadLetter) -> NewRecord {
