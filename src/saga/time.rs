@@ -36,7 +36,7 @@ impl FromStr for Micros {
     type Err = InvalidTime;
 
     /// RFC 3339 `date-time`: `T` (or `t`), seconds and a zone (`Z`, `z` or `+hh:mm`) are required. What would be before
-    /// year 0 or after year 9999 in UTC is none.
+    /// year 0 or after year 9999 in UTC is none. A leap second is the last microsecond of its minute.
     fn from_str(text: &str) -> Result<Self, InvalidTime> {
         read(text.as_bytes()).ok_or(InvalidTime)
     }
@@ -65,8 +65,10 @@ fn read(text: &[u8]) -> Option<Micros> {
         }
         _ => return None,
     };
-    // A leap second is a valid RFC 3339 time; it is read as the second before it.
-    let second = if second == 60 && (hour * 60 + minute - offset).rem_euclid(1_440) == 1_439 { 59 } else { second };
+    // A leap second is a valid RFC 3339 time. It is the last microsecond of its minute, whatever its fraction: not before
+    // what happened in the second before it, and not after what happens in the next minute.
+    let is_leap = second == 60 && (hour * 60 + minute - offset).rem_euclid(1_440) == 1_439;
+    let (second, micros) = if is_leap { (59, 999_999) } else { (second, micros) };
     let valid = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 60;
     if !valid {
         return None;
@@ -233,8 +235,16 @@ mod tests {
         assert_eq!(Micros::FIRST_WRITABLE.to_string(), first);
         assert_eq!(Micros::MIN.to_string(), first, "the nearest that can be written");
         assert_eq!(Micros::MAX.to_string(), last);
-        assert_eq!(at("9999-12-31T23:59:60Z"), at("9999-12-31T23:59:59Z"), "a leap second");
         assert_eq!(at("0000-01-01T00:30:00-00:30"), at("0000-01-01T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_leap_second_is_the_last_microsecond_of_its_minute() {
+        let last = at("2016-12-31T23:59:59.999999Z");
+        let texts = ["2016-12-31T23:59:60Z", "2016-12-31T23:59:60.5Z", "2017-01-01T05:29:60+05:30", "2016-12-31T18:59:60-05:00"];
+        assert_eq!(texts.map(at), [last; 4]);
+        assert_eq!(at("9999-12-31T23:59:60Z"), Micros::LAST_WRITABLE.0);
+        assert_eq!(at("2017-01-01T00:00:00Z"), last + 1);
     }
 
     #[test]

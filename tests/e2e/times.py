@@ -8,7 +8,10 @@ _FORM = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([
 
 
 def parse(text):
+    """A leap second is the last microsecond of its minute."""
     year, month, day, hour, minute, second, fraction, zone = _FORM.fullmatch(text).groups()
+    if second == "60":
+        second, fraction = "59", "999999"
     seconds = calendar.timegm((int(year), int(month), int(day), int(hour), int(minute), int(second)))
     if zone not in "Zz":
         offset = int(zone[1:3]) * 3600 + int(zone[4:]) * 60
