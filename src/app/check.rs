@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything once and says what to fix.
 
 use super::partitioner::{self, newest_keys};
+use super::serve::schemas_of;
 use super::{Check, Verdict, stores, topics};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -27,6 +28,9 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     if let Some(counts) = &counts {
         topic_settings(config, &mut checks).await;
         checks.push(producers_partitioner(config, counts).await.unwrap_or_else(|error| problem("partitioner", &error)));
+    }
+    if !config.registry.url.is_empty() {
+        checks.push(registry(config).await.unwrap_or_else(|error| problem("registry", &error)));
     }
     hot(config, &mut checks).await;
     cold(config, counts.as_deref(), &mut checks).await;
@@ -71,6 +75,23 @@ async fn producers_partitioner(config: &Config, counts: &[(String, i32)]) -> Res
     let schemas = Schemas::new(registry.is_some());
     let found = newest_keys(config, counts, &Ends::new(&config.kafka)?, registry.as_ref(), &schemas).await?;
     Ok(partitioner::check(config.topics.partitioner, &found))
+}
+
+/// Does the registry answer, and does it hold our topics to schemas that ours can be exchanged with?
+async fn registry(config: &Config) -> Result<Check> {
+    let registry = SchemaRegistry::new(&config.registry.url)?;
+    for (topic, schema) in schemas_of(&config.topics) {
+        if !registry.would_take(topic, schema).await? {
+            return Ok(Check {
+                check: "registry".into(),
+                verdict: Verdict::Problem,
+                detail: format!("subject {topic}-value holds the topic to a schema that resaga's cannot be exchanged with"),
+                remedy: Some("remove the foreign schema from the subject, or use another topic".into()),
+                exit: Some(2),
+            });
+        }
+    }
+    Ok(ok("registry", "answers; takes the schemas of resaga's topics"))
 }
 
 fn stamps_matter(config: &Config, topic: &str) -> bool {

@@ -128,7 +128,9 @@ async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
             match decode_log(record.value.as_deref(), &record.headers, &log.schemas) {
                 Ok(found) => read.push(found),
                 Err(NotDecoded::NeedSchema(schema)) => {
-                    if learn(log.registry.as_deref(), schema, &log.schemas).await? {
+                    // Skipping what may be a replay would let it be done twice.
+                    let ask = || learn(log.registry.as_deref(), schema, &log.schemas);
+                    if until_available("learn schema of a replay log record", ask).await? {
                         continue;
                     }
                     tracing::warn!(offset = record.offset.0, "replay log record has an unknown schema");

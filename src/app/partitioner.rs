@@ -48,8 +48,7 @@ pub(super) fn place(partitioner: Option<Partitioner>) -> Option<fn(&[u8], i32) -
     }
 }
 
-/// The newest keys of every events partition, in the order of the partitions. `Unavailable`: brokers or registry do not
-/// answer.
+/// The newest keys of every events partition, in the order of the partitions. `Unavailable`: brokers do not answer.
 pub(super) async fn newest_keys(
     config: &Config,
     counts: &[(String, i32)],
@@ -73,7 +72,8 @@ pub(super) async fn newest_keys(
                     let (key, value) = (record.key.as_deref(), record.value.as_deref());
                     match decode_event(key, value, &record.headers, config.limits.max_record, schemas) {
                         Ok(event) => break Some(event),
-                        Err(NotDecoded::NeedSchema(schema)) if learn(registry, schema, schemas).await? => {}
+                        // A registry that does not answer says nothing of keys, nor does a record that it would tell about.
+                        Err(NotDecoded::NeedSchema(schema)) if matches!(learn(registry, schema, schemas).await, Ok(true)) => {}
                         Err(_) => break None,
                     }
                 };

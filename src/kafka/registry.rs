@@ -3,8 +3,8 @@
 //!
 //! Tries once with a time-out. Knows HTTP; must not know what a schema means (`wire::avro`).
 
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -16,10 +16,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use lru::LruCache;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
+use super::registry_missing::{Ask, Missing};
 use crate::error::{Error, Result};
 use crate::wire::avro::{SchemaId, SchemaRef, Schemas};
 
@@ -27,10 +27,8 @@ use crate::wire::avro::{SchemaId, SchemaRef, Schemas};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one response.
 const MAX_RESPONSE: usize = 4 << 20;
-/// Schemas that are not there are not asked for again before this.
-const MISSING_FOR: Duration = Duration::from_secs(30);
-/// Missing schemas remembered.
-const MAX_MISSING: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+/// Schemas that a schema may name, directly or through others.
+const MAX_REFERENCES: usize = 64;
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
 
 /// A client of one registry.
@@ -40,7 +38,7 @@ pub struct SchemaRegistry {
     /// Without a slash at the end.
     base: String,
     authorization: Option<HeaderValue>,
-    missing: Mutex<LruCache<SchemaRef, Instant>>,
+    missing: Mutex<Missing>,
 }
 
 #[derive(Deserialize)]
@@ -49,12 +47,24 @@ struct Found {
     #[serde(rename = "schemaType", default)]
     schema_type: Option<String>,
     #[serde(default)]
-    references: Option<Vec<serde::de::IgnoredAny>>,
+    references: Option<Vec<Reference>>,
+}
+
+/// A schema that another one names types of.
+#[derive(Deserialize)]
+struct Reference {
+    subject: String,
+    version: u32,
 }
 
 #[derive(Deserialize)]
 struct Registered {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct Compatibility {
+    is_compatible: bool,
 }
 
 impl SchemaRegistry {
@@ -70,35 +80,68 @@ impl SchemaRegistry {
         let authorization = user.map(basic).transpose()?;
         let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector);
-        Ok(Self { client, base, authorization, missing: Mutex::new(LruCache::new(MAX_MISSING)) })
+        Ok(Self { client, base, authorization, missing: Mutex::default() })
     }
 
-    /// Gets a schema and makes it known. Refused `unknown_schema`: there is none, or it is not an Avro schema that
-    /// stands alone, or the answer makes no sense; `Unavailable`: try again.
+    /// Gets a schema and makes it known, or known that it cannot be read. Refused `unknown_schema`: there is none, also not
+    /// after a while, or the answer makes no sense; `Unavailable`: try again.
     pub async fn learn(&self, of: SchemaRef, schemas: &Schemas) -> Result<()> {
-        if self.is_missing(of) {
-            return Err(unknown(of));
+        match self.missing().before(of, Instant::now()) {
+            Ask::Now => {}
+            Ask::Later => return Err(not_yet(of)),
+            Ask::NoMore => return Err(unknown(of)),
         }
         let path = match of {
             SchemaRef::Id(SchemaId(id)) => format!("/schemas/ids/{id}"),
             SchemaRef::Guid(guid) => format!("/schemas/guids/{guid}"),
         };
-        let (status, body) = self.send(Method::GET, &path, Bytes::new()).await?;
-        let known = match status {
-            // An answer that says something else gives no schema however often it is asked for.
-            StatusCode::OK => serde_json::from_slice::<Found>(&body).is_ok_and(|found| {
-                let avro = found.schema_type.is_none_or(|kind| kind == "AVRO");
-                let alone = found.references.is_none_or(|references| references.is_empty());
-                avro && alone && schemas.insert(of, &found.schema).is_ok()
-            }),
-            status if is_missing(status) => false,
-            status => return Err(Error::unavailable(format!("get schema with {of}: registry answers {}", status.as_u16()))),
-        };
-        if known {
+        let Some(found) = self.get(&path, || format!("get schema with {of}")).await? else { return self.is_missing(of) };
+        if found.schema_type.is_some_and(|kind| kind != "AVRO") {
+            schemas.refuse(of, "it is no Avro schema");
             return Ok(());
         }
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).put(of, Instant::now());
-        Err(unknown(of))
+        let mut references = Vec::new();
+        let mut named = found.references.unwrap_or_default();
+        let mut asked = HashSet::new();
+        while let Some(Reference { subject, version }) = named.pop() {
+            if !asked.insert((subject.clone(), version)) {
+                continue;
+            }
+            if asked.len() > MAX_REFERENCES {
+                schemas.refuse(of, "it names types of more than 64 other schemas");
+                return Ok(());
+            }
+            let place = utf8_percent_encode(&subject, NON_ALPHANUMERIC);
+            // Deleted for new schemas, not for those that name it.
+            let path = format!("/subjects/{place}/versions/{version}?deleted=true");
+            let found = self.get(&path, || format!("get a schema that the one with {of} names")).await?;
+            let Some(found) = found else { return self.is_missing(of) };
+            references.push(found.schema);
+            named.extend(found.references.unwrap_or_default());
+        }
+        if let Err(reason) = schemas.insert_with(of, &found.schema, &references) {
+            tracing::warn!(%reason, "records with this schema are dead letters");
+        }
+        Ok(())
+    }
+
+    fn missing(&self) -> MutexGuard<'_, Missing> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_missing(&self, of: SchemaRef) -> Result<()> {
+        if self.missing().not_found(of, Instant::now()) { Err(unknown(of)) } else { Err(not_yet(of)) }
+    }
+
+    /// A schema, if the registry has it and its answer makes sense.
+    async fn get(&self, path: &str, action: impl Fn() -> String) -> Result<Option<Found>> {
+        let (status, body) = self.send(Method::GET, path, Bytes::new()).await?;
+        match status {
+            // An answer that says something else gives no schema however often it is asked for.
+            StatusCode::OK => Ok(serde_json::from_slice(&body).ok()),
+            status if is_missing(status) => Ok(None),
+            status => Err(Error::unavailable(format!("{}: registry answers {}", action(), status.as_u16()))),
+        }
     }
 
     /// Registers the schema of a topic's values; the same schema again gives the same id. `Invalid`: the registry
@@ -120,9 +163,25 @@ impl SchemaRegistry {
         }
     }
 
-    fn is_missing(&self, of: SchemaRef) -> bool {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        missing.get(&of).is_some_and(|since| since.elapsed() < MISSING_FOR)
+    /// Would it take this schema for a topic's values? Changes nothing. `Unavailable`: it does not answer, or not us.
+    pub async fn would_take(&self, topic: &str, schema: &str) -> Result<bool> {
+        // A subject that is not there yet is 404, and so is everything where there is no registry.
+        let (status, _) = self.send(Method::GET, "/subjects", Bytes::new()).await?;
+        if status != StatusCode::OK {
+            return Err(Error::unavailable(format!("list subjects: registry answers {}", status.as_u16())));
+        }
+        let subject = format!("{topic}-value");
+        let path = format!("/compatibility/subjects/{}/versions/latest", utf8_percent_encode(&subject, NON_ALPHANUMERIC));
+        let body = serde_json::json!({ "schema": schema }).to_string();
+        let (status, body) = self.send(Method::POST, &path, body.into()).await?;
+        match status {
+            StatusCode::OK => Ok(parse::<Compatibility>(&body)?.is_compatible),
+            StatusCode::NOT_FOUND => Ok(true),
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Ok(false),
+            status => {
+                Err(Error::unavailable(format!("compare schema of subject {subject}: registry answers {}", status.as_u16())))
+            }
+        }
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
@@ -157,6 +216,10 @@ fn is_missing(status: StatusCode) -> bool {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
     );
     status.is_client_error() && !may_change
+}
+
+fn not_yet(of: SchemaRef) -> Error {
+    Error::unavailable(format!("get schema with {of}: the registry has none yet"))
 }
 
 fn unknown(of: SchemaRef) -> Error {

@@ -1,6 +1,7 @@
 //! Avro in Confluent framing, to and from the JSON text that the readers and writers of `wire` share: one set of rules
-//! for both formats. Schemas are parsed by `apache_avro`; data are read here, because that crate takes a datum that
-//! breaks off for one with nulls at its end, and recurses as deep as the datum says.
+//! for both formats. Our own schemas are parsed by `apache_avro`. Those of writers are read here, as it refuses many that
+//! Java takes, and so are data, as it takes a datum that breaks off for one with nulls at its end, and recurses as deep as
+//! the datum says.
 //!
 //! Knows schema ids, writer schemas and the schemas of `schemas/*.avsc`; must not know where a registry is.
 
@@ -11,12 +12,11 @@ mod plan;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use apache_avro::Schema;
-use apache_avro::schema::ResolvedSchema;
 use uuid::Uuid;
 
 use super::fields::Wrong;
@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 pub(super) use decode::to_json;
 pub(super) use plan::Plan;
 pub(super) use shape::Shape;
+use writer::WriterSchema;
 
 /// The schemas that this program writes, as they are registered.
 pub mod texts {
@@ -67,10 +68,10 @@ pub struct Schemas {
     known: RwLock<HashMap<SchemaRef, Writer>>,
 }
 
-/// A writer's schema, and how to read it for those of our shapes that were asked for.
+/// A writer's schema, and how to read it for those of our shapes that were asked for; or why nobody here can.
 #[derive(Debug)]
 struct Writer {
-    schema: Schema,
+    schema: Result<WriterSchema, Arc<str>>,
     plans: Vec<(&'static Shape, Arc<Plan>)>,
 }
 
@@ -81,6 +82,8 @@ pub(super) enum Lookup {
     /// Ask the registry, then decode again.
     Ask,
     NoRegistry,
+    /// Why the schema cannot be read.
+    Unreadable(Arc<str>),
 }
 
 impl Schemas {
@@ -93,18 +96,31 @@ impl Schemas {
         self.registry
     }
 
-    /// Remembers a schema as the registry gave it. `Corrupt`: it is not an Avro schema that stands alone; records
-    /// written with it cannot be read.
+    /// Remembers a schema that stands alone, as the registry gave it.
     pub fn insert(&self, of: SchemaRef, text: &str) -> Result<()> {
-        let alone = |_| Error::corrupt(format!("parse schema with {of}: not an Avro schema that stands alone"));
-        let schema = Schema::parse_str(text).map_err(alone)?;
-        ResolvedSchema::new(&schema).map_err(alone)?;
+        self.insert_with(of, text, &[])
+    }
+
+    /// The same of one that names types of others, which are given. `Corrupt`: this program cannot read it; that is
+    /// remembered, too, and told of each record that was written with it.
+    pub fn insert_with(&self, of: SchemaRef, text: &str, references: &[String]) -> Result<()> {
+        let schema = WriterSchema::parse(text, references).map_err(Arc::from);
+        let outcome = schema.as_ref().map(drop).map_err(|why: &Arc<str>| Error::corrupt(unreadable(of, why)));
+        self.remember(of, schema);
+        outcome
+    }
+
+    /// Remembers that a schema cannot be read, and why.
+    pub fn refuse(&self, of: SchemaRef, why: &str) {
+        self.remember(of, Err(why.into()));
+    }
+
+    fn remember(&self, of: SchemaRef, schema: Result<WriterSchema, Arc<str>>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
         known.insert(of, Writer { schema, plans: Vec::new() });
-        Ok(())
     }
 
     pub(super) fn get(&self, of: SchemaRef, shape: &'static Shape) -> Lookup {
@@ -120,11 +136,20 @@ impl Schemas {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // Forgotten in between.
         let Some(writer) = known.get_mut(&of) else { return Lookup::Ask };
+        let schema = match &writer.schema {
+            Ok(schema) => schema,
+            Err(why) => return Lookup::Unreadable(why.clone()),
+        };
         // Two that make it at the same time make the same one.
-        let plan = Arc::new(Plan::new(&writer.schema, shape));
+        let plan = Arc::new(Plan::new(schema, shape));
         writer.plans.push((shape, plan.clone()));
         Lookup::Known(plan)
     }
+}
+
+/// What is said of a record whose schema is there and cannot be read.
+pub(super) fn unreadable(of: SchemaRef, why: &str) -> String {
+    format!("this build cannot read the schema with {of}: {why}")
 }
 
 /// JSON text as a framed Avro value, where all its members are our own: one that does not fit is a mistake of ours.

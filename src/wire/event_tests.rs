@@ -98,6 +98,9 @@ fn a_schema_not_yet_known_is_asked_for_by_id_or_by_guid() {
     assert_eq!(need(b"x", &guid_header), Err(NotDecoded::NeedSchema(SchemaRef::Guid(guid))));
     assert_eq!(code(need(b"x", &header(vec![1, 2]))).0, "undecodable");
     assert!(schemas.insert(SchemaRef::Guid(guid), "{}").is_err());
+    let (refused, why) = code(need(b"x", &guid_header));
+    let says = "this build cannot read the schema with guid 00000000-0000-0000-0000-000000000007: a type in it has no \"type\"";
+    assert_eq!((refused, why.as_str()), ("unknown_schema", says));
     schemas.insert(SchemaRef::Guid(guid), texts::STEP_EVENT).unwrap();
     assert_eq!(code(need(b"x", &guid_header)).0, "undecodable");
 }
@@ -186,7 +189,11 @@ fn avro_fields_of_the_wrong_type_are_invalid_as_json_ones_are() {
         (r#"{"name":"occurred_at","type":{"type":"long","logicalType":"local-timestamp-micros"}}"#, &[0][..], "with a zone"),
         (r#"{"name":"occurred_at","type":{"type":"int","logicalType":"date"}}"#, &[0], "field \"occurred_at\""),
         (r#"{"name":"context","type":{"type":"array","items":"int"}}"#, &[0], "\"context\" is not an object"),
-        (r#"{"name":"context","type":"bytes"}"#, &[0], "field \"context\" has a type that JSON lacks"),
+        (
+            r#"{"name":"context","type":{"type":"fixed","name":"F","size":1}}"#,
+            &[0],
+            "field \"context\" has a type that JSON lacks",
+        ),
         (r#"{"name":"result","type":"double"}"#, &f64::NAN.to_le_bytes(), "field \"result\""),
         (r#"{"name":"step_index","type":"double"}"#, &1_f64.to_le_bytes(), "field \"step_index\""),
         (r#"{"name":"labels","type":{"type":"map","values":"int"}}"#, &[2, 2, b'a', 0, 0], "field \"labels\""),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::avro::{Lookup, MAGIC, SchemaId, SchemaRef, Schemas, Shape, to_json};
+use super::avro::{Lookup, MAGIC, SchemaId, SchemaRef, Schemas, Shape, to_json, unreadable};
 use super::fields::Wrong;
 use super::json::{OWN_MAX_DEPTH, read_object};
 
@@ -17,8 +17,8 @@ pub type Headers = [(String, Option<Bytes>)];
 pub enum NotDecoded {
     /// It never will: to the dead letters with this code.
     DeadLetter { code: &'static str, message: String },
-    /// Ask the registry for this schema, insert it into [`Schemas`], decode again. If the registry has none, or it is
-    /// not an Avro schema: a dead letter, of a step event as [`super::event::schema_missing`] says.
+    /// Ask the registry for this schema, insert it into [`Schemas`], decode again. If the registry has none: a dead
+    /// letter, of a step event as [`super::event::schema_missing`] says.
     NeedSchema(SchemaRef),
 }
 
@@ -65,6 +65,7 @@ pub(super) fn open<'v>(
     match schemas.get(of, shape) {
         Lookup::Ask => Err(NotDecoded::NeedSchema(of)),
         Lookup::NoRegistry => Err(no_registry()),
+        Lookup::Unreadable(why) => Err(NotDecoded::dead("unknown_schema", unreadable(of, &why))),
         Lookup::Known(plan) => {
             let (text, wrong) = to_json(&plan, datum).map_err(NotDecoded::undecodable)?;
             Ok(Text { bytes: Cow::Owned(text.into_bytes()), wrong })

@@ -14,7 +14,7 @@ use crate::cold::segment::SegmentInfo;
 use crate::error::{Error, Result};
 use crate::hot::Mark;
 use crate::kafka::intake::{AssignedPartition, StartAt};
-use crate::roles::retry::until_available;
+use crate::roles::retry::{Backoff, until_available};
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 
 /// Alarm: what is stored of a partition cannot be read.
@@ -114,6 +114,8 @@ impl Materialize {
             sends: super::publish::Sends::default(),
             stopped: false,
             checked: Instant::now(),
+            not_before: Instant::now(),
+            loading: Backoff::new("fold records of a partition"),
         };
         self.all_clear(&partition);
         self.owned.insert(partition, owned);

@@ -130,19 +130,32 @@ impl Materialize {
         Ok(())
     }
 
-    /// Folds the batch that waits longest.
+    /// Place of the batch that waits longest among those of partitions that can go on: what one cannot read or send must
+    /// not keep the others.
+    pub(super) fn next_to_fold(&self) -> Option<usize> {
+        let now = Instant::now();
+        let rests = |owned: &super::Owned| owned.sends.is_full() || now < owned.not_before;
+        self.waiting.iter().position(|(records, _)| !self.owned.get(&records.partition).is_some_and(rests))
+    }
+
+    /// Folds that batch.
     pub(super) async fn fold_next(&mut self) -> Result<()> {
-        let Some((records, held)) = self.waiting.pop_front() else { return Ok(()) };
+        let next = self.next_to_fold().and_then(|at| self.waiting.remove(at));
+        let Some((records, held)) = next else { return Ok(()) };
         match self.fold(&records).await {
             Ok(rest) => {
-                self.loading.succeeded();
+                if let Some(owned) = self.owned.get_mut(&records.partition) {
+                    owned.loading.succeeded();
+                }
                 if let Some(rest) = rest {
                     self.waiting.push_front((rest, held));
                 }
             }
             Err(Error::Unavailable(reason)) => {
-                // Nothing was applied: the same batch again, later. Other work goes on meanwhile.
-                self.not_before = Instant::now() + self.loading.failed(&reason);
+                // Nothing was applied: the same batch again, later, and before the partition's others.
+                if let Some(owned) = self.owned.get_mut(&records.partition) {
+                    owned.not_before = Instant::now() + owned.loading.failed(&reason);
+                }
                 self.waiting.push_front((records, held));
             }
             // What is stored cannot be read: this partition would be folded wrongly, the others need not wait for it.

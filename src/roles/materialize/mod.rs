@@ -119,6 +119,9 @@ struct Owned {
     stopped: bool,
     /// When marks were last moved or checked.
     checked: Instant,
+    /// No folding before this: a store or the schema registry did not answer for its records.
+    not_before: Instant,
+    loading: Backoff,
 }
 
 pub struct Materialize {
@@ -129,9 +132,6 @@ pub struct Materialize {
     generation: u64,
     /// Records read and not yet folded; the intake bounds their bytes.
     waiting: VecDeque<(PartitionRecords, Arc<Held>)>,
-    /// No folding before this: a dependency did not answer.
-    not_before: Instant,
-    loading: Backoff,
     /// Sagas that are loaded in one round trip.
     load_together: usize,
     hot: JoinSet<Result<Vec<Moved>>>,
@@ -156,8 +156,6 @@ impl Materialize {
             owned: HashMap::new(),
             generation: 0,
             waiting: VecDeque::new(),
-            not_before: now,
-            loading: Backoff::new("load sagas"),
             load_together: intake::FEW_TOGETHER,
             hot: JoinSet::new(),
             next: None,
@@ -206,11 +204,9 @@ impl Materialize {
     }
 
     fn may_fold(&self) -> bool {
-        !self.waiting.is_empty()
+        self.next_to_fold().is_some()
             && self.next.as_ref().is_none_or(|next| next.len() < MAX_NEXT_MEMBERS && next.bytes() < MAX_NEXT_BYTES)
             && self.backlog_bytes() < self.settings.buffer_bytes.saturating_mul(2)
-            && Instant::now() >= self.not_before
-            && !self.owned.values().any(|owned| owned.sends.is_full())
     }
 
     fn backlog_bytes(&self) -> u64 {

@@ -1,11 +1,10 @@
-use apache_avro::Schema;
-
 use super::super::Shape;
 use super::super::datum::ENDS;
+use super::super::writer::WriterSchema;
 use super::*;
 
 fn read(writer: &str, shape: &Shape, datum: &[u8]) -> Result<(String, Option<Wrong>), String> {
-    to_json(&Plan::new(&Schema::parse_str(writer).unwrap(), shape), datum)
+    to_json(&Plan::new(&WriterSchema::parse(writer, &[]).unwrap(), shape), datum)
 }
 /// Fields of a record as the members of a step event.
 fn event(fields: &str, datum: &[u8]) -> Result<(String, Option<Wrong>), String> {
@@ -172,8 +171,7 @@ fn uuids_are_strings_in_every_layout() {
 fn what_json_lacks_is_of_the_wrong_type_and_the_rest_is_still_read() {
     let and = r#",{"name":"saga_id","type":"string"}"#;
     for (of, datum) in [
-        ("\"bytes\"", &[2, 7][..]),
-        (r#"{"type":"fixed","name":"F","size":2}"#, &[1, 2]),
+        (r#"{"type":"fixed","name":"F","size":2}"#, &[1, 2][..]),
         (r#"{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}"#, &[2, 7]),
         (r#"{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4}"#, &[1, 2]),
         (r#"{"type":"int","logicalType":"date"}"#, &[2]),
@@ -198,7 +196,7 @@ fn what_json_lacks_is_of_the_wrong_type_and_the_rest_is_still_read() {
         assert_eq!(wrong(r#"{"name":"result","type":"double"}"#, &n.to_le_bytes()), problem);
         assert_eq!(wrong(r#"{"name":"result","type":"float"}"#, &(n as f32).to_le_bytes()), problem);
     }
-    let error = r#"{"name":"error","type":{"type":"record","name":"E","fields":[{"name":"code","type":"bytes"}]}}"#;
+    let error = r#"{"name":"error","type":{"type":"record","name":"E","fields":[{"name":"code","type":{"type":"int","logicalType":"date"}}]}}"#;
     assert_eq!(wrong(error, &[0]), "field \"error.code\" has a type that JSON lacks");
     let context = r#"{"name":"context","type":{"type":"record","name":"C","fields":[{"name":"SECRET","type":"bytes"}]}}"#;
     assert_eq!(wrong(context, &[0]), "field \"context\" has a type that JSON lacks");
@@ -247,6 +245,27 @@ fn json_text_keeps_its_bytes_and_cannot_break_out() {
         event(context, &nested(OWN_MAX_DEPTH)).unwrap_err(),
         format!("field \"context\": nested too deep at byte {}", OWN_MAX_DEPTH - 1)
     );
+}
+
+#[test]
+fn bytes_are_a_string_where_our_schema_has_one() {
+    let of = |name: &str| format!(r#"{{"name":"{name}","type":["null","bytes"]}}"#);
+    assert_eq!(good(&of("context"), &[&[2][..], &text(r#"{"a":1.10}"#)].concat()), r#"{"context":{"a":1.10}}"#);
+    assert_eq!(good(&of("step"), &[&[2][..], &text("ä")].concat()), r#"{"step":"ä"}"#);
+    assert_eq!(event(&of("step"), &[2, 2, 0xFF]), Err("a string in the Avro value is not UTF-8".into()));
+    assert_eq!(wrong(&of("labels"), &[2, 2, 7]), "field \"labels\" has a type that JSON lacks");
+}
+
+#[test]
+fn fields_that_java_reads_are_read_whatever_their_names_and_defaults() {
+    let fields = r#"{"name":"order-id","type":"string","default":null},{"name":"size","type":{"type":"enum","name":"S",
+        "symbols":["S","X-LARGE"],"default":"NONE"}},{"name":"cause","type":{"type":"error","name":"Cause","fields":[]}},
+        {"name":"n","type":"int","default":"0"},{"name":"step","type":"string"}"#;
+    let datum = [&text("order-1")[..], &[2], &long(7), &text("charge")].concat();
+    assert_eq!(good(fields, &datum), r#"{"step":"charge"}"#);
+    let whole =
+        format!(r#"{{"name":"result","type":{{"type":"record","name":"Outer","namespace":"a.B$","fields":[{fields}]}}}}"#);
+    assert_eq!(good(&whole, &datum), r#"{"result":{"order-id":"order-1","size":"X-LARGE","cause":{},"n":7,"step":"charge"}}"#);
 }
 
 #[test]

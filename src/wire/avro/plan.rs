@@ -5,10 +5,9 @@
 
 use std::collections::HashMap;
 
-use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, RecordSchema, ResolvedSchema, UuidSchema};
-
 use super::shape::Shape;
+pub use super::writer::{Layout, Unit};
+use super::writer::{Type, TypeAt, WriterSchema};
 use crate::wire::json::quote;
 
 /// Place of a node in its plan.
@@ -43,24 +42,6 @@ pub enum Node {
     Record(Vec<Field>),
     /// What JSON has no value for.
     Lacking(Layout),
-    /// A name without a definition.
-    Undefined,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Unit {
-    Millis,
-    Micros,
-    Nanos,
-}
-
-/// How long a value is that is not looked into.
-#[derive(Debug, Clone, Copy)]
-pub enum Layout {
-    Int,
-    Long,
-    Bytes,
-    Fixed(usize),
 }
 
 #[derive(Debug)]
@@ -106,28 +87,26 @@ impl<'s> Want<'s> {
 }
 
 /// A node to be made.
-struct Todo<'w, 's> {
+struct Todo<'s> {
     at: At,
-    schema: &'w Schema,
-    namespace: Option<String>,
+    of: TypeAt,
     want: Want<'s>,
     path: String,
 }
 
 struct Maker<'w, 's> {
-    names: HashMap<Name, &'w Schema>,
+    writer: &'w WriterSchema,
     nodes: Vec<Node>,
     // A list, not recursion: a chain of names may be as long as the schema's text.
-    todo: Vec<Todo<'w, 's>>,
+    todo: Vec<Todo<'s>>,
     /// Records made or to be made, by definition and want.
-    records: HashMap<(*const Schema, usize), At>,
+    records: HashMap<(TypeAt, usize), At>,
 }
 
 impl Plan {
-    pub fn new(writer: &Schema, shape: &Shape) -> Self {
-        let names = ResolvedSchema::new(writer).map(|resolved| resolved.get_names().clone()).unwrap_or_default();
-        let mut maker = Maker { names, nodes: Vec::new(), todo: Vec::new(), records: HashMap::new() };
-        maker.add(writer, None, Want::Shaped(shape), String::new());
+    pub fn new(writer: &WriterSchema, shape: &Shape) -> Self {
+        let mut maker = Maker { writer, nodes: Vec::new(), todo: Vec::new(), records: HashMap::new() };
+        maker.add(writer.root, Want::Shaped(shape), String::new());
         while let Some(todo) = maker.todo.pop() {
             let at = todo.at;
             maker.nodes[at] = maker.make(todo);
@@ -136,86 +115,58 @@ impl Plan {
     }
 }
 
-impl<'w, 's> Maker<'w, 's> {
-    fn add(&mut self, schema: &'w Schema, namespace: Option<String>, want: Want<'s>, path: String) -> At {
+impl<'s> Maker<'_, 's> {
+    fn add(&mut self, of: TypeAt, want: Want<'s>, path: String) -> At {
         let at = self.nodes.len();
-        let (schema, namespace) = match schema {
-            Schema::Ref { name } => {
-                let name = name.fully_qualified_name(namespace.as_deref());
-                match self.names.get(name.as_ref()) {
-                    Some(schema) => (*schema, name.namespace().map(str::to_owned)),
-                    None => {
-                        self.nodes.push(Node::Undefined);
-                        return at;
-                    }
-                }
-            }
-            schema => (schema, namespace),
-        };
-        if matches!(schema, Schema::Record(_)) {
-            let known = *self.records.entry((std::ptr::from_ref(schema), want.key())).or_insert(at);
+        let (of, found) = self.writer.at(of);
+        if matches!(found, Type::Record(_)) {
+            let known = *self.records.entry((of, want.key())).or_insert(at);
             if known != at {
                 return known;
             }
         }
-        self.nodes.push(Node::Undefined);
-        self.todo.push(Todo { at, schema, namespace, want, path });
+        // Until it is made.
+        self.nodes.push(Node::Null);
+        self.todo.push(Todo { at, of, want, path });
         at
     }
 
-    fn make(&mut self, Todo { schema, namespace, want, path, .. }: Todo<'w, 's>) -> Node {
-        match schema {
-            Schema::Null => Node::Null,
-            Schema::Boolean => Node::Bool,
-            Schema::Int => Node::Int,
+    fn make(&mut self, Todo { of, want, path, .. }: Todo<'s>) -> Node {
+        match self.writer.at(of).1 {
+            Type::Null | Type::Same(_) => Node::Null,
+            Type::Bool => Node::Bool,
+            Type::Int => Node::Int,
             // What our schema has as a time is a long of microseconds also for a writer that does not say so.
-            Schema::Long if want.admits(&Shape::Time) => Node::Time(Unit::Micros, true),
-            Schema::Long => Node::Long,
-            Schema::Float => Node::Float,
-            Schema::Double => Node::Double,
-            Schema::String if want.admits(&Shape::JsonText) => Node::JsonText,
-            Schema::String | Schema::Uuid(UuidSchema::String) => Node::Text,
-            Schema::Uuid(UuidSchema::Bytes) => Node::Uuid(true),
-            Schema::Uuid(UuidSchema::Fixed(fixed)) if fixed.size == 16 => Node::Uuid(false),
-            Schema::TimestampMillis => Node::Time(Unit::Millis, true),
-            Schema::TimestampMicros => Node::Time(Unit::Micros, true),
-            Schema::TimestampNanos => Node::Time(Unit::Nanos, true),
-            Schema::LocalTimestampMillis => Node::Time(Unit::Millis, false),
-            Schema::LocalTimestampMicros => Node::Time(Unit::Micros, false),
-            Schema::LocalTimestampNanos => Node::Time(Unit::Nanos, false),
-            Schema::Enum(of) => Node::Enum(of.symbols.iter().map(|symbol| quoted(symbol)).collect()),
-            Schema::Array(array) => Node::Array(self.add(&array.items, namespace, want.inner(), path)),
-            Schema::Map(map) => Node::Map(self.add(&map.types, namespace, want.inner(), path)),
-            Schema::Union(union) => {
-                Node::Union(union.variants().iter().map(|v| self.add(v, namespace.clone(), want, path.clone())).collect())
-            }
-            Schema::Record(record) => self.record(record, namespace, want, &path),
-            Schema::Date | Schema::TimeMillis => Node::Lacking(Layout::Int),
-            Schema::TimeMicros => Node::Lacking(Layout::Long),
-            Schema::Bytes | Schema::BigDecimal => Node::Lacking(Layout::Bytes),
-            Schema::Fixed(fixed) | Schema::Duration(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) => {
-                Node::Lacking(Layout::Fixed(fixed.size))
-            }
-            Schema::Decimal(decimal) => Node::Lacking(match &decimal.inner {
-                InnerDecimalSchema::Bytes => Layout::Bytes,
-                InnerDecimalSchema::Fixed(fixed) => Layout::Fixed(fixed.size),
-            }),
-            Schema::Ref { .. } => Node::Undefined,
+            Type::Long if want.admits(&Shape::Time) => Node::Time(Unit::Micros, true),
+            Type::Long => Node::Long,
+            Type::Float => Node::Float,
+            Type::Double => Node::Double,
+            // Bytes and strings are written alike, and either can be read as the other (Avro, "Schema Resolution").
+            Type::Text | Type::Bytes if want.admits(&Shape::JsonText) => Node::JsonText,
+            Type::Bytes if want.admits(&Shape::Text) => Node::Text,
+            Type::Text => Node::Text,
+            Type::Bytes => Node::Lacking(Layout::Bytes),
+            Type::Uuid(with_length) => Node::Uuid(*with_length),
+            Type::Time(unit, zone) => Node::Time(*unit, *zone),
+            Type::Lacking(layout) => Node::Lacking(*layout),
+            Type::Enum(symbols) => Node::Enum(symbols.iter().map(|symbol| quoted(symbol)).collect()),
+            Type::Array(items) => Node::Array(self.add(*items, want.inner(), path)),
+            Type::Map(values) => Node::Map(self.add(*values, want.inner(), path)),
+            Type::Union(branches) => Node::Union(branches.iter().map(|branch| self.add(*branch, want, path.clone())).collect()),
+            Type::Record(fields) => self.record(fields, want, &path),
         }
     }
 
-    fn record(&mut self, record: &'w RecordSchema, namespace: Option<String>, want: Want<'s>, path: &str) -> Node {
-        let name = record.name.fully_qualified_name(namespace.as_deref());
-        let namespace = name.namespace().map(str::to_owned);
+    fn record(&mut self, fields: &[(String, TypeAt)], want: Want<'s>, path: &str) -> Node {
         let ours = match want {
             Want::Shaped(shape) if shape.is_record() => Some(shape),
             _ => None,
         };
-        let fields = record.fields.iter().map(|field| {
+        let fields = fields.iter().map(|(name, of)| {
             let (want, below) = match (ours, want) {
-                (Some(shape), _) => match shape.field(&field.name) {
+                (Some(shape), _) => match shape.field(name) {
                     Some(known) => {
-                        let below = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+                        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                         (Want::Shaped(&known.shape), Some(below))
                     }
                     None => (Want::Skipped, None),
@@ -226,8 +177,8 @@ impl<'w, 's> Maker<'w, 's> {
                 (None, want) => (want.inner(), None),
             };
             Field {
-                key: (!matches!(want, Want::Skipped)).then(|| quoted(&field.name) + ":"),
-                node: self.add(&field.schema, namespace.clone(), want, below.clone().unwrap_or_default()),
+                key: (!matches!(want, Want::Skipped)).then(|| quoted(name) + ":"),
+                node: self.add(*of, want, below.clone().unwrap_or_default()),
                 path: below,
                 drop_null: matches!(want, Want::Shaped(_)),
             }

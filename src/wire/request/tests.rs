@@ -147,9 +147,9 @@ fn the_largest_numbers_go_through_avro() {
 fn an_avro_field_that_json_lacks_refuses_the_request_and_names_it() {
     let schemas = Schemas::new(true);
     let schema = r#"{"type":"record","name":"Mine","fields":[{"name":"request_id","type":"string"},{"name":"command","type":"string"},
-        {"name":"requested_by","type":"string"},{"name":"reason","type":"string"},{"name":"override","type":"bytes"}]}"#;
+        {"name":"requested_by","type":"string"},{"name":"reason","type":"string"},{"name":"override","type":{"type":"fixed","name":"F","size":1}}]}"#;
     schemas.insert(SchemaRef::Id(SchemaId(1)), schema).unwrap();
-    let value = b"\0\0\0\0\x01\x02r\x0cREPLAY\x02o\x02w\x02x";
+    let value = b"\0\0\0\0\x01\x02r\x0cREPLAY\x02o\x02wx";
     match decode_request(Some(b"order-1"), Some(value), &[], &schemas).unwrap().command {
         Command::Invalid { message, .. } => assert_eq!(message, "field \"override\" has a type that JSON lacks"),
         other => panic!("{other:?}"),
