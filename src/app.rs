@@ -7,6 +7,7 @@ mod log_restore;
 mod log_view;
 mod partitioner;
 mod replays;
+mod schemas;
 mod serve;
 mod stores;
 #[cfg(test)]

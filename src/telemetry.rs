@@ -113,6 +113,8 @@ metrics! {
     // Ingest
     events_consumed: IntCounterVec, "resaga_events_consumed_total", ["topic"], "Records read from step topics.";
     events_duplicate: IntCounter, "resaga_events_duplicate_total", [], "Step events that were seen before and got no entry.";
+    events_sequence_conflicts: IntCounter, "resaga_events_sequence_conflicts_total", [], "Step events without an entry, as another event of the saga has their sequence.";
+    events_time_doubted: IntCounter, "resaga_events_time_doubted_total", [], "Records of step topics whose timestamp cannot be true: the time of the records before it counts.";
     events_out_of_order: IntCounter, "resaga_events_out_of_order_total", [], "Entries whose sequence was not above the highest seen.";
     events_anomalies: IntCounterVec, "resaga_events_anomalies_total", ["anomaly"], "Entries with an anomaly, by its name.";
     events_late: Histogram, "resaga_events_late_seconds", [], "Time from when a step event occurred to when it was read.";

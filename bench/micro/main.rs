@@ -96,6 +96,7 @@ impl Prepared {
             complete_through: Micros(0),
             leader_epoch: None,
             topic_id: None,
+            clock: Default::default(),
             fold_settings: "{}".into(),
             gap: false,
         };

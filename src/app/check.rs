@@ -1,7 +1,7 @@
 //! `doctor`: looks at everything once and says what to fix.
 
 use super::partitioner::{self, newest_keys};
-use super::serve::schemas_of;
+use super::schemas::schemas_of;
 use super::{Check, Verdict, stores, topics};
 use crate::config::Config;
 use crate::error::{Error, Result};

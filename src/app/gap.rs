@@ -51,6 +51,7 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
         complete_through: Micros::default(),
         leader_epoch: None,
         topic_id,
+        clock: writer.newest().map(|newest| newest.clock).unwrap_or_default(),
         fold_settings: String::new(),
         gap: true,
     };

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::replays::ReplaySide;
 use super::stores::Stores;
-use super::{Role, log_restore, log_view, stores, topics};
+use super::{Role, log_restore, log_view, schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, IntakeLimits};
@@ -36,8 +36,6 @@ use crate::wire::event::OWN_RECORD_FACTOR;
 
 /// Pause before a role that lost its dependencies begins again.
 const ROLE_PAUSE: Duration = Duration::from_secs(1);
-/// Longest wait for the schema registry at the start.
-const REGISTRY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest wait at the start for what the newest keys say.
 const SEED_WITHIN: Duration = Duration::from_secs(10);
 /// How often dependencies are looked at for `/readyz`, and the partitioner for the chains.
@@ -155,12 +153,7 @@ impl Process {
         let schemas = Arc::new(avro::Schemas::new(registry.is_some()));
         let ids = match &registry {
             None => Schemas::default(),
-            Some(registry) => {
-                let register = || register_ours(registry, &topics, &schemas);
-                tokio::time::timeout(REGISTRY_WITHIN, until_available("register schemas", register))
-                    .await
-                    .map_err(|_| Error::unavailable("register schemas: the registry did not take them in time"))??
-            }
+            Some(registry) => schemas::register(registry, &topics, &schemas).await?,
         };
         let log = Arc::new(ReplayLog::new(config.replay.max_log_records));
         let request_partitions = count(&topics.requests);
@@ -475,28 +468,6 @@ impl Process {
         }
         Ok(())
     }
-}
-
-/// What is written with them can be read from then on, whether the registry answers or not.
-async fn register_ours(registry: &SchemaRegistry, topics: &config::Topics, schemas: &avro::Schemas) -> Result<Schemas> {
-    let mut ids = Vec::new();
-    for (topic, text) in schemas_of(topics) {
-        let id = registry.register(topic, text).await?;
-        schemas.insert(avro::SchemaRef::Id(id), text)?;
-        ids.push(Some(id));
-    }
-    let [event, restored, log, request] = ids[..] else { return Err(Error::bug("register schemas: four topics have one")) };
-    Ok(Schemas { event, restored, log, request })
-}
-
-/// The topics that resaga writes, with the schemas of their values.
-pub(super) fn schemas_of(topics: &config::Topics) -> [(&str, &'static str); 4] {
-    [
-        (&topics.events[0], avro::texts::STEP_EVENT),
-        (&topics.restored, avro::texts::RESTORED_SAGA),
-        (&topics.log, avro::texts::REPLAY_LOG_ENTRY),
-        (&topics.requests, avro::texts::REPLAY_REQUEST),
-    ]
 }
 
 fn fold_settings(config: &Config) -> FoldSettings {

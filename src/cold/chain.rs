@@ -23,7 +23,7 @@ pub enum Appended {
     Created { bytes: u64 },
     /// Another segment was there: it wins. Fold on through the offsets it covers and write nothing for them.
     Exists {
-        stored: SegmentInfo,
+        stored: Box<SegmentInfo>,
         same_end: bool,
         /// With the same end and other entries somebody folds otherwise than we: an alarm.
         same_entries: bool,
@@ -106,7 +106,11 @@ impl ChainWriter {
         let info = stored.info.clone();
         let (same_end, same_entries) = (info.end == index.info.end, info.entries_hash == index.info.entries_hash);
         self.push(stored)?;
-        if same_end && same_entries { Ok(created) } else { Ok(Appended::Exists { stored: info, same_end, same_entries }) }
+        if same_end && same_entries {
+            Ok(created)
+        } else {
+            Ok(Appended::Exists { stored: Box::new(info), same_end, same_entries })
+        }
     }
 
     fn push(&mut self, index: SegmentIndex) -> Result<()> {

@@ -11,6 +11,8 @@ pub struct Record {
     pub offset: Offset,
     /// Kafka's timestamp (milliseconds there).
     pub timestamp: Micros,
+    /// The broker gave the timestamp (LogAppendTime), not the producer.
+    pub by_broker: bool,
     /// `None`: null key.
     pub key: Option<Bytes>,
     /// `None`: null value.

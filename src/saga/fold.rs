@@ -51,6 +51,8 @@ pub enum Admitted {
     Entry(Box<Entry>),
     /// Seen among the last 64 entries: no entry, counted.
     Duplicate,
+    /// Another event under the `sequence` of one of the last 64 entries, which is named: no entry, but maybe a fact lost.
+    SequenceTaken { by: EntrySequence },
     /// No entry; to the dead letters with this code (`stale_sequence`, `id_taken`).
     DeadLetter { code: &'static str, message: String },
 }
@@ -219,8 +221,12 @@ impl Saga {
     fn turns_away(&self, event: &StepEvent, seen: Seen) -> Option<Admitted> {
         let same_id = |known: &Seen| known.event_id_hash == seen.event_id_hash;
         let same_sequence = |known: &Seen| seen.sequence.is_some() && known.sequence == seen.sequence;
-        if self.window.iter().any(same_id) || self.window.iter().any(same_sequence) {
+        if self.window.iter().any(same_id) {
             return Some(Admitted::Duplicate);
+        }
+        if let Some(before_newest) = self.window.iter().rev().position(same_sequence) {
+            let newest = self.state.entry.sequence.0;
+            return Some(Admitted::SequenceTaken { by: EntrySequence(newest - before_newest as u64) });
         }
         // "Below them all": below every sequence among the 64; entries without one have nothing to be below of, and
         // where none has one a sequence is never stale.

@@ -14,7 +14,7 @@ use super::fold_model::{Model, Verdict, error_value, labels_value};
 use super::json::Json;
 use super::lineage::{Lineage, Mode};
 use super::patch::splice;
-use super::position::{Position, SagaId};
+use super::position::{EntrySequence, Position, SagaId};
 use super::state::{State, Status};
 use super::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
 use super::time::Micros;
@@ -251,7 +251,7 @@ fn equals_the_model(reads: &[Read], max_state: u64) -> Result<(), TestCaseError>
                 prop_assert_eq!(model_text(&model), shown(state).to_string());
                 prop_assert_eq!(model.error(), error_value(state.error()));
             }
-            (Verdict::Duplicate, Admitted::Duplicate) => prop_assert_eq!(&saga, &before),
+            (Verdict::Duplicate, Admitted::Duplicate | Admitted::SequenceTaken { .. }) => prop_assert_eq!(&saga, &before),
             (Verdict::DeadLetter(code), Admitted::DeadLetter { code: same, .. }) => {
                 prop_assert_eq!(code, same);
                 prop_assert_eq!(&saga, &before);
@@ -391,7 +391,8 @@ fn a_sequence_below_the_last_64_is_stale_and_one_above_65_entries_ago_is_not_a_d
     let mut log = Log::of((10..73).map(numbered));
     assert!(matches!(log.read(numbered(5)), Admitted::Entry(_)), "63 entries are not enough to call it stale");
     assert!(matches!(log.read(numbered(4)), Admitted::DeadLetter { code: "stale_sequence", .. }));
-    assert!(matches!(log.read(numbered(72)), Admitted::Duplicate));
+    assert_eq!(log.read(numbered(72)), Admitted::SequenceTaken { by: EntrySequence(63) });
+    assert_eq!(log.read(StepEvent { event_id: "e0".into(), ..numbered(99) }), Admitted::Duplicate);
     log.read(numbered(73));
     assert!(matches!(log.read(numbered(10)), Admitted::Entry(_)), "out of the window, above its lowest");
 }

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod json_patch;
 pub mod lineage;
+pub mod log_clock;
 mod members;
 pub mod partitioner;
 pub mod patch;

@@ -108,6 +108,7 @@ impl Log {
             complete_through: Micros(NOW + end * SECOND),
             leader_epoch: Some(7),
             topic_id: Some("topic-id".into()),
+            clock: Default::default(),
             fold_settings: "{}".into(),
             gap: false,
         }

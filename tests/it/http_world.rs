@@ -88,6 +88,7 @@ impl World {
                     complete_through: through,
                     leader_epoch: None,
                     topic_id: None,
+                    clock: Default::default(),
                     fold_settings: "{}".into(),
                     gap: false,
                 };

@@ -14,6 +14,7 @@ use super::SegmentInfo;
 use super::columns::{COUNT, LOOKUP};
 use crate::cold::tail::{self, Fields, Magic};
 use crate::error::{Error, Result};
+use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
 
@@ -201,6 +202,11 @@ struct InfoText {
     complete_through: i64,
     leader_epoch: Option<i32>,
     topic_id: Option<String>,
+    /// Of the log's clock.
+    #[serde(default)]
+    believed_time: Option<i64>,
+    #[serde(default)]
+    doubted_time: Option<i64>,
     fold_settings: String,
     gap: bool,
 }
@@ -225,6 +231,8 @@ pub fn info_text(info: &SegmentInfo) -> Result<String> {
         complete_through: info.complete_through.0,
         leader_epoch: info.leader_epoch,
         topic_id: info.topic_id.clone(),
+        believed_time: info.clock.believed.map(|at| at.0),
+        doubted_time: info.clock.doubted.map(|at| at.0),
         fold_settings: info.fold_settings.clone(),
         gap: info.gap,
     };
@@ -249,6 +257,7 @@ fn info_back(text: &[u8]) -> Result<SegmentInfo> {
         complete_through: Micros(info.complete_through),
         leader_epoch: info.leader_epoch,
         topic_id: info.topic_id,
+        clock: LogClock { believed: info.believed_time.map(Micros), doubted: info.doubted_time.map(Micros) },
         fold_settings: info.fold_settings,
         gap: info.gap,
     })

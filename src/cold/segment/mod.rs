@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::saga::entry::Entry;
 use crate::saga::event::Kind;
 use crate::saga::json::Json;
+use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
@@ -51,6 +52,8 @@ pub struct NewSegment {
     pub leader_epoch: Option<i32>,
     /// Kafka's id of the topic, as text, where Kafka told.
     pub topic_id: Option<String>,
+    /// After the record at `end`.
+    pub clock: LogClock,
     /// The fold settings that the rows were folded with, as text (JSON).
     pub fold_settings: String,
     /// The offsets are gone from the log and were given up (`store accept-gap`): no rows.
@@ -75,6 +78,7 @@ pub struct SegmentInfo {
     pub complete_through: Micros,
     pub leader_epoch: Option<i32>,
     pub topic_id: Option<String>,
+    pub clock: LogClock,
     pub fold_settings: String,
     pub gap: bool,
 }

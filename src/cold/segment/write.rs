@@ -60,6 +60,7 @@ pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Buil
         complete_through: segment.complete_through,
         leader_epoch: segment.leader_epoch,
         topic_id: segment.topic_id.clone(),
+        clock: segment.clock,
         fold_settings: segment.fold_settings.clone(),
         gap: segment.gap,
     };

@@ -399,6 +399,7 @@ impl World {
             complete_through: if read_to_end { complete_through } else { Micros(0) },
             leader_epoch: None,
             topic_id: None,
+            clock: Default::default(),
             fold_settings: "{}".to_owned(),
             gap: false,
         };

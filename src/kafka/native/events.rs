@@ -208,7 +208,9 @@ impl Message<'_> {
             let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
             let millis = rd::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind);
             let (key, value, headers) = one_allocation(key, value, headers);
-            Record { offset: Offset(message.offset), timestamp: Micros::from_millis(millis.max(0)), key, value, headers }
+            let timestamp = Micros::from_millis(millis.max(0));
+            let by_broker = matches!(kind, rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME);
+            Record { offset: Offset(message.offset), timestamp, by_broker, key, value, headers }
         }
     }
 }

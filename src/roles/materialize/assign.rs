@@ -97,6 +97,7 @@ impl Materialize {
         let start = writer.next();
         let mut state = Partition::new(chain, content, start, cache, known);
         state.gaps = gaps;
+        state.clock = writer.newest().map(|newest| newest.clock).unwrap_or_default();
         self.generation += 1;
         let committed = assigned.committed.map(|(offset, _)| offset);
         let leader_epoch = writer.newest().and_then(|newest| newest.leader_epoch);
@@ -116,6 +117,7 @@ impl Materialize {
             checked: Instant::now(),
             not_before: Instant::now(),
             loading: Backoff::new("fold records of a partition"),
+            told_taken: None,
         };
         self.all_clear(&partition);
         self.owned.insert(partition, owned);

@@ -18,7 +18,9 @@ use crate::roles::partitioning::Strays;
 use crate::roles::schema::learn;
 use crate::saga::event::StepEvent;
 use crate::saga::json::Json;
+use crate::saga::log_clock::LogClock;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
+use crate::saga::time::Micros;
 use crate::wire::event::{decode_event, schema_missing};
 use crate::wire::log::{decode_log, log_json};
 use crate::wire::payload::NotDecoded;
@@ -180,13 +182,21 @@ impl Materialize {
         let Some(owned) = self.owned.get(&batch.partition).filter(|owned| !owned.stopped) else { return Ok(None) };
         let content = owned.partition.content;
         let position = owned.partition.position;
+        let mut clock = owned.partition.clock;
         let mut dead = Vec::new();
         let mut decoded = Vec::with_capacity(batch.records.len());
         // A seek or a new assignment may give records again.
         for record in batch.records.iter().filter(|record| record.offset >= position) {
+            let recorded = match content {
+                Content::StepEvents => clock.read(record.timestamp, record.by_broker),
+                // Compaction takes records away, so those before it say nothing; resaga alone writes it.
+                Content::ReplayLog => Ok(record.timestamp),
+            };
             match self.decode(content, &batch.partition, record).await? {
                 Ok(event) => {
-                    decoded.push(Decoded { offset: record.offset, timestamp: record.timestamp, size: record.size(), event });
+                    let before = |before: Option<Micros>| before.unwrap_or_else(|| LogClock::of_event(event.occurred_at));
+                    let recorded = recorded.unwrap_or_else(before);
+                    decoded.push(Decoded { offset: record.offset, recorded, size: record.size(), event });
                 }
                 Err(letter) => dead.push(letter),
             }
@@ -216,16 +226,23 @@ impl Materialize {
         let apply = || owned.partition.apply(decoded, &self.settings.fold, now);
         let work = if merged < MUCH_MERGED { apply() } else { cpu::long(apply).await };
         owned.partition.position = owned.partition.position.max(rest.unwrap_or(batch.position));
+        let doubted = match content {
+            Content::StepEvents => read_times(&mut owned.partition.clock, batch, position, is_in),
+            Content::ReplayLog => 0,
+        };
 
         let metrics = &self.parts.metrics;
         metrics
             .events_consumed
             .with_label_values(&[&*batch.partition.topic])
             .inc_by(batch.records.iter().filter(|record| is_in(record.offset)).count() as u64);
+        metrics.events_time_doubted.inc_by(doubted);
         metrics.events_duplicate.inc_by(work.tally.duplicates);
         for anomaly in &work.tally.anomalies {
             metrics.events_anomalies.with_label_values(&[anomaly.as_str()]).inc();
         }
+        self.sequences_taken(&batch.partition, work.taken, now);
+        let metrics = &self.parts.metrics;
         for (offset, code, message) in work.dead {
             if let Some(record) = batch.records.iter().find(|record| record.offset == offset) {
                 dead.push(DeadLetter::of(record, "fold", code, message));
@@ -389,6 +406,12 @@ impl Materialize {
             "partition stopped; `resaga doctor` explains, `resaga store accept-gap` accepts the loss"
         );
     }
+}
+
+/// Moves the log's clock past the records of the batch that were folded; gives how many timestamps it doubts.
+fn read_times(clock: &mut LogClock, batch: &PartitionRecords, from: Offset, is_in: impl Fn(Offset) -> bool) -> u64 {
+    let folded = batch.records.iter().filter(|record| record.offset >= from && is_in(record.offset));
+    folded.map(|record| u64::from(clock.read(record.timestamp, record.by_broker).is_err())).sum()
 }
 
 /// A position that was reached behind records which still wait counts once they are folded: it is told only once, and

@@ -14,6 +14,7 @@ mod intake;
 mod packed;
 mod partition;
 mod publish;
+mod taken;
 mod through;
 
 pub use assign::{Log, disagreement};
@@ -122,6 +123,8 @@ struct Owned {
     /// No folding before this: a store or the schema registry did not answer for its records.
     not_before: Instant,
     loading: Backoff,
+    /// When a sequence that was taken was last told of.
+    told_taken: Option<Instant>,
 }
 
 pub struct Materialize {
@@ -373,6 +376,7 @@ impl Materialize {
             complete_through: owned.partition.through.at(position).unwrap_or_default(),
             leader_epoch: owned.leader_epoch,
             topic_id: owned.topic_id.clone(),
+            clock: owned.partition.clock,
             fold_settings: self.settings.fold_text.clone(),
             gap: false,
         };
@@ -392,6 +396,7 @@ impl Materialize {
         };
         let appended = done.appended?;
         let durable = done.writer.next();
+        let clock = done.writer.newest().map(|newest| newest.clock).unwrap_or_default();
         owned.writer = Some(done.writer);
         owned.uncommitted = true;
         let sealed = owned.partition.sealed.take();
@@ -407,7 +412,7 @@ impl Materialize {
                     "the stored segment has other entries for the same offsets: another version or other fold settings wrote it"
                 );
             }
-            owned.partition.yield_to(sealed, durable, Instant::now());
+            owned.partition.yield_to(sealed, durable, clock, Instant::now());
         } else if let Some(oldest) = sealed.as_ref().and_then(|sealed| sealed.rows().first()) {
             let delay = (self.parts.now)().0 - oldest.entry.recorded_time.0;
             self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);

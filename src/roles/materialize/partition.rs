@@ -11,6 +11,7 @@ use crate::cold::segment::SMALL_CONTEXT;
 use crate::hot::{HotBatch, Mark, Member, SagaWrite};
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga};
+use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::request::Outcome;
 use crate::saga::state::Anomaly;
@@ -44,7 +45,8 @@ pub const MUCH_MERGED: usize = 8 << 20;
 /// A record after decoding.
 pub struct Decoded {
     pub offset: Offset,
-    pub timestamp: Micros,
+    /// When the log recorded it: the record's timestamp, unless that is doubted.
+    pub recorded: Micros,
     /// Bytes of the record.
     pub size: usize,
     pub event: StepEvent,
@@ -64,6 +66,8 @@ pub struct Work {
     pub hot: HotBatch,
     /// Records that the fold turned away: offset, code, message.
     pub dead: Vec<(Offset, &'static str, String)>,
+    /// Records without an entry, as another event of the saga has their sequence: which entry.
+    pub taken: Vec<(Offset, SagaId, EntrySequence)>,
     pub outcomes: Vec<Outcome>,
     pub tally: Tally,
 }
@@ -86,6 +90,8 @@ pub struct Partition {
     /// The mark of each bucket as last known.
     pub marks: Vec<Option<Mark>>,
     pub through: Through,
+    /// What the records before `position` say of the time.
+    pub clock: LogClock,
     /// Ranges of lost offsets that an operator accepted, ascending: (first, last).
     pub gaps: Vec<(Offset, Offset)>,
     /// Sagas loaded from an earlier incarnation of the topic: their next entry comes after a gap.
@@ -106,6 +112,7 @@ impl Partition {
             sealed: None,
             marks,
             through: Through::default(),
+            clock: LogClock::default(),
             gaps: Vec::new(),
             of_before: HashSet::new(),
         }
@@ -118,7 +125,7 @@ impl Partition {
         let mut write_of: HashMap<SagaId, usize, RandomState> = HashMap::default();
         let mut seen_minutes: HashSet<(SagaId, i64), RandomState> = HashSet::default();
         for record in records {
-            let Decoded { offset, timestamp, size, event } = record;
+            let Decoded { offset, recorded, size, event } = record;
             let id = event.saga_id.clone();
             let (mut slot, pinned) = match self.cache.take(&id) {
                 Some((saga, pinned)) => (Some(saga), pinned),
@@ -128,7 +135,7 @@ impl Partition {
             let before = slot.as_ref().map(|saga| saga.state.context.clone());
             let meta = RecordMeta {
                 position: Position { topic: self.chain.topic.clone(), partition: self.chain.partition, offset },
-                timestamp,
+                timestamp: recorded,
             };
             let across_gap = self.across_gap(slot.as_deref(), offset);
             match Saga::admit(&mut slot, event, &meta, across_gap, settings) {
@@ -184,6 +191,10 @@ impl Partition {
                     self.active.skip(now);
                     match turned_away {
                         Admitted::DeadLetter { code, message } => work.dead.push((offset, code, message)),
+                        Admitted::SequenceTaken { by } => {
+                            work.tally.duplicates += 1;
+                            work.taken.push((offset, id, by));
+                        }
                         _ => work.tally.duplicates += 1,
                     }
                 }
@@ -194,10 +205,10 @@ impl Partition {
         work
     }
 
-    /// A segment of another owner, up to `durable`, is stored in place of ours (`sealed`). What it covers of ours needs no
+    /// A segment of another owner, up to `durable` and with this `clock`, is stored in place of ours (`sealed`). What it covers of ours needs no
     /// second one. Where it covers more than was folded here, this owner begins anew at its end, as one that takes over
     /// does: states of sagas that came out of that segment must not meet records that it covers.
-    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, now: Instant) {
+    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, clock: LogClock, now: Instant) {
         let mut back = sealed.map(Arc::unwrap_or_clone).unwrap_or_default();
         back.append(std::mem::take(&mut self.active));
         if durable <= self.position {
@@ -211,6 +222,7 @@ impl Partition {
             self.cache.clear();
             self.of_before.clear();
             (self.base, self.position, self.written) = (durable, durable, durable);
+            self.clock = clock;
         }
     }
 
@@ -265,6 +277,13 @@ impl Partition {
         sealed.chain(self.active.rows()).map(|row| facts::minute(row.entry.effective_time)).min()
     }
 
+    /// Where an entry is that is not yet durable.
+    pub fn position_of(&self, saga: &SagaId, sequence: EntrySequence) -> Option<Position> {
+        let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
+        let is_it = |entry: &&Pending| entry.entry.sequence == sequence && entry.entry.event.saga_id == *saga;
+        sealed.chain(self.active.rows()).find(is_it).map(|row| row.entry.position.clone())
+    }
+
     /// Bytes in memory of what is not yet durable.
     pub fn backlog_bytes(&self) -> u64 {
         self.active.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held()) + self.cache.pinned_bytes()
@@ -311,7 +330,7 @@ mod tests {
     /// Folds an event alone; has its member the whole saga, and must its key be kept from expiring?
     fn fold(partition: &mut Partition, number: i64) -> (bool, bool) {
         let event = StepEvent { event_id: format!("event-{number}"), ..event(Kind::ContextUpdated) };
-        let record = Decoded { offset: Offset(number), timestamp: Micros(number), size: 100, event };
+        let record = Decoded { offset: Offset(number), recorded: Micros(number), size: 100, event };
         let work = partition.apply(vec![record], &settings(), Instant::now());
         let [write] = &work.hot.sagas[..] else { panic!("one saga is written") };
         let header = frame::peek_member(&write.members[0].bytes).expect("a member");
@@ -328,6 +347,20 @@ mod tests {
         let mut partition = partition();
         let whole: Vec<i64> = (0..40).filter(|number| fold(&mut partition, *number).0).collect();
         assert_eq!(whole, [16, 32]);
+    }
+
+    #[test]
+    fn another_event_under_a_sequence_that_is_taken_is_told_with_the_entry_that_has_it() {
+        let mut partition = partition();
+        let record = |offset: i64, id: &str, sequence: u64| {
+            let event = StepEvent { event_id: id.into(), sequence: Some(sequence), ..event(Kind::ContextUpdated) };
+            Decoded { offset: Offset(offset), recorded: Micros(offset), size: 100, event }
+        };
+        let records = vec![record(7, "a", 1), record(8, "b", 2), record(9, "b", 2), record(10, "c", 1)];
+        let work = partition.apply(records, &settings(), Instant::now());
+        let (saga, by) = (SagaId::from("order-1"), EntrySequence(1));
+        assert_eq!((work.tally.duplicates, work.taken), (2, vec![(Offset(10), saga.clone(), by)]));
+        assert_eq!(partition.position_of(&saga, by).map(|position| position.offset), Some(Offset(7)));
     }
 
     #[test]

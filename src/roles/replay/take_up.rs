@@ -153,7 +153,7 @@ mod tests {
         );
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Some(Bytes::from((*value).to_owned()))));
         let (key, value) = (Some(key.to_owned().into()), Some(text.into()));
-        Record { offset: Offset(41), timestamp: Micros(NOW), key, value, headers: headers.collect() }
+        Record { offset: Offset(41), timestamp: Micros(NOW), by_broker: false, key, value, headers: headers.collect() }
     }
 
     /// Read in this partition of `of`: the time it counts from, or the partition it is sent to.
@@ -179,7 +179,7 @@ mod tests {
         };
         assert_eq!(sent.partition, Some(15));
         let NewRecord { key, value, headers, .. } = sent;
-        let later = Record { offset: Offset(7), timestamp: Micros(NOW + 5), key, value, headers };
+        let later = Record { offset: Offset(7), timestamp: Micros(NOW + 5), by_broker: false, key, value, headers };
         assert_eq!(taken(&later, 15, 24), Ok(NOW), "it counts from when it was recorded first");
         assert_eq!(taken(&later, 15, 12), Ok(NOW), "one that counts 12 does not send it back");
     }
