@@ -13,6 +13,7 @@ mod stores;
 #[cfg(test)]
 mod testing;
 mod topics;
+mod watch;
 
 use serde::Serialize;
 

@@ -147,7 +147,7 @@ fn folded(events: &[StepEvent]) -> Vec<Row> {
 
 fn member(row: &Row) -> Bytes {
     let whole = row.row.entry.sequence.0.is_multiple_of(WHOLE_EVERY).then_some(&row.after);
-    frame::encode_member(&row.row.entry, row.before.as_ref(), whole)
+    frame::encode_member(&row.row.entry, 0, row.before.as_ref(), whole)
 }
 
 fn decode_json(all: &Prepared) {

@@ -100,13 +100,16 @@ fn stamps_matter(config: &Config, topic: &str) -> bool {
 
 async fn hot(config: &Config, checks: &mut Vec<Check>) {
     let health = match crate::hot::open(&config.hot) {
-        Ok(hot) => hot.health().await,
+        Ok(hot) => match hot.health().await {
+            Ok(health) => hot.takes_writes().await.map(|()| health),
+            other => other,
+        },
         Err(error) => Err(error),
     };
     match health {
         Err(error) => checks.push(problem("hot store", &error)),
         Ok(health) => {
-            checks.push(ok("hot store", "answers"));
+            checks.push(ok("hot store", "answers and takes writes"));
             for text in health.problems {
                 checks.push(problem("hot store", &Error::invalid("hot_store_unfit", text)));
             }

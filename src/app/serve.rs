@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use super::{Role, log_restore, log_view, schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, IntakeLimits};
 use crate::kafka::publisher::Publisher;
@@ -38,10 +39,6 @@ use crate::wire::event::OWN_RECORD_FACTOR;
 const ROLE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait at the start for what the newest keys say.
 const SEED_WITHIN: Duration = Duration::from_secs(10);
-/// How often dependencies are looked at for `/readyz`, and the partitioner for the chains.
-const WATCH: Duration = Duration::from_secs(1);
-/// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
-const LOOKS_PER_SEED: u32 = 30;
 
 /// Everything that roles are made of.
 #[derive(Clone)]
@@ -58,6 +55,7 @@ pub(super) struct Process {
     /// Of the replay log, as far as anybody has heard.
     pub log_partitions: Arc<watch::Sender<i32>>,
     pub readiness: Readiness,
+    pub clock: Arc<BrokerClock>,
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -193,6 +191,7 @@ impl Process {
             log,
             request_partitions,
             log_partitions: Arc::new(log_partitions),
+            clock: Arc::new(BrokerClock::new(Instant::now())),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
             shutdown,
         };
@@ -288,6 +287,7 @@ impl Process {
             hot: self.stores.hot.clone(),
             objects: self.stores.objects.clone(),
             chains: self.stores.chains.clone(),
+            clock: self.clock.clone(),
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             publisher: Publisher::new(&config.kafka)?,
@@ -418,7 +418,7 @@ impl Process {
     }
 
     /// The view reads them all, and replays are looked for in all of their chains.
-    fn log_has_partitions(&self, count: i32) {
+    pub(super) fn log_has_partitions(&self, count: i32) {
         self.stores.log_chains.raise(&self.config.topics.log, count);
         self.log_partitions.send_if_modified(|known| {
             let more = count > *known;
@@ -432,45 +432,9 @@ impl Process {
         let readiness = self.readiness.clone();
         Arc::new(move |assigned| readiness.set(role, assigned))
     }
-
-    /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
-    async fn watch(self) -> Result<()> {
-        let mut shutdown = self.shutdown.clone();
-        for look in 1_u32.. {
-            // Any broker will do: one that is gone takes its partitions, not the process.
-            let log_partitions = self.ends.partitions_of(&self.config.topics.log).await;
-            let broker = log_partitions.is_ok();
-            if let Ok(count) = log_partitions {
-                self.log_has_partitions(count);
-            }
-            let hot = self.stores.hot.marks(0).await.is_ok();
-            let cold = self.stores.objects.head("catalog/none").await.is_ok();
-            for (name, up) in [("broker", broker), ("hot", hot), ("cold", cold)] {
-                self.readiness.set(name, up);
-                self.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
-            }
-            let partitioning = &self.stores.partitioning;
-            let may_tell = broker && partitioning.known().is_none() && partitioning.partitioner().is_some();
-            if may_tell && look.is_multiple_of(LOOKS_PER_SEED) {
-                let seeded = self.stores.seed_partitioner(&self.config, &self.ends, self.registry.as_deref(), &self.schemas);
-                tokio::select! {
-                    seeded = seeded => if let Err(error) = seeded {
-                        tracing::debug!(%error, "newest keys not read, trying again");
-                    },
-                    () = stopped(&mut shutdown) => break,
-                }
-            }
-            self.stores.follow_partitioner();
-            tokio::select! {
-                () = tokio::time::sleep(WATCH) => {}
-                () = stopped(&mut shutdown) => break,
-            }
-        }
-        Ok(())
-    }
 }
 
-fn fold_settings(config: &Config) -> FoldSettings {
+pub(super) fn fold_settings(config: &Config) -> FoldSettings {
     let by_saga = config.snapshots.saga.iter().filter_map(|(name, own)| Some((name.clone(), own.policy?)));
     FoldSettings {
         max_clock_ahead_micros: i64::try_from(config.limits.max_clock_ahead.as_micros()).unwrap_or(i64::MAX),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::partitioner::{configured, place};
+use super::serve::{fold_settings, now};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::object_store::ObjectStore;
 use crate::cold::reader::ColdReader;
@@ -101,11 +102,12 @@ pub(super) async fn with(
         events.push(layout(&cold, topic, counts, place).await?);
     }
     let log = layout(&cold, &config.topics.log, counts, None).await?;
-    let chains = Arc::new(Chains::new(events));
-    let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES);
+    let (chains, fold) = (Arc::new(Chains::new(events)), fold_settings(config).id());
+    let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
     // What is recent of the log is in the view in memory.
     let log_chains = Arc::new(Chains::new(vec![log]));
-    let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).old_only();
+    let log_history =
+        History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold).old_only();
     Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning })
 }
 

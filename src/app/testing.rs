@@ -42,13 +42,13 @@ pub(super) async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<Ste
         let before = slot.as_ref().map(|saga| saga.state.context.clone());
         let meta = RecordMeta { position: Position::new(topic, 0, n as i64), timestamp: Micros(n as i64 * MINUTE) };
         let Admitted::Entry(entry) = Saga::admit(slot, event, &meta, false, &settings) else { panic!("no entry") };
-        let bytes = encode_member(&entry, before.as_ref(), slot.as_ref());
+        let bytes = encode_member(&entry, settings.id(), before.as_ref(), slot.as_ref());
         let members = vec![Member { effective_time: entry.effective_time, bytes }];
         batch.sagas.push(SagaWrite { saga: saga.clone(), members, persist: false });
         batch.activity.push(ActivityFact { saga, saga_name, minute: n as i64 });
     }
     hot.write(&batch).await.expect("written");
     let chain = ChainId { topic: topic.into(), incarnation: 0, partition: 0 };
-    let new = Mark { from: Offset(0), to: end, complete_through: Micros(i64::MAX) };
+    let new = Mark { from: Offset(0), to: end, complete_through: Micros(0) };
     hot.move_marks(&[MarkMove { chain, bucket: 0, expect: None, new }]).await.expect("marked");
 }

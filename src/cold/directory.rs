@@ -104,7 +104,11 @@ impl Directory {
 
     /// The open file, its length and metadata.
     fn find(&self, key: &str) -> io::Result<Option<(fs::File, u64, Metadata)>> {
-        let Some(text) = if_found(fs::read(self.meta(key)))? else { return Ok(None) };
+        let Some(text) = if_found(fs::read(self.meta(key)))? else {
+            // Not here, or is the directory gone (not mounted)?
+            fs::metadata(self.root.join("meta"))?;
+            return Ok(None);
+        };
         let sidecar: Sidecar = serde_json::from_slice(&text)?;
         self.settle(key, &sidecar)?;
         let Some(file) = if_found(fs::File::open(self.data(key)))? else { return Ok(None) };

@@ -175,7 +175,12 @@ impl ObjectStore for S3 {
                 let len = len.ok_or_else(|| Error::unavailable("head object: the answer has no length"))?;
                 Ok(Some(ObjectInfo { len, metadata: sorted(output.metadata()) }))
             }
-            Err(e) if status(&e) == Some(404) => Ok(None),
+            // A HEAD has no body that would tell a missing object from a missing bucket.
+            Err(e) if status(&e) == Some(404) => match self.get(key, "bytes=0-0".into()).await? {
+                Got::Part(part) => Ok(Some(ObjectInfo { len: part.len, metadata: part.metadata })),
+                Got::OutOfRange => Err(Error::unavailable("head object: it was created meanwhile")),
+                Got::Nothing => Ok(None),
+            },
             Err(e) => Err(failed("head object", e)),
         }
     }

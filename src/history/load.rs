@@ -6,6 +6,7 @@ use futures::future::try_join_all;
 
 use super::History;
 use super::answer::{Reach, Source};
+use super::folds::current;
 use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
 use crate::cold::reader::{ChainEnd, SagaSegment};
 use crate::cpu;
@@ -124,7 +125,7 @@ impl History {
         }
         let mut entries = run.entries;
         entries.reverse();
-        let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true);
+        let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let may_miss = self.may_miss(saga, marks.candidates, known);
         Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false }))
@@ -139,7 +140,7 @@ impl History {
             let marks = Marks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
             let counts = |entry: &Entry| entry.effective_time <= upto;
-            let members = &read.members;
+            let members = &current(&read.members, self.fold)[..];
             let run = || merge::hot_run(members, back, &marks, counts, |bytes| decode_member(saga, bytes));
             let bytes: usize = members.iter().map(|member| member.bytes.len()).sum();
             let is_long = members.len() > LONG || bytes > LONG_BYTES;
@@ -216,7 +217,7 @@ impl History {
         let held = matches!(back, Back::To(wanted) if cold.last().is_some_and(|last| wanted <= last.entry.sequence.0));
         let mut hot = if use_hot && !held { run.entries } else { Vec::new() };
         hot.reverse();
-        let known = |chain: &ChainId| merge::reach(marks.of(chain).filter(|_| use_hot), end_of(chain), false);
+        let known = |chain: &ChainId| merge::reach(marks.of(chain).filter(|_| use_hot), end_of(chain), false, (self.now)());
 
         let (entries, source) = match merge::join(cold, hot) {
             Joined::Cold(entries) => (entries, Source::Cold),

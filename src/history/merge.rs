@@ -262,10 +262,19 @@ pub struct Known {
     pub complete_through: Micros,
 }
 
-/// What hot (if it is believed) and cold (if it was asked) vouch for together.
-pub fn reach(hot: Option<Mark>, cold: Option<Known>, hot_alone: bool) -> Option<Known> {
+impl Known {
+    fn without_time(self) -> Self {
+        Self { complete_through: Micros::MIN, ..self }
+    }
+}
+
+/// What hot (if it is believed) and cold (if it was asked) vouch for together. A time ahead of `now` was told by a wrong
+/// clock, and tells nothing.
+pub fn reach(hot: Option<Mark>, cold: Option<Known>, hot_alone: bool, now: Micros) -> Option<Known> {
+    let believed = |known: Known| if known.complete_through.is_ahead_of(now) { known.without_time() } else { known };
+    let cold = cold.map(believed);
     let hot = hot.filter(|mark| hot_alone || cold.is_some_and(|cold| mark.from <= cold.to));
-    let hot = hot.map(|mark| Known { to: mark.to, complete_through: mark.complete_through });
+    let hot = hot.map(|mark| believed(Known { to: mark.to, complete_through: mark.complete_through }));
     match (hot, cold) {
         (Some(hot), Some(cold)) => {
             let through = hot.complete_through.max(cold.complete_through);

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod chains;
 mod cursor;
+mod folds;
 mod lineage;
 mod load;
 pub mod merge;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
+use crate::saga::time::Micros;
 use chains::Chains;
 pub use lineage::ChildrenOf;
 pub use progress::Progress;
@@ -50,11 +52,35 @@ pub struct History {
     told: Arc<Told>,
     /// What cold does not have yet is known elsewhere: see [`History::old_only`].
     old_only: bool,
+    /// What this machine takes for the time now.
+    now: fn() -> Micros,
+    /// Of what is written in two folds that of this one is read.
+    fold: u32,
 }
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self { hot, cold, chains, max_entries, max_bytes: MAX_BYTES, told: Arc::default(), old_only: false }
+        Self {
+            hot,
+            cold,
+            chains,
+            max_entries,
+            max_bytes: MAX_BYTES,
+            told: Arc::default(),
+            old_only: false,
+            now: || Micros::MAX,
+            fold: 0,
+        }
+    }
+
+    /// Believes no `complete_through` that is ahead of this clock.
+    pub fn with_clock(self, now: fn() -> Micros) -> Self {
+        Self { now, ..self }
+    }
+
+    /// Reads what owners with this fold have written where others have too.
+    pub fn with_fold(self, fold: u32) -> Self {
+        Self { fold, ..self }
     }
 
     /// For those who know by themselves what is recent, and ask for what is old: where hot cannot tell, cold is enough.

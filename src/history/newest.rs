@@ -4,6 +4,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 
 use super::History;
+use super::folds::current;
 use super::load::known;
 use super::merge::{self, Back, Ending, Marks};
 use crate::error::Result;
@@ -75,7 +76,8 @@ impl History {
             return Ok(None);
         }
         let durable = |entry: &Entry| is_durable(entry, chain, end);
-        let mut run = merge::hot_run(&read.members, Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
+        let mut run =
+            merge::hot_run(&current(&read.members, self.fold), Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
         let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone()) else { return Ok(None) };
         if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
             return Ok(None);

@@ -26,6 +26,19 @@ impl History {
         Ok(Progress { marks })
     }
 
+    /// The first offset of the chain that is not in cold, asked now.
+    pub async fn durable_to(&self, chain: &ChainId) -> Result<Offset> {
+        Ok(self.cold.follow(chain).await?.next.unwrap_or(Offset(0)))
+    }
+
+    /// Has the chain's partition a later incarnation?
+    pub fn is_past(&self, chain: &ChainId) -> bool {
+        let later = |other: &ChainId| {
+            other.topic == chain.topic && other.partition == chain.partition && other.incarnation > chain.incarnation
+        };
+        self.chains.all().iter().any(later)
+    }
+
     /// Is every entry of the saga in `chain` below `end` in history?
     pub async fn reaches(&self, progress: &Progress, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<bool> {
         let mark = progress.marks.get(usize::from(self.hot.bucket(saga))).and_then(|marks| marks.get(chain));

@@ -58,11 +58,12 @@ impl History {
         };
         let mut reach = None;
         for mark in of_chain.iter().filter(|_| all_marked) {
-            let bucket = merge::reach(Some(*mark), Some(cold_end), false).unwrap_or(cold_end);
+            let bucket = merge::reach(Some(*mark), Some(cold_end), false, (self.now)()).unwrap_or(cold_end);
             let least = |least: Known| if least.complete_through <= bucket.complete_through { least } else { bucket };
             reach = Some(reach.map_or(bucket, least));
         }
-        Ok((from, reach.unwrap_or(cold_end)))
+        let cold_alone = || merge::reach(None, Some(cold_end), false, (self.now)()).unwrap_or(cold_end);
+        Ok((from, reach.unwrap_or_else(cold_alone)))
     }
 
     /// The newest part of the window that can be looked at as a whole, with every saga that may have its place in it.
@@ -228,7 +229,10 @@ fn is_later(other: &ChainId, chain: &ChainId) -> bool {
 }
 
 fn fact_fits(filter: &SagaFilter, fact: &FailureFact) -> bool {
-    let step = Some(fact.step.as_str()).filter(|step| !step.is_empty());
+    // Without a name it may be of any step: the saga's history tells.
+    let asked = if fact.compensation { &filter.compensation_failed_step } else { &filter.failed_step };
+    let step = if fact.saga_name.is_empty() { asked.as_deref() } else { Some(fact.step.as_str()) };
+    let step = step.filter(|step| !step.is_empty());
     filter.fits_failure(fact.compensation, step, fact.error_code.as_deref(), fact.error_type.as_deref(), fact.at)
 }
 

@@ -4,6 +4,7 @@ use futures::stream::{self, StreamExt};
 
 use super::History;
 use super::answer::Whole;
+use super::folds::current;
 use super::load::{FIRST_READ, Loaded, holds};
 use super::merge::{self, Back, Marks};
 use super::state::saga_not_found;
@@ -53,7 +54,8 @@ impl History {
         let candidates = self.chains.of(saga);
         let marks = Marks { candidates: &candidates, marks: &read.marks };
         self.heard(saga, &marks);
-        let run = merge::hot_run(&read.members, Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
+        let run =
+            merge::hot_run(&current(&read.members, self.fold), Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
         let loaded = self.hot_alone(saga, &marks, run).await?.ok();
         let is_here = |loaded: &Loaded| {
             let newest = loaded.entries.last().map(|stored| &stored.entry.position);

@@ -1,14 +1,15 @@
-//! The one place for names of keys in Redis (layout 1).
+//! The one place for names of keys in Redis (layout 2).
 //!
 //! Every key begins with the prefix, the layout version and, when there are several buckets, the bucket as a hash tag,
 //! so that a bucket lies in one slot. A saga id stands last and raw: it can hold any characters. Knows names only.
 
 use crate::error::{Error, Result};
+use crate::hot::Hold;
 use crate::hot::shelf::Shelf;
-use crate::saga::position::{ChainId, SagaId};
+use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Changes when what is stored under a key changes its meaning; keys of another version are never read.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// The member of `floor`: a sorted set, because a score can be raised without a script and never lowered (`ZADD GT`).
 pub const FLOOR: &str = "minute";
@@ -59,6 +60,16 @@ impl Keys {
         format!("{}floor", self.head(bucket))
     }
 
+    /// Sorted set: what is held ([`hold_member`]), by the minute of the shelf.
+    pub fn held(&self, bucket: u16) -> String {
+        format!("{}held", self.head(bucket))
+    }
+
+    /// String: written now and then, to learn whether writes are taken.
+    pub fn probe(&self, bucket: u16) -> String {
+        format!("{}probe", self.head(bucket))
+    }
+
     /// Sorted set: the days that have a shelf, by day.
     pub fn days(&self, bucket: u16) -> String {
         format!("{}days", self.head(bucket))
@@ -73,6 +84,19 @@ impl Keys {
     pub fn shelf(&self, bucket: u16, shelf: &Shelf) -> String {
         format!("{}{}", self.head(bucket), shelf.label())
     }
+}
+
+/// `topic/incarnation/partition/until/label`.
+pub fn hold_member(hold: &Hold) -> String {
+    format!("{}/{}/{}", mark_field(&hold.chain), hold.until, hold.shelf.label())
+}
+
+pub fn parse_hold(bucket: u16, member: &str) -> Option<Hold> {
+    let mut parts = member.splitn(5, '/');
+    let mut part = || parts.next();
+    let (topic, incarnation, partition, until, label) = (part()?, part()?, part()?, part()?, part()?);
+    let chain = ChainId { topic: topic.into(), incarnation: incarnation.parse().ok()?, partition: partition.parse().ok()? };
+    Some(Hold { bucket, shelf: Shelf::parse(label)?, chain, until: Offset(until.parse().ok()?) })
 }
 
 /// `topic/incarnation/partition`: topic names have no `/`.
@@ -97,20 +121,32 @@ mod tests {
     #[test]
     fn keys_of_a_bucket_share_its_hash_tag_and_one_bucket_has_none() {
         let saga = SagaId::from("{9}:\0..🚚");
-        assert_eq!(Keys::new("resaga", 1).unwrap().saga(0, &saga), "resaga:1:s:{9}:\0..🚚");
+        assert_eq!(Keys::new("resaga", 1).unwrap().saga(0, &saga), "resaga:2:s:{9}:\0..🚚");
         let keys = Keys::new("eu-1", 16).unwrap();
         assert_eq!(keys.buckets(), 16);
-        assert_eq!(keys.saga(7, &saga), "eu-1:1:{7}:s:{9}:\0..🚚");
-        assert_eq!(keys.marks(15), "eu-1:1:{15}:marks");
-        assert_eq!(keys.floor(0), "eu-1:1:{0}:floor");
-        assert_eq!(keys.days(0), "eu-1:1:{0}:days");
-        assert_eq!(keys.day(0, -3), "eu-1:1:{0}:day:-3");
+        assert_eq!(keys.saga(7, &saga), "eu-1:2:{7}:s:{9}:\0..🚚");
+        assert_eq!(keys.marks(15), "eu-1:2:{15}:marks");
+        assert_eq!(keys.floor(0), "eu-1:2:{0}:floor");
+        assert_eq!(keys.days(0), "eu-1:2:{0}:days");
+        assert_eq!(keys.day(0, -3), "eu-1:2:{0}:day:-3");
     }
 
     #[test]
     fn a_prefix_that_could_hold_a_hash_tag_is_refused() {
         for prefix in ["", "{a}", "a:b", "a b", &"x".repeat(65)] {
             assert!(Keys::new(prefix, 1).is_err(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_hold_reads_back_and_anything_else_does_not() {
+        let chain = ChainId { topic: "saga.events.v1".into(), incarnation: 2, partition: 11 };
+        let shelf = Shelf::parse("f:-7:5:a/b:c:d/e").expect("a label");
+        let hold = Hold { bucket: 3, shelf, chain, until: Offset(9) };
+        assert_eq!(hold_member(&hold), "saga.events.v1/2/11/9/f:-7:5:a/b:c:d/e");
+        assert_eq!(parse_hold(3, &hold_member(&hold)), Some(hold));
+        for member in ["", "t/0/0/9", "t/0/0/x/f:1:1:a:", "t/0/0/9/f:x"] {
+            assert_eq!(parse_hold(3, member), None, "{member}");
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::shelf::{self, Index, Shelf};
 use super::{
-    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
     MarkOutcome, Marks, Member,
 };
 use crate::error::Result;
@@ -36,6 +36,7 @@ struct State {
     shelves: BTreeMap<Shelf, BTreeSet<(Micros, Vec<u8>)>>,
     /// Shelves of minutes before this one were dropped.
     floor: Option<i64>,
+    holds: BTreeSet<Hold>,
 }
 
 #[derive(Default)]
@@ -120,6 +121,7 @@ impl HotStore for MemoryHot {
             }
             key.members.extend(write.members.iter().map(|member| (member.effective_time, member.bytes.clone())));
         }
+        state.holds.extend(batch.holds.iter().cloned());
         for fact in &batch.failures {
             let facts = state.shelves.entry(Shelf::of_failure(fact)).or_default();
             facts.insert((fact.at, shelf::encode_failure(fact)));
@@ -193,10 +195,35 @@ impl HotStore for MemoryHot {
         Ok(state.answer(facts, limit))
     }
 
-    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+    async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
+        let State { floor, shelves, holds, marks, .. } = &mut *self.state();
+        if floor.is_some_and(|floor| floor > latest) {
+            marks.clear();
+            *floor = None;
+        }
+        *floor = Some(floor.map_or(minute, |floor| floor.max(minute)));
+        shelves.retain(|shelf, _| shelf.minute >= minute || holds.iter().any(|hold| hold.shelf == *shelf));
+        Ok(())
+    }
+
+    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+        Ok(self.state().holds.iter().filter(|hold| hold.shelf.minute < before).cloned().collect())
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<()> {
+        self.state().holds.extend(holds.iter().cloned());
+        Ok(())
+    }
+
+    async fn release(&self, holds: &[Hold]) -> Result<()> {
         let mut state = self.state();
-        state.floor = Some(state.floor.map_or(minute, |floor| floor.max(minute)));
-        state.shelves.retain(|shelf, _| shelf.minute >= minute);
+        for hold in holds {
+            state.holds.remove(hold);
+        }
+        Ok(())
+    }
+
+    async fn takes_writes(&self) -> Result<()> {
         Ok(())
     }
 

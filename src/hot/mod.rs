@@ -75,6 +75,7 @@ pub struct SagaWrite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureFact {
     pub saga: SagaId,
+    /// Empty: of any name and step, on the shelf for those that have none of their own.
     pub saga_name: String,
     /// Empty: a SAGA_FAILED without step.
     pub step: String,
@@ -90,9 +91,22 @@ pub struct FailureFact {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ActivityFact {
     pub saga: SagaId,
+    /// Empty: of any name, as in [`FailureFact`].
     pub saga_name: String,
     /// Minutes since the Unix epoch.
     pub minute: i64,
+}
+
+/// Facts on this shelf are not durable yet: it is not to be dropped before cold has the chain up to `until`. Only for
+/// shelves that are old enough to be dropped soon.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hold {
+    /// Of the shelf.
+    pub bucket: u16,
+    pub shelf: shelf::Shelf,
+    pub chain: ChainId,
+    /// Exclusive.
+    pub until: Offset,
 }
 
 /// Everything one batch writes; order inside does not matter, each part is idempotent.
@@ -101,6 +115,14 @@ pub struct HotBatch {
     pub sagas: Vec<SagaWrite>,
     pub failures: Vec<FailureFact>,
     pub activity: Vec<ActivityFact>,
+    /// There before the facts are.
+    pub holds: Vec<Hold>,
+}
+
+impl HotBatch {
+    pub fn is_empty(&self) -> bool {
+        self.sagas.is_empty() && self.failures.is_empty() && self.activity.is_empty() && self.holds.is_empty()
+    }
 }
 
 /// A read of one saga: its newest members with effective time <= `upto`.
@@ -130,6 +152,7 @@ pub struct HotRead {
 pub struct IndexQuery {
     pub since: Micros,
     pub until: Micros,
+    /// Facts without a name fit every name and step.
     pub saga_name: Option<String>,
     /// Failures only. `Some("")`: those without a step.
     pub step: Option<String>,
@@ -199,8 +222,27 @@ pub trait HotStore: Send + Sync {
     /// At most `limit` facts, newest minute first.
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>>;
 
-    /// Drops the facts of minutes before this one (since the Unix epoch), whole; says so in `kept_from` first.
-    async fn drop_indexes_before(&self, minute: i64) -> Result<()>;
+    /// Drops the facts of minutes before this one (since the Unix epoch), whole, except for shelves that are held; says so
+    /// in `kept_from` first. A `kept_from` beyond minute `latest` is the work of a wrong clock: it is put right, and the marks,
+    /// which vouch for what was dropped with it, are dropped too, so that owners begin anew.
+    async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()>;
+
+    /// What is held of minutes before this one.
+    async fn holds(&self, before: i64) -> Result<Vec<Hold>>;
+
+    /// Holds shelves that were written before.
+    async fn hold(&self, holds: &[Hold]) -> Result<()>;
+
+    /// Holds these no longer.
+    async fn release(&self, holds: &[Hold]) -> Result<()>;
+
+    /// Most bytes of one member; a larger one cannot be written.
+    fn max_member(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Does it take writes now? Full or read-only: `Unavailable`.
+    async fn takes_writes(&self) -> Result<()>;
 
     /// Is it there, and set up so that nothing S3 lacks can be evicted?
     async fn health(&self) -> Result<HotHealth>;

@@ -5,6 +5,9 @@ use super::HotHealth;
 /// Members are 300 to 500 bytes; smaller limits store each of them half as densely.
 const LISTPACK_VALUE: u64 = 512;
 
+/// Of `maxmemory`, in percent: from there on it is said to be nearly full.
+const NEARLY_FULL: u64 = 90;
+
 /// From the INFO texts of every server.
 pub(super) fn judge(servers: &[String]) -> HotHealth {
     let mut health = HotHealth::default();
@@ -14,7 +17,17 @@ pub(super) fn judge(servers: &[String]) -> HotHealth {
                 |line: &'_ str| line.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned());
             info.lines().find_map(line)
         };
-        if let Some(used) = field("used_memory").and_then(|used| used.parse::<u64>().ok()) {
+        let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
+        if let Some(used) = number("used_memory") {
+            let most = number("maxmemory").filter(|most| *most > 0);
+            if let Some(most) = most.filter(|most| used / (*most / 100).max(1) >= NEARLY_FULL) {
+                let mib = |bytes: u64| bytes >> 20;
+                health.hints.push(format!(
+                    "it holds {} MiB of maxmemory {} MiB: full, it takes no new sagas; raise maxmemory, or lower hot.ttl",
+                    mib(used),
+                    mib(most)
+                ));
+            }
             health.used_bytes = Some(health.used_bytes.unwrap_or(0).saturating_add(used));
         }
         if field("role").is_some_and(|role| role != "master") {
@@ -64,6 +77,17 @@ mod tests {
         assert_eq!((health.eviction_policy.as_deref(), health.used_bytes), (Some("allkeys-lru"), Some(3_000)));
         assert!(matches!(&health.problems[..], [problem] if problem.contains("volatile-ttl")));
         assert_eq!(judge(&[info("volatile-lru")]).problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_server_that_is_nearly_full_is_told_before_it_is() {
+        let hints = |used: u64, most: u64| {
+            let info = format!("used_memory:{used}\r\nmaxmemory:{most}\r\nmaxmemory_policy:noeviction\r\n");
+            judge(&[info]).hints
+        };
+        assert!(matches!(&hints(95 << 20, 100 << 20)[..], [hint] if hint.contains("95 MiB of maxmemory 100 MiB")));
+        assert_eq!(hints(80 << 20, 100 << 20), Vec::<String>::new());
+        assert_eq!(hints(80 << 20, 0), Vec::<String>::new(), "no limit");
     }
 
     #[test]

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use redis::{Pipeline, Value};
 
-use super::keys::FLOOR;
+use super::keys::{FLOOR, parse_hold};
 use super::redis_link::garbage;
 use super::redis_store::{RedisHot, micros, parse, parse_marks};
 use super::shelf::{self, Index, MINUTES_A_DAY, Shelf};
-use super::{HotStore, IndexQuery, IndexRead, Mark};
+use super::{Hold, HotStore, IndexQuery, IndexRead, Mark};
 use crate::error::Result;
 use crate::saga::position::ChainId;
 use crate::saga::time::Micros;
@@ -22,6 +22,25 @@ use crate::saga::time::Micros;
 const SHELVES_AT_ONCE: usize = 64;
 /// Shelves dropped in one round trip.
 const DROPPED_AT_ONCE: usize = 1_000;
+
+/// Keys: held, day, shelves. Arguments: last minute, labels of the shelves. Drops those that nobody holds, label and shelf
+/// in one step; answers how many are held, and how many labels the day has left.
+pub(super) const DROP_LABELS: &str = "\
+local held, kept = {}, 0
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])) do
+  local label = string.match(hold, '^[^/]*/%d+/%d+/%d+/(.*)$')
+  if label then held[label] = true end
+end
+for i = 3, #KEYS do
+  local label = ARGV[i - 1]
+  if held[label] then
+    kept = kept + 1
+  else
+    redis.call('ZREM', KEYS[2], label)
+    redis.call('UNLINK', KEYS[i])
+  end
+end
+return {kept, redis.call('ZCARD', KEYS[2])}";
 
 type BucketMarks = Vec<(ChainId, Mark)>;
 
@@ -133,41 +152,71 @@ impl RedisHot {
     }
 
     /// Labels go before their shelves and days last, so that an interrupted drop can be taken up again.
-    pub(super) async fn drop_shelves(&self, bucket: u16, minute: i64) -> Result<()> {
+    pub(super) async fn drop_shelves(&self, bucket: u16, minute: i64, latest: i64) -> Result<()> {
         let last = minute.saturating_sub(1);
+        self.lower_floor(bucket, minute, latest).await?;
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("ZADD").arg(self.keys.floor(bucket)).arg("GT").arg(minute).arg(FLOOR).ignore();
         pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.days(bucket)).arg("-inf").arg(last.div_euclid(MINUTES_A_DAY));
         let (days,): (Vec<i64>,) = self.writes.pipeline(&pipeline).await?;
         for day in days {
-            while self.drop_some(bucket, day, last).await? {}
+            let mut held = 0;
+            while self.drop_some(bucket, day, last, &mut held).await? {}
         }
         Ok(())
     }
 
-    /// Drops shelves of a day up to a minute; `true`: there may be more.
-    async fn drop_some(&self, bucket: u16, day: i64, last: i64) -> Result<bool> {
+    /// Puts a floor right that a wrong clock has set. What was dropped with it may lie inside the marks: they go with it,
+    /// and each owner begins a new one.
+    async fn lower_floor(&self, bucket: u16, minute: i64, latest: i64) -> Result<()> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("ZSCORE").arg(self.keys.floor(bucket)).arg(FLOOR);
+        let (floor,): (Option<f64>,) = self.writes.pipeline(&pipeline).await?;
+        if floor.is_none_or(|floor| floor as i64 <= latest) {
+            return Ok(());
+        }
+        tracing::warn!(bucket, "hot indexes were dropped by a clock that was ahead: marks begin anew");
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.atomic().cmd("DEL").arg(self.keys.marks(bucket)).ignore();
+        pipeline.cmd("ZADD").arg(self.keys.floor(bucket)).arg(minute).arg(FLOOR).ignore();
+        self.writes.pipeline(&pipeline).await
+    }
+
+    /// Drops shelves of a day up to a minute, after those that turned out to be held; `true`: there may be more.
+    async fn drop_some(&self, bucket: u16, day: i64, last: i64, held: &mut usize) -> Result<bool> {
         let key = self.keys.day(bucket, day);
         let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(0).arg(DROPPED_AT_ONCE);
+        pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(*held).arg(DROPPED_AT_ONCE);
         let (labels,): (Vec<String>,) = self.writes.pipeline(&pipeline).await?;
-        let mut drop = Pipeline::with_capacity(4);
-        // Atomic: a label that went must not leave its shelf behind.
-        drop.atomic();
-        if !labels.is_empty() {
-            drop.cmd("ZREM").arg(&key).arg(&labels).ignore();
-            let shelves = labels.iter().filter_map(|label| Shelf::parse(label));
-            let shelves: Vec<_> = shelves.map(|shelf| self.keys.shelf(bucket, &shelf)).collect();
-            if !shelves.is_empty() {
-                drop.cmd("UNLINK").arg(shelves).ignore();
+        let shelves: Vec<_> = labels.iter().filter_map(|label| Some((label, Shelf::parse(label)?))).collect();
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(2 + shelves.len()).arg(self.keys.held(bucket)).arg(&key);
+            for (_, shelf) in &shelves {
+                command.arg(self.keys.shelf(bucket, shelf));
             }
-        }
-        drop.cmd("ZCARD").arg(&key);
-        let (left,): (u64,) = self.writes.pipeline(&drop).await?;
+            command.arg(last);
+            for (label, _) in &shelves {
+                command.arg(label);
+            }
+            command
+        };
+        let by_hash = command("EVALSHA", self.drop_labels.get_hash());
+        let (kept, left): (usize, u64) = self.writes.script(&by_hash, &command("EVAL", DROP_LABELS)).await?;
+        // One that is not ours stays where it is.
+        *held += kept + labels.len() - shelves.len();
         if left == 0 {
             self.forget_day(bucket, day).await?;
         }
         Ok(labels.len() == DROPPED_AT_ONCE)
+    }
+
+    /// What is held of a bucket, of minutes before this one.
+    pub(super) async fn held(&self, bucket: u16, before: i64) -> Result<Vec<Hold>> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.held(bucket)).arg("-inf").arg(before.saturating_sub(1));
+        let (members,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
+        members.iter().map(|member| parse_hold(bucket, member).ok_or_else(|| garbage("a hold"))).collect()
     }
 
     /// Takes an empty day out of the list, unless something was put there meanwhile.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
-use super::keys::Keys;
+use super::keys::{Keys, hold_member};
 use super::shelf::{self, Shelf};
-use super::{HotBatch, SagaWrite};
+use super::{Hold, HotBatch, SagaWrite};
 use crate::saga::position::SagaId;
 
 /// What a command costs beside its arguments' bytes: lengths and separators.
@@ -35,7 +35,21 @@ impl<'a> Packer<'a> {
         for write in &batch.sagas {
             self.saga(write);
         }
+        self.holds(&batch.holds);
         self.facts(batch);
+        self.finish()
+    }
+
+    pub fn hold(mut self, holds: &[Hold]) -> Vec<Pipeline> {
+        self.holds(holds);
+        self.finish()
+    }
+
+    pub fn release(mut self, holds: &[Hold]) -> Vec<Pipeline> {
+        for hold in holds {
+            let (key, member) = (self.keys.held(hold.bucket), hold_member(hold));
+            self.room(hold.bucket, key.len() + member.len() + OVERHEAD).cmd("ZREM").arg(key).arg(member).ignore();
+        }
         self.finish()
     }
 
@@ -78,6 +92,17 @@ impl<'a> Packer<'a> {
         }
         let members = write.members.iter().map(|member| (member.effective_time.0, &member.bytes));
         self.sorted_set(bucket, &key, members, write.persist);
+    }
+
+    fn holds(&mut self, holds: &[Hold]) {
+        let mut buckets = BTreeMap::<u16, Vec<(i64, Bytes)>>::new();
+        for hold in holds {
+            buckets.entry(hold.bucket).or_default().push((hold.shelf.minute, hold_member(hold).into()));
+        }
+        for (bucket, holds) in &buckets {
+            let key = self.keys.held(*bucket);
+            self.sorted_set(*bucket, &key, holds.iter().map(|(minute, hold)| (*minute, hold)), false);
+        }
     }
 
     fn facts(&mut self, batch: &HotBatch) {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,12 +14,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::keys::{Keys, mark_field, parse_mark_field};
+use super::redis_index::DROP_LABELS;
 use super::redis_link::{Link, garbage};
 use super::redis_pack::Packer;
 use super::redis_url::{RedisUrl, Server};
 use super::shelf;
 use super::{
-    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
     MarkOutcome, Marks, Member, redis_health,
 };
 use crate::config;
@@ -32,6 +34,11 @@ const CLUSTER_BUCKETS: u16 = 16;
 pub(super) const IN_FLIGHT: usize = 4;
 /// Sagas read in one MULTI: Redis serves nobody else meanwhile.
 const READS_AT_ONCE: usize = 128;
+
+/// Redis's default for the largest argument of a command.
+const MAX_BULK: u64 = 512 << 20;
+/// How long the key of a trial write lives.
+const PROBE_SECONDS: u64 = 60;
 
 /// Per mark: field, expected value (empty: none), new value. Answers `=` if moved, else what is there.
 const MOVE_MARKS: &str = "\
@@ -54,6 +61,9 @@ pub struct RedisHot {
     pub(super) reads: Link,
     pub(super) writes: Link,
     move_marks: redis::Script,
+    pub(super) drop_labels: redis::Script,
+    /// What the servers say of `proto-max-bulk-len`.
+    max_bulk: AtomicU64,
 }
 
 impl RedisHot {
@@ -73,7 +83,19 @@ impl RedisHot {
             reads: link(),
             writes: link(),
             move_marks: redis::Script::new(MOVE_MARKS),
+            drop_labels: redis::Script::new(DROP_LABELS),
+            max_bulk: AtomicU64::new(MAX_BULK),
         })
+    }
+
+    /// Managed servers forbid CONFIG; they have what Redis has unless it is changed.
+    async fn learn_limits(&self) {
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("proto-max-bulk-len");
+        if let Ok(servers) = self.reads.each_server::<Vec<(String, String)>>(&config).await {
+            let told = servers.iter().flatten().filter_map(|(_, value)| value.parse::<u64>().ok());
+            self.max_bulk.store(told.min().unwrap_or(MAX_BULK), Ordering::Relaxed);
+        }
     }
 
     async fn send(&self, pipelines: Vec<Pipeline>) -> Result<()> {
@@ -199,14 +221,47 @@ impl HotStore for RedisHot {
         read.await.map_err(|e| e.context("read activity index"))
     }
 
-    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+    async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
         for bucket in 0..self.buckets() {
-            self.drop_shelves(bucket, minute).await.map_err(|e| e.context("drop old indexes"))?;
+            self.drop_shelves(bucket, minute, latest).await.map_err(|e| e.context("drop old indexes"))?;
+        }
+        Ok(())
+    }
+
+    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+        let mut holds = Vec::new();
+        for bucket in 0..self.buckets() {
+            holds.extend(self.held(bucket, before).await.map_err(|e| e.context("read holds of hot indexes"))?);
+        }
+        Ok(holds)
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<()> {
+        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).hold(holds);
+        self.send(pipelines).await.map_err(|e| e.context("hold hot indexes"))
+    }
+
+    async fn release(&self, holds: &[Hold]) -> Result<()> {
+        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).release(holds);
+        self.send(pipelines).await.map_err(|e| e.context("release hot indexes"))
+    }
+
+    fn max_member(&self) -> usize {
+        usize::try_from(self.max_bulk.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    async fn takes_writes(&self) -> Result<()> {
+        self.learn_limits().await;
+        for bucket in 0..self.buckets() {
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.cmd("SET").arg(self.keys.probe(bucket)).arg("").arg("EX").arg(PROBE_SECONDS).ignore();
+            self.reads.pipeline::<()>(&pipeline).await.map_err(|e| e.context("write to hot store"))?;
         }
         Ok(())
     }
 
     async fn health(&self) -> Result<HotHealth> {
+        self.learn_limits().await;
         let mut health = redis_health::judge(&self.reads.each_server::<String>(&redis::cmd("INFO")).await?);
         let mut config = redis::cmd("CONFIG");
         config.arg("GET").arg("zset-max-listpack-value");

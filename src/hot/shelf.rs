@@ -74,8 +74,8 @@ impl Shelf {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
         self.index == index
             && minutes(query).is_some_and(|(first, last)| (first..=last).contains(&self.minute))
-            && same(&query.saga_name, &self.saga_name)
-            && (index == Index::Activity || same(&query.step, &self.step))
+            && (self.saga_name.is_empty()
+                || same(&query.saga_name, &self.saga_name) && (index == Index::Activity || same(&query.step, &self.step)))
     }
 }
 

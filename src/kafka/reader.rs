@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use super::broker_clock::Stamp;
 use super::failure;
 use super::intake::StartAt;
 use super::lines;
@@ -57,6 +58,7 @@ struct Slot {
     committed: Option<Offset>,
     records: Vec<Record>,
     leader_epoch: Option<i32>,
+    stamp: Stamp,
     reached_end: bool,
 }
 
@@ -165,6 +167,7 @@ impl Reader {
                 committed: None,
                 records: Vec::new(),
                 leader_epoch: None,
+                stamp: Stamp::Producer,
                 reached_end: false,
             });
         }
@@ -272,6 +275,7 @@ impl Reader {
                     records += 1;
                     slot.position = record.offset.0 + 1;
                     slot.leader_epoch = message.leader_epoch().or(slot.leader_epoch);
+                    slot.stamp = message.stamp();
                     slot.reached_end = false;
                     slot.records.push(record);
                 }
@@ -302,6 +306,7 @@ impl Reader {
                     records: std::mem::take(&mut slot.records),
                     position: Offset(slot.position),
                     leader_epoch: slot.leader_epoch,
+                    stamp: slot.stamp,
                 });
             }
             if std::mem::take(&mut slot.reached_end) {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::broker_clock::Stamp;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::time::Micros;
 
@@ -40,6 +41,8 @@ pub struct PartitionRecords {
     pub position: Offset,
     /// Epoch of the leader that gave the last of them; `None`: the broker does not tell.
     pub leader_epoch: Option<i32>,
+    /// Of the last of them.
+    pub stamp: Stamp,
 }
 
 /// A record to write.
@@ -53,6 +56,12 @@ pub struct NewRecord {
     pub headers: Headers,
     /// Milliseconds are what Kafka keeps; `None`: now.
     pub timestamp: Option<Micros>,
+}
+
+/// What a record's timestamp says, in milliseconds, within the times that can be written (and searched for): producers may put any
+/// number there.
+pub(super) fn recorded(millis: i64) -> Micros {
+    Micros::from_millis(millis.max(0)).min(Micros::LAST_WRITABLE)
 }
 
 /// Copies all parts into one buffer and returns slices of it.
@@ -84,6 +93,15 @@ pub(super) fn one_allocation(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timestamp_of_any_number_is_a_time_that_can_be_written() {
+        assert_eq!(recorded(1_768_039_200_123), Micros(1_768_039_200_123_000));
+        assert_eq!(recorded(-1), Micros(0));
+        for nanoseconds_or_worse in [1_768_039_200_123_000_000, i64::MAX] {
+            assert_eq!(recorded(nanoseconds_or_worse), Micros::LAST_WRITABLE);
+        }
+    }
 
     #[test]
     fn key_value_and_headers_share_one_allocation_and_null_is_not_empty() {

@@ -85,7 +85,15 @@ pub struct FoldSettings {
     pub policy_by_saga: Vec<(String, SnapshotPolicy)>,
 }
 
+/// Raised when the fold makes other entries of the same log.
+const FOLD: u32 = 1;
+
 impl FoldSettings {
+    /// Tells folds apart that may make different entries of the same log: by these settings and by what this version does.
+    pub fn id(&self) -> u32 {
+        xxhash_rust::xxh3::xxh3_64(format!("{FOLD} {self:?}").as_bytes()) as u32
+    }
+
     pub fn policy_of(&self, saga_name: &str) -> SnapshotPolicy {
         self.policy_by_saga.iter().find(|(name, _)| name == saga_name).map_or(self.policy, |(_, policy)| *policy)
     }

@@ -25,6 +25,10 @@ impl Micros {
     pub fn saturating_add(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
+    /// Is it beyond what a right clock can have written by `now`, however much machines' clocks differ (a minute)?
+    pub fn is_ahead_of(self, now: Self) -> bool {
+        self > now.saturating_add(60_000_000)
+    }
 }
 
 /// Why a text is not a time; names the remedy, never quotes the text.

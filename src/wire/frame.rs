@@ -15,6 +15,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use prost::Message;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::error::{Error, Result};
 use crate::saga::entry::{Entry, StoredEntry};
@@ -28,8 +29,10 @@ use out::Out;
 
 /// First byte of every frame.
 const VERSION: u8 = 1;
-/// Entry sequence u64, partition u32, offset u64 (all big-endian), flags, dictionary id.
-pub const HEADER: usize = 8 + 4 + 8 + 1 + 1;
+/// Entry sequence u64, partition u32, offset u64, flags u8, dictionary id u8, fold u32, and u32 of XXH3-64 over all else; big-endian.
+pub const HEADER: usize = CHECK + 4;
+/// Where the checksum stands.
+const CHECK: usize = 8 + 4 + 8 + 1 + 1 + 4;
 /// Bytes that a compressed frame may say it has unpacked. No frame is refused for its size alone: results may grow a
 /// state beyond any record, and what was written must be read again.
 const MAX_UNPACKED: usize = 1 << 30;
@@ -43,6 +46,8 @@ const MOST_SPARE: usize = 512;
 const COMPRESSED: u8 = 1;
 /// The frame holds the saga after the entry.
 const SAGA: u8 = 2;
+/// There is no frame: it is larger than the store takes.
+const ABSENT: u8 = 4;
 /// No dictionary.
 const NO_DICTIONARY: u8 = 0;
 
@@ -54,6 +59,8 @@ pub struct MemberHeader {
     pub offset: Offset,
     /// It holds the saga after the entry: reading can begin here.
     pub has_saga: bool,
+    /// By which fold the entry was made ([`FoldSettings::id`](crate::saga::fold::FoldSettings::id)).
+    pub fold: u32,
 }
 
 /// What the cold store keeps of an entry in columns of their own, and a frame there does not repeat.
@@ -68,7 +75,8 @@ pub struct EntryColumns {
 
 /// An entry for the hot store, under its saga's key. With `saga_after` it can be read on its own, and the saga's window is left out;
 /// without, a full context is kept as its difference from `context_before` where that is shorter.
-pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: Option<&Saga>) -> Bytes {
+/// `fold`: by which the entry was made.
+pub fn encode_member(entry: &Entry, fold: u32, context_before: Option<&Json>, saga_after: Option<&Saga>) -> Bytes {
     let context = match (&entry.event.context, saga_after, context_before) {
         (ContextChange::Full(full), Some(saga), _) if *full == saga.state.context => encode::Context::Elsewhere,
         (change @ ContextChange::Full(full), None, Some(before)) => {
@@ -76,16 +84,10 @@ pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: O
         }
         (change, _, _) => encode::Context::Own(change),
     };
-    let header = |out: &mut Out, flags: u8| {
-        out.raw(&entry.sequence.0.to_be_bytes());
-        out.raw(&(entry.position.partition as u32).to_be_bytes());
-        out.raw(&(entry.position.offset.0 as u64).to_be_bytes());
-        out.raw(&[flags, NO_DICTIONARY]);
-    };
     let flags = if saga_after.is_some() { SAGA } else { 0 };
     let size = context.len() + saga_after.map_or(0, |saga| saga.state.context.len() + 512);
     let mut out = Out::with_capacity(HEADER + 256 + size);
-    header(&mut out, flags);
+    header(&mut out, entry, fold, flags);
     out.raw(&[VERSION]);
     out.message(1, |out| encode::entry(out, entry, encode::Beside::Member, context));
     out.opt_message(2, saga_after, |out, saga| {
@@ -101,25 +103,60 @@ pub fn encode_member(entry: &Entry, context_before: Option<&Json>, saga_after: O
             if plain.capacity() - plain.len() > MOST_SPARE {
                 plain.shrink_to_fit();
             }
-            plain.into()
+            sealed(plain)
         }
         Some(packed) => {
             let mut out = Out::with_capacity(HEADER + packed.len());
-            header(&mut out, flags | COMPRESSED);
+            header(&mut out, entry, fold, flags | COMPRESSED);
             out.raw(&packed);
-            out.end().into()
+            sealed(out.end())
         }
     }
 }
 
-/// The header alone.
+/// In place of a member that is too large for the store: says that there is an entry, and not what it is.
+pub fn absent_member(entry: &Entry, fold: u32) -> Bytes {
+    let mut out = Out::with_capacity(HEADER);
+    header(&mut out, entry, fold, ABSENT);
+    sealed(out.end())
+}
+
+fn header(out: &mut Out, entry: &Entry, fold: u32, flags: u8) {
+    out.raw(&entry.sequence.0.to_be_bytes());
+    out.raw(&(entry.position.partition as u32).to_be_bytes());
+    out.raw(&(entry.position.offset.0 as u64).to_be_bytes());
+    out.raw(&[flags, NO_DICTIONARY]);
+    out.raw(&fold.to_be_bytes());
+    out.raw(&[0; 4]);
+}
+
+/// The header alone, unchecked.
 pub fn peek_member(bytes: &[u8]) -> Result<MemberHeader> {
     Ok(split_member(bytes)?.0)
+}
+
+/// With its checksum in place.
+fn sealed(mut member: Vec<u8>) -> Bytes {
+    let check = checksum(&member);
+    member[CHECK..HEADER].copy_from_slice(&check);
+    member.into()
+}
+
+/// Of a member that has its header.
+fn checksum(member: &[u8]) -> [u8; 4] {
+    let hash = xxh3_64_with_seed(&member[HEADER..], xxh3_64(&member[..CHECK]));
+    (hash as u32).to_be_bytes()
 }
 
 /// A member of this saga's key. A full context may come back as [`ContextChange::Splice`].
 pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
     let (header, flags, body) = split_member(bytes)?;
+    if bytes[CHECK..HEADER] != checksum(bytes) {
+        return Err(Error::corrupt("decode member: its checksum does not fit"));
+    }
+    if flags & ABSENT != 0 {
+        return Err(Error::corrupt("decode member: the entry was too large for the hot store"));
+    }
     let member: proto::Member = if flags & COMPRESSED == 0 { from_frame(body)? } else { from_frame(&decompress(body)?)? };
     let mut entry = member.entry.ok_or_else(|| Error::corrupt("decode member: no entry"))?;
     entry.sequence = header.sequence.0;
@@ -174,7 +211,7 @@ fn split_member(bytes: &[u8]) -> Result<(MemberHeader, u8, &[u8])> {
     };
     let number = |from: usize, to: usize| header[from..to].iter().fold(0_u64, |n, b| n << 8 | u64::from(*b));
     let (flags, dictionary) = (header[20], header[21]);
-    if flags & !(COMPRESSED | SAGA) != 0 {
+    if flags & !(COMPRESSED | SAGA | ABSENT) != 0 {
         return Err(corrupt("unknown flags"));
     }
     if dictionary != NO_DICTIONARY {
@@ -185,6 +222,7 @@ fn split_member(bytes: &[u8]) -> Result<(MemberHeader, u8, &[u8])> {
         partition: i32::try_from(number(8, 12)).map_err(|_| corrupt("partition out of range"))?,
         offset: Offset(i64::try_from(number(12, 20)).map_err(|_| corrupt("offset out of range"))?),
         has_saga: flags & SAGA != 0,
+        fold: number(22, 26) as u32,
     };
     Ok((header, flags, body))
 }

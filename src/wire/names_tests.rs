@@ -54,7 +54,7 @@ fn they_go_through_events_the_fold_and_frames() {
         without_context.state.context = Json::empty_object();
         assert_eq!(frame::decode_saga(&frame::encode_saga(&saga)), Ok(without_context));
         let entry = log.entries.last().unwrap();
-        let member = frame::encode_member(entry, None, Some(&saga));
+        let member = frame::encode_member(entry, 0, None, Some(&saga));
         let stored = frame::decode_member(&entry.event.saga_id, &member).unwrap();
         assert_eq!((&stored.entry, &stored.saga.unwrap().state), (entry, state));
     }

@@ -35,10 +35,10 @@ class Log:
         for future in self.admin.delete_topics([name for name in topics if name in known]).values():
             future.result(30)
 
-    def send(self, topic, key, value, headers=None, partition=None):
+    def send(self, topic, key, value, headers=None, partition=None, timestamp=None):
         value = dumps(value).encode() if isinstance(value, dict) else value
         key = key.encode() if isinstance(key, str) else key
-        extra = {} if partition is None else {"partition": partition}
+        extra = {name: value for name, value in (("partition", partition), ("timestamp", timestamp)) if value is not None}
         while True:
             try:
                 self.producer.produce(topic, value, key, headers=headers, **extra)

@@ -7,6 +7,7 @@ import time
 import generator
 from checks import archive_equals_log, fetch, never_wrong, newest_states_equal_model, states_equal_model
 from resaga import quote
+from sagas import Story, completed
 from servers.process import wait_for
 
 
@@ -156,6 +157,50 @@ def test_nothing_is_committed_while_s3_is_down(make_world, private_s3):
     s3.start()
     process = world.start()
     world.await_caught_up()
+    model = world.judge()
+    newest_states_equal_model(process, model)
+    archive_equals_log(world, model)
+
+
+def test_a_redis_that_is_full_and_a_bucket_that_does_not_exist_are_not_ready(make_world, private_redis):
+    world = make_world({"redis": private_redis.url})
+    process = world.start()
+
+    def hot_is(up):
+        ready, up = process.get("/readyz"), float(up)
+        assert (ready.status == 200) == bool(up) and ready.body["checks"]["hot"] is bool(up), ready
+        assert process.metrics()['resaga_dependency_up{dependency="hot"}'] == up
+        return True
+    private_redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+    wait_for("not ready", lambda: hot_is(False), 10)
+    told = world.run("doctor")
+    assert told.returncode == 7 and "out of memory: raise maxmemory" in told.stdout, (told.stdout, told.stderr)
+    private_redis.ask("CONFIG", "SET", "maxmemory", "0")
+    wait_for("ready", lambda: hot_is(True), 10)
+
+    nowhere = {"cold.url": "s3://no-such-bucket-here/x"}
+    told = world.run("doctor", **nowhere)
+    assert told.returncode == 7 and "no such bucket" in told.stdout, (told.stdout, told.stderr)
+    told = world.run("serve", **nowhere)
+    assert told.returncode == 7 and "no such bucket" in told.stderr, (told.stdout, told.stderr)
+
+
+def test_a_state_larger_than_redis_takes_holds_nothing_up(make_world, private_redis):
+    world = make_world({"redis": private_redis.url}, **{"limits.max_state": "64MiB"})
+    private_redis.ask("CONFIG", "SET", "proto-max-bulk-len", "2mb")
+    process = world.start()
+    rng = random.Random(28)
+    story = Story("large").start()
+    for number in range(40):
+        # What does not get smaller: 600 KB of it in each third step.
+        result = rng.randbytes(300_000).hex() if number % 3 == 0 else number
+        story.event("STEP_STARTED", f"step-{number}").event("STEP_COMPLETED", f"step-{number}", result=result)
+    others = [completed(f"s-{number}") for number in range(20)]
+    middle = len(story.events) // 2
+    world.send(story.stream()[:middle])
+    world.send(pair for other in others for pair in other.stream())
+    world.send(story.stream()[middle:])
+    world.await_caught_up(within=60)
     model = world.judge()
     newest_states_equal_model(process, model)
     archive_equals_log(world, model)

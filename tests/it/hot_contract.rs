@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resaga::config;
+use resaga::hot::shelf::Shelf;
 use resaga::hot::{
-    self, ActivityFact, FailureFact, HotBatch, HotQuery, HotStore, IndexQuery, Mark, MarkMove, MarkOutcome, Member, SagaWrite,
+    self, ActivityFact, FailureFact, Hold, HotBatch, HotQuery, HotStore, IndexQuery, Mark, MarkMove, MarkOutcome, Member,
+    SagaWrite,
 };
 use resaga::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use resaga::saga::time::Micros;
@@ -79,6 +81,8 @@ async fn contract<F: Future<Output = Arc<dyn HotStore>>>(store: impl Fn() -> F) 
     activity_is_one_fact_per_saga_and_minute(&*store().await).await;
     limits_cut_the_oldest_and_say_so(&*store().await).await;
     dropped_minutes_are_gone_and_said_to_be(&*store().await).await;
+    what_is_held_is_not_dropped(&*store().await).await;
+    a_floor_of_a_wrong_clock_is_put_right(&*store().await).await;
     everything_is_empty_before_the_first_write(&*store().await).await;
 }
 
@@ -106,6 +110,7 @@ async fn a_repeated_batch_changes_nothing(store: &dyn HotStore) {
         sagas: vec![saga("a", [member(1, NOW), member(2, NOW + 1)])],
         failures: vec![failure("a", "order", "charge", NOW, 2)],
         activity: vec![active("a", "order", NOW / MINUTE)],
+        ..HotBatch::default()
     };
     for _ in 0..3 {
         store.write(&batch).await.expect("write");
@@ -321,6 +326,7 @@ async fn failures_are_found_by_window_name_and_step(store: &dyn HotStore) {
         failure("a", "order", "charge", NOW, 2),
         failure("old", "order", "charge", before, 1),
     ];
+    let unnamed = failure("any", "", "", NOW + 30 * day, 7);
     let compensation = FailureFact { compensation: true, ..failure("a", "order", "charge", NOW, 6) };
     let batch = HotBatch { failures: facts.iter().rev().chain([&compensation]).cloned().collect(), ..HotBatch::default() };
     store.write(&batch).await.expect("write");
@@ -335,7 +341,9 @@ async fn failures_are_found_by_window_name_and_step(store: &dyn HotStore) {
     assert_eq!(found(&IndexQuery { compensation: true, ..window(i64::MIN, i64::MAX) }).await, [compensation]);
     assert_eq!(found(&IndexQuery { step: Some(String::new()), ..window(i64::MIN, i64::MAX) }).await, facts[3..4]);
     assert_eq!(found(&IndexQuery { saga_name: Some("order:x".into()), ..window(i64::MIN, i64::MAX) }).await, facts[2..3]);
+    store.write(&HotBatch { failures: vec![unnamed.clone()], ..HotBatch::default() }).await.expect("write");
     facts.retain(|fact| fact.saga_name == "order" && fact.step == "charge");
+    facts.insert(0, unnamed);
     let both = IndexQuery { saga_name: Some("order".into()), step: Some("charge".into()), ..window(i64::MIN, i64::MAX) };
     assert_eq!(found(&both).await, facts);
 }
@@ -403,7 +411,7 @@ async fn dropped_minutes_are_gone_and_said_to_be(store: &dyn HotStore) {
     let everything = window(i64::MIN, i64::MAX);
     assert_eq!(store.failures(&everything, 10).await.expect("read").kept_from, Micros::MIN);
 
-    store.drop_indexes_before(minute - 1).await.expect("drop");
+    store.drop_indexes_before(minute - 1, minute).await.expect("drop");
     let (failures, activity) =
         (store.failures(&everything, 10).await.expect("read"), store.activity(&everything, 10).await.expect("read"));
     assert_eq!((&failures.facts[..], failures.kept_from), (&batch.failures[..2], Micros(NOW - MINUTE)));
@@ -411,10 +419,66 @@ async fn dropped_minutes_are_gone_and_said_to_be(store: &dyn HotStore) {
 
     // An owner whose clock is behind does not bring the floor back; what it writes below is dropped next time.
     store.write(&batch).await.expect("write");
-    store.drop_indexes_before(minute - 5_000).await.expect("drop");
+    store.drop_indexes_before(minute - 5_000, minute).await.expect("drop");
     assert_eq!(store.failures(&everything, 10).await.expect("read").kept_from, Micros(NOW - MINUTE));
-    store.drop_indexes_before(minute + 1).await.expect("drop");
+    store.drop_indexes_before(minute + 1, minute + 1).await.expect("drop");
     assert_eq!(store.failures(&everything, 10).await.expect("read").facts, []);
+}
+
+async fn what_is_held_is_not_dropped(store: &dyn HotStore) {
+    let minute = NOW / MINUTE;
+    let at = NOW - 57_600 * MINUTE;
+    let failures = [failure("held", "order/1", "charge:2", at, 1), failure("gone", "order", "charge", at, 1)];
+    let activity = [active("held", "order/1", minute - 57_600), active("gone", "order", minute - 57_600)];
+    let hold = |shelf, until| Hold { bucket: store.bucket(&"held".into()), shelf, chain: chain(0), until: Offset(until) };
+    let holds: Vec<Hold> = vec![
+        hold(Shelf::of_failure(&failures[0]), 5),
+        hold(Shelf::of_activity(&activity[0]), 5),
+        hold(Shelf::of_failure(&failures[0]), 9),
+    ];
+    let batch =
+        HotBatch { failures: failures.to_vec(), activity: activity.to_vec(), holds: holds.clone(), ..HotBatch::default() };
+    store.write(&batch).await.expect("write");
+    let mut found = store.holds(minute).await.expect("read");
+    found.sort();
+    let mut wanted = holds.clone();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert_eq!(store.holds(minute - 57_600).await.expect("read"), []);
+
+    let everything = window(i64::MIN, i64::MAX);
+    let failures_left = async || store.failures(&everything, 10).await.expect("read").facts;
+    // Once more: it is the same.
+    store.hold(&holds[..1]).await.expect("hold");
+    for _ in 0..2 {
+        store.drop_indexes_before(minute - 43_200, minute).await.expect("drop");
+        assert_eq!(failures_left().await, failures[..1]);
+        assert_eq!(store.activity(&everything, 10).await.expect("read").facts, activity[..1]);
+    }
+    store.release(&holds[..2]).await.expect("release");
+    store.drop_indexes_before(minute - 43_200, minute).await.expect("drop");
+    assert_eq!(failures_left().await, failures[..1], "one hold is left");
+    assert_eq!(store.activity(&everything, 10).await.expect("read").facts, []);
+    store.release(&holds[2..]).await.expect("release");
+    store.drop_indexes_before(minute - 43_200, minute).await.expect("drop");
+    assert_eq!(failures_left().await, []);
+    assert_eq!(store.holds(i64::MAX).await.expect("read"), []);
+}
+
+/// A sweeper whose clock is 40 days ahead; then one whose clock is right.
+async fn a_floor_of_a_wrong_clock_is_put_right(store: &dyn HotStore) {
+    let minute = NOW / MINUTE;
+    let days = |n: i64| n * 1_440;
+    store.move_marks(&[mark_move(0, 0, None, mark(0, 1))]).await.expect("move marks");
+    store.drop_indexes_before(minute + days(10), minute + days(40)).await.expect("drop");
+    let everything = window(i64::MIN, i64::MAX);
+    let wrong = store.failures(&everything, 10).await.expect("read");
+    assert_eq!((wrong.kept_from, wrong.marks.len()), (Micros((minute + days(10)) * MINUTE), 1));
+
+    store.drop_indexes_before(minute - days(30), minute).await.expect("drop");
+    let right = store.failures(&everything, 10).await.expect("read");
+    assert_eq!(right.kept_from, Micros((minute - days(30)) * MINUTE));
+    assert_eq!(right.marks, [], "they vouched for what the wrong clock dropped");
 }
 
 async fn everything_is_empty_before_the_first_write(store: &dyn HotStore) {
@@ -424,7 +488,7 @@ async fn everything_is_empty_before_the_first_write(store: &dyn HotStore) {
     assert_eq!((index.facts, index.marks, index.more), (vec![], vec![], false));
     store.write(&HotBatch::default()).await.expect("write");
     store.expire(&[SagaId::from("nobody")]).await.expect("expire");
-    store.drop_indexes_before(0).await.expect("drop");
+    store.drop_indexes_before(0, 1).await.expect("drop");
     let health = store.health().await.expect("health");
     assert_eq!(health.problems, Vec::<String>::new());
 }

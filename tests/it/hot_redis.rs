@@ -4,11 +4,30 @@ use std::time::Duration;
 
 use resaga::config;
 use resaga::error::Error;
-use resaga::hot::{self, HotBatch, HotQuery, MarkOutcome};
+use resaga::hot::{self, HotBatch, HotQuery, MarkOutcome, Member};
 use resaga::saga::time::Micros;
 
 use crate::hot_contract::{NOW, config, mark, mark_move, member, saga};
 use crate::redis_process::RedisProcess;
+
+#[tokio::test]
+#[ignore = "needs servers: tests/run"]
+async fn the_largest_member_is_what_the_server_takes() {
+    let server = RedisProcess::start().await;
+    let store = hot::open(&config(&server.url(), 60_000)).expect("open");
+    store.health().await.expect("health");
+    assert_eq!(store.max_member(), 512 << 20);
+    server.config("proto-max-bulk-len", "2mb").await;
+    store.takes_writes().await.expect("a write");
+    assert_eq!(store.max_member(), 2 << 20);
+    let write = async |bytes: usize| {
+        let member = Member { effective_time: Micros(NOW), bytes: vec![7; bytes].into() };
+        let batch = HotBatch { sagas: vec![saga("a", [member])], ..HotBatch::default() };
+        store.write(&batch).await
+    };
+    write(store.max_member()).await.expect("it fits");
+    assert!(write(store.max_member() + 1).await.expect_err("too large").is_unavailable());
+}
 
 #[tokio::test]
 #[ignore = "needs servers: tests/run"]
@@ -18,7 +37,7 @@ async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
     let batch = HotBatch { sagas: vec![saga("a", [member(1, NOW)])], ..HotBatch::default() };
     let moves = [mark_move(0, 0, None, mark(0, 1))];
     let refuses = async |why: &str| {
-        for outcome in [store.write(&batch).await, store.move_marks(&moves).await.map(drop)] {
+        for outcome in [store.write(&batch).await, store.move_marks(&moves).await.map(drop), store.takes_writes().await] {
             let Err(Error::Unavailable(text)) = outcome else { panic!("{why}: {outcome:?}") };
             assert!(text.contains(why), "{text}");
         }
@@ -26,8 +45,11 @@ async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
 
     server.config("maxmemory", "1").await;
     refuses("out of memory").await;
+    store.marks(0).await.expect("reads go on");
+    assert!(store.health().await.expect("health").hints.iter().any(|hint| hint.contains("of maxmemory 0 MiB")));
     server.config("maxmemory", "0").await;
     store.write(&batch).await.expect("heals");
+    store.takes_writes().await.expect("heals");
 
     server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     refuses("replica").await;
@@ -38,10 +60,10 @@ async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
     server.config("maxmemory-policy", "allkeys-lru").await;
     assert!(store.health().await.expect("health").problems.iter().any(|p| p.contains("volatile-ttl")));
 
-    server.command(&["SET", "resaga:1:s:text", "x"]).await;
+    server.command(&["SET", "resaga:2:s:text", "x"]).await;
     let wrong = store.read(&[HotQuery { saga: "text".into(), upto: Micros::MAX, limit: 1 }]).await;
     assert!(matches!(wrong, Err(Error::Corrupt(_))), "{wrong:?}");
-    server.command(&["HSET", "resaga:1:marks", "t/0/0", "garbage"]).await;
+    server.command(&["HSET", "resaga:2:marks", "t/0/0", "garbage"]).await;
     assert!(matches!(store.marks(0).await, Err(Error::Corrupt(_))));
 
     // It hangs: one try ends by the time-out.

@@ -159,7 +159,7 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
         };
         let Admitted::Entry(entry) = Saga::admit(slot, event, &meta, false, &settings) else { panic!("no entry") };
         let saga = slot.as_ref().expect("folded");
-        let bytes = encode_member(&entry, before.as_ref(), entry.snapshot.then_some(saga));
+        let bytes = encode_member(&entry, 0, before.as_ref(), entry.snapshot.then_some(saga));
         writes.entry(saga_id.clone()).or_default().push(Member { effective_time: entry.effective_time, bytes });
         let saga_name = saga.state.saga_name.clone();
         batch.failures.extend(Failure::of(&entry).map(|failure| FailureFact {

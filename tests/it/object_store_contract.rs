@@ -31,6 +31,8 @@ async fn s3_says_what_is_wrong_with_credentials_bucket_and_address() {
     let wrong_key = Keys { id: "nobody".into(), secret: "nothing".into() };
     let told = async |settings: Settings| {
         let store = S3::open(&settings).await.expect("open");
+        // Nor is an object that is looked at only said to be missing.
+        assert!(store.head("some/key").await.is_err_and(|error| error.is_unavailable()));
         match store.get_suffix("some/key", 10).await {
             Err(Error::Unavailable(text)) => text,
             other => panic!("{other:?}"),
@@ -42,6 +44,15 @@ async fn s3_says_what_is_wrong_with_credentials_bucket_and_address() {
     assert!(text.contains("no such bucket") || text.contains("access denied"), "{text}");
     let text = told(Settings { endpoint: Some("http://127.0.0.1:1".into()), ..settings() }).await;
     assert!(text.contains("cannot reach"), "{text}");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_gone_is_not_empty() {
+    let folder = folder();
+    let store = Directory::open(folder.path()).expect("open");
+    assert_eq!(store.head("a/b").await, Ok(None));
+    std::fs::rename(folder.path().join("meta"), folder.path().join("elsewhere")).expect("rename");
+    assert!(store.head("a/b").await.is_err_and(|error| error.is_unavailable()));
 }
 
 #[tokio::test]

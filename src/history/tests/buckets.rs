@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::hot::memory::MemoryHot;
 use crate::hot::{
-    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
     MarkOutcome,
 };
 use crate::saga::position::{ChainId, SagaId};
@@ -46,7 +46,7 @@ impl Bucket {
         self.changes.push(change.clone());
         match change {
             Change::Write(batch) => self.store.write(&batch).await?,
-            Change::Drop(minute) => self.store.drop_indexes_before(minute).await?,
+            Change::Drop(minute) => self.store.drop_indexes_before(minute, i64::MAX).await?,
             Change::Expire(sagas) => self.store.expire(&sagas).await?,
             Change::Pass => {
                 self.clock.fetch_add(2, Ordering::Relaxed);
@@ -115,6 +115,7 @@ impl HotStore for Buckets {
                 sagas: batch.sagas.iter().filter(|write| self.bucket(&write.saga) == bucket).cloned().collect(),
                 failures: batch.failures.iter().filter(|fact| self.bucket(&fact.saga) == bucket).cloned().collect(),
                 activity: batch.activity.iter().filter(|fact| self.bucket(&fact.saga) == bucket).cloned().collect(),
+                holds: batch.holds.iter().filter(|hold| hold.bucket == bucket).cloned().collect(),
             };
             self.buckets[usize::from(bucket)].lock().await.make(Change::Write(part)).await?;
         }
@@ -180,11 +181,38 @@ impl HotStore for Buckets {
         Ok(all)
     }
 
-    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+    async fn drop_indexes_before(&self, minute: i64, _latest: i64) -> Result<()> {
         for bucket in &self.buckets {
             bucket.lock().await.make(Change::Drop(minute)).await?;
         }
         Ok(())
+    }
+
+    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+        let mut all = Vec::new();
+        for bucket in 0..self.buckets() {
+            all.extend(self.store(bucket).await.holds(before).await?);
+        }
+        Ok(all)
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<()> {
+        for bucket in 0..self.buckets() {
+            let part: Vec<Hold> = holds.iter().filter(|hold| hold.bucket == bucket).cloned().collect();
+            self.store(bucket).await.hold(&part).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, holds: &[Hold]) -> Result<()> {
+        for bucket in 0..self.buckets() {
+            self.store(bucket).await.release(holds).await?;
+        }
+        Ok(())
+    }
+
+    async fn takes_writes(&self) -> Result<()> {
+        self.up()
     }
 
     async fn health(&self) -> Result<HotHealth> {

@@ -198,7 +198,7 @@ impl World {
                     self.flush(partition).await;
                 }
                 let minute = self.now.0 / 60_000_000 - i64::from(minutes_ago);
-                self.hot.drop_indexes_before(minute).await.expect("memory store");
+                self.hot.drop_indexes_before(minute, i64::MAX).await.expect("memory store");
             }
             Act::RaisePartitions if self.counts.len() == 1 => {
                 // Moved sagas are folded in the new partition only when the old one is durable to its end.
@@ -291,7 +291,7 @@ impl World {
             // Whoever writes an entry decides for itself whether the whole saga goes with it.
             let whole = entry.snapshot && self.writes.is_multiple_of(3);
             self.writes += 1;
-            let bytes = encode_member(&entry, before.as_ref(), whole.then_some(&saga));
+            let bytes = encode_member(&entry, 0, before.as_ref(), whole.then_some(&saga));
             let member = Member { effective_time: entry.effective_time, bytes };
             let told = Told { entry: *entry, saga };
             add(&mut batch, &told, &member);

@@ -13,7 +13,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::waking::Waking;
 use super::{NO_ERROR, Owned, slice, text};
-use crate::kafka::record::{Record, one_allocation};
+use crate::kafka::broker_clock::Stamp;
+use crate::kafka::record::{Record, one_allocation, recorded};
 use crate::saga::position::Offset;
 use crate::saga::time::Micros;
 
@@ -190,6 +191,17 @@ impl Message<'_> {
         (epoch >= 0).then_some(epoch)
     }
 
+    /// Who said when it was recorded.
+    pub(in crate::kafka) fn stamp(&self) -> Stamp {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive.
+        let millis = unsafe { rd::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
+        match kind {
+            rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Stamp::Broker(Micros::from_millis(millis)),
+            _ => Stamp::Producer,
+        }
+    }
+
     /// Copies everything into one allocation: librdkafka's buffer holds a whole fetch and must be let go soon.
     pub(in crate::kafka) fn record(&self) -> Record {
         let message = self.message();
@@ -208,7 +220,7 @@ impl Message<'_> {
             let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
             let millis = rd::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind);
             let (key, value, headers) = one_allocation(key, value, headers);
-            let timestamp = Micros::from_millis(millis.max(0));
+            let timestamp = recorded(millis);
             let by_broker = matches!(kind, rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME);
             Record { offset: Offset(message.offset), timestamp, by_broker, key, value, headers }
         }

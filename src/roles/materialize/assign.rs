@@ -70,7 +70,18 @@ impl Materialize {
             };
             starts.push((partition, start));
         }
+        self.share_cache();
         Ok(starts)
+    }
+
+    /// Each partition's share of the cache: as many are owned now.
+    pub(super) fn share_cache(&mut self) {
+        let owned = self.owned.len().max(1);
+        let share = Limits {
+            sagas: (self.settings.max_cached_sagas / owned).max(MIN_CACHED_SAGAS),
+            bytes: (MAX_CACHED_BYTES / owned as u64).max(MIN_CACHED_BYTES),
+        };
+        self.owned.values_mut().for_each(|owned| owned.partition.cache.set_limits(share));
     }
 
     async fn disagrees(&self, opened: &Opened) -> Result<Option<(&'static str, String)>> {
@@ -87,15 +98,16 @@ impl Materialize {
     fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> StartAt {
         let Opened { assigned, chain, writer, gaps } = opened;
         let partition = assigned.partition;
+        let (now, wall) = (Instant::now(), (self.parts.now)());
+        let told = marks.iter().flat_map(HashMap::values).map(|mark| mark.complete_through);
+        for through in told.chain(writer.newest().map(|newest| newest.complete_through)) {
+            self.parts.clock.carried(through, now, wall);
+        }
         let content = if *partition.topic == *self.settings.log { Content::ReplayLog } else { Content::StepEvents };
         let known = marks.iter().map(|bucket| bucket.get(&chain).copied()).collect();
-        let owned = self.owned.len() + 1;
-        let cache = Limits {
-            sagas: (self.settings.max_cached_sagas / owned).max(MIN_CACHED_SAGAS),
-            bytes: (MAX_CACHED_BYTES / owned as u64).max(MIN_CACHED_BYTES),
-        };
         let start = writer.next();
-        let mut state = Partition::new(chain, content, start, cache, known);
+        let least = Limits { sagas: MIN_CACHED_SAGAS, bytes: MIN_CACHED_BYTES };
+        let mut state = Partition::new(chain, content, start, least, known);
         state.gaps = gaps;
         state.clock = writer.newest().map(|newest| newest.clock).unwrap_or_default();
         self.generation += 1;

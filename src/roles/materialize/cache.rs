@@ -84,6 +84,11 @@ impl Cache {
         Self { pinned: HashMap::default(), pinned_bytes: 0, durable: LruCache::unbounded(), durable_bytes: 0, limits }
     }
 
+    /// For the next [`Cache::trim`].
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub fn contains(&self, id: &SagaId) -> bool {
         self.pinned.contains_key(id) || self.durable.contains(id)
     }
@@ -182,6 +187,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
 
     use super::*;
     use crate::saga::event::{Kind, StepEvent};
@@ -191,6 +197,24 @@ mod tests {
     use crate::saga::testing::{event, settings};
     use crate::saga::time::Micros;
     use crate::wire::testing;
+
+    #[test]
+    fn a_smaller_share_holds_from_the_next_trim_on() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let limits = |sagas| Limits { sagas, bytes: u64::MAX };
+        let mut cache = Cache::new(limits(10));
+        for n in 0..10 {
+            let mut saga = testing::saga().new_tree(&mut runner).expect("a saga").current();
+            saga.state.saga_id = SagaId::new(n.to_string());
+            cache.rest(&saga);
+        }
+        cache.set_limits(limits(4));
+        cache.trim();
+        assert_eq!(cache.len(), 4);
+        cache.set_limits(limits(10));
+        cache.trim();
+        assert_eq!(cache.len(), 4);
+    }
 
     proptest! {
         #[test]

@@ -56,6 +56,7 @@ impl HotWork {
         self.batch.sagas.extend(next.batch.sagas);
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
+        self.batch.holds.extend(next.batch.holds);
         self.moves.extend(next.moves);
         self.expire.extend(next.expire);
     }
@@ -71,7 +72,7 @@ pub struct Moved {
 /// Carries out the work, waiting for the store as long as it takes.
 pub async fn write(hot: Arc<dyn HotStore>, mut work: HotWork) -> Result<Vec<Moved>> {
     begin_marks(&*hot, &mut work.moves).await?;
-    if !(work.batch.sagas.is_empty() && work.batch.failures.is_empty() && work.batch.activity.is_empty()) {
+    if !work.batch.is_empty() {
         until_available("write hot entries", || hot.write(&work.batch)).await?;
     }
     crate::crash::point("materialize.after_hot");

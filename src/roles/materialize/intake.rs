@@ -9,8 +9,10 @@ use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
 use super::partition::{Content, Decoded, MUCH_MERGED};
 use super::publish::DeadLetter;
+use super::sweep;
 use crate::cpu;
 use crate::error::{Error, Result};
+use crate::kafka::broker_clock::Stamp;
 use crate::kafka::intake::{IntakeEvent, IntakeStats};
 use crate::kafka::record::{PartitionRecords, Record};
 use crate::roles::log_saga;
@@ -56,6 +58,7 @@ impl Materialize {
             }
             IntakeEvent::Records { batch, held } => {
                 let held = Arc::new(held);
+                self.hear(&batch);
                 if !self.stopping {
                     self.waiting.extend(batch.into_iter().map(|records| (records, held.clone())));
                 }
@@ -76,6 +79,16 @@ impl Materialize {
             IntakeEvent::Failed(error) => return Err(error.context("read step events")),
         }
         Ok(())
+    }
+
+    /// What time it is at the brokers. Who stamps the events matters; the replay log's records are our own.
+    fn hear(&self, batch: &[PartitionRecords]) {
+        let now = Instant::now();
+        for records in batch {
+            if matches!(records.stamp, Stamp::Broker(_)) || *records.partition.topic != *self.settings.log {
+                self.parts.clock.read(records.stamp, now);
+            }
+        }
     }
 
     fn assigned_metric(&self) {
@@ -103,6 +116,7 @@ impl Materialize {
             // A series of a partition that somebody else has would stand still and mislead.
             let _ = self.parts.metrics.consumer_lag_records.remove_label_values(&labels);
         }
+        self.share_cache();
         Ok(())
     }
 
@@ -218,14 +232,16 @@ impl Materialize {
                 self.strays(&batch.partition, decoded.get(strays.first).map(|first| first.offset), strays);
             }
         }
-        let now = Instant::now();
+        let (now, held_before) = (Instant::now(), self.held_before());
         let Some(owned) = self.owned.get_mut(&batch.partition) else { return Ok(None) };
         for _ in &dead {
             owned.partition.active.skip(now);
         }
+        owned.partition.max_member = self.parts.hot.max_member();
         let apply = || owned.partition.apply(decoded, &self.settings.fold, now);
-        let work = if merged < MUCH_MERGED { apply() } else { cpu::long(apply).await };
+        let mut work = if merged < MUCH_MERGED { apply() } else { cpu::long(apply).await };
         owned.partition.position = owned.partition.position.max(rest.unwrap_or(batch.position));
+        sweep::hold_old(&mut work.hot, held_before, &owned.partition.chain, owned.partition.position, &*self.parts.hot);
         let doubted = match content {
             Content::StepEvents => read_times(&mut owned.partition.clock, batch, position, is_in),
             Content::ReplayLog => 0,
@@ -437,7 +453,16 @@ mod tests {
 
     fn records(partition: i32, position: i64) -> (PartitionRecords, ()) {
         let partition = TopicPartition::new("events", partition);
-        (PartitionRecords { partition, records: Vec::new(), position: Offset(position), leader_epoch: None }, ())
+        (
+            PartitionRecords {
+                partition,
+                records: Vec::new(),
+                position: Offset(position),
+                leader_epoch: None,
+                stamp: Stamp::Producer,
+            },
+            (),
+        )
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod facts;
 mod flush;
 mod hot_writer;
 mod intake;
+mod names;
 mod packed;
 mod partition;
 mod publish;
+mod sweep;
 mod taken;
 mod through;
 
@@ -33,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::chains::Chains;
 use crate::hot::{HotStore, MarkMove};
+use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Held, Intake, IntakeEvent};
 use crate::kafka::publisher::Publisher;
@@ -79,9 +82,11 @@ pub struct Parts {
     pub partitioning: Arc<Partitioning>,
     pub metrics: Arc<Metrics>,
     pub chains: Arc<Chains>,
+    /// What time it is at the brokers.
+    pub clock: Arc<BrokerClock>,
     /// Told when partitions were assigned for the first time.
     pub assigned: Arc<dyn Fn(bool) + Send + Sync>,
-    /// The time now; the only clock that the role reads.
+    /// What this machine takes for the time now; it can be wrong.
     pub now: fn() -> Micros,
 }
 
@@ -142,7 +147,7 @@ pub struct Materialize {
     next: Option<HotWork>,
     flushes: JoinSet<Flushed>,
     commits: JoinSet<(Vec<Commit>, bool)>,
-    ends: JoinSet<(Micros, Result<EachEnd>)>,
+    ends: JoinSet<(Option<Micros>, Result<EachEnd>)>,
     /// `None`: to be asked with the next look.
     ends_asked: Option<Instant>,
     swept: Instant,
@@ -235,16 +240,19 @@ impl Materialize {
 
     fn ask_ends(&mut self, now: Instant) {
         self.ends_asked = Some(now);
-        let (ends, clock) = (self.parts.ends.clone(), self.parts.now);
+        let ends = self.parts.ends.clone();
+        // Before asking: what is appended while the answer is on its way may be missing from it.
+        let at = self.broker_time();
         let partitions: Vec<_> = self.owned.keys().cloned().collect();
-        self.ends.spawn(async move {
-            // Before asking: what is appended while the answer is on its way may be missing from it.
-            let at = clock();
-            (at, ends.each_end(&partitions).await)
-        });
+        self.ends.spawn(async move { (at, ends.each_end(&partitions).await) });
     }
 
-    fn learn_ends(&mut self, (at, ends): (Micros, Result<EachEnd>)) {
+    /// A time that is past at the brokers; `None`: nothing tells.
+    fn broker_time(&self) -> Option<Micros> {
+        self.parts.clock.at(Instant::now(), (self.parts.now)())
+    }
+
+    fn learn_ends(&mut self, (at, ends): (Option<Micros>, Result<EachEnd>)) {
         let ends = match ends {
             Ok(ends) => ends,
             Err(reason) => return tracing::debug!(%reason, "ends not known"),
@@ -252,7 +260,9 @@ impl Materialize {
         // One that has no leader keeps its time; the others go on.
         for end in ends.into_iter().filter_map(|(_, end)| end.ok()) {
             if let Some(owned) = self.owned.get_mut(&end.partition) {
-                owned.partition.through.asked(end.end, at);
+                if let Some(at) = at {
+                    owned.partition.through.asked(end.end, at);
+                }
                 owned.leader_epoch = end.leader_epoch.or(owned.leader_epoch);
                 let lag = (end.end.0 - owned.partition.position.0).max(0);
                 let labels = [&*end.partition.topic, &end.partition.partition.to_string()];
@@ -269,11 +279,12 @@ impl Materialize {
             return;
         }
         let mut work = self.next.take().unwrap_or_default();
+        let now = (self.parts.now)();
         let due: Vec<TopicPartition> =
             self.owned.iter().filter(|(_, owned)| owned.mark_is_due()).map(|(partition, _)| partition.clone()).collect();
         for partition in due {
             if let Some(owned) = self.owned.get_mut(&partition) {
-                work.moves.extend(owned.mark_moves());
+                work.moves.extend(owned.mark_moves(now));
             }
         }
         if !work.is_empty() {
@@ -283,6 +294,7 @@ impl Materialize {
 
     fn hot_written(&mut self, moved: Vec<Moved>) -> Result<()> {
         let mut healing = HotWork::default();
+        let (now, held_before) = ((self.parts.now)(), self.held_before());
         for Moved { wanted: Move { mark, generation, position, through }, found } in moved {
             let of = |owned: &&mut Owned| owned.generation == generation && owned.partition.chain == mark.chain;
             let Some(owned) = self.owned.values_mut().find(of) else { continue };
@@ -299,8 +311,9 @@ impl Materialize {
                     let mut batch = owned.partition.undurable_from(heal.write_from);
                     let hot = &self.parts.hot;
                     batch.sagas.retain(|write| hot.bucket(&write.saga) == mark.bucket);
+                    sweep::hold_old(&mut batch, held_before, &mark.chain, owned.partition.position, &**hot);
                     let kept = found.filter(|found| heal.begin == found.from).map(|found| found.complete_through);
-                    let complete_through = kept.max(through).unwrap_or_default();
+                    let complete_through = through::carried(kept, through, now);
                     let new = crate::hot::Mark { from: heal.begin, to: heal.to, complete_through };
                     let mark = MarkMove { expect: found, new, ..mark };
                     let moves = vec![Move { mark, generation, position, through }];
@@ -322,20 +335,6 @@ impl Materialize {
             None => self.next = Some(work),
         }
         self.start_hot();
-    }
-
-    fn sweep_indexes(&self) {
-        let keep = i64::try_from(self.settings.index_ttl.as_micros()).unwrap_or(i64::MAX);
-        let old = facts::minute((self.parts.now)().saturating_add(-keep));
-        // What is not durable yet is found by these facts alone.
-        let undurable = self.owned.values().filter_map(|owned| owned.partition.oldest_minute()).min();
-        let before = undurable.map_or(old, |minute| minute.min(old));
-        let hot = self.parts.hot.clone();
-        tokio::spawn(async move {
-            if let Err(reason) = hot.drop_indexes_before(before).await {
-                tracing::debug!(%reason, "old index facts not dropped yet");
-            }
-        });
     }
 
     // Cold.
@@ -373,7 +372,7 @@ impl Materialize {
             start: owned.partition.durable,
             end: Offset(position.0 - 1),
             rows: Arc::new(sealed.segment_rows()),
-            complete_through: owned.partition.through.at(position).unwrap_or_default(),
+            complete_through: through::carried(None, owned.partition.through.at(position), (self.parts.now)()),
             leader_epoch: owned.leader_epoch,
             topic_id: owned.topic_id.clone(),
             clock: owned.partition.clock,
@@ -472,7 +471,7 @@ impl Owned {
     }
 
     /// Moves every bucket's mark to the position. Only called when everything folded so far is in the same write.
-    fn mark_moves(&mut self) -> Vec<Move> {
+    fn mark_moves(&mut self, now: Micros) -> Vec<Move> {
         self.checked = Instant::now();
         let (generation, partition) = (self.generation, &mut self.partition);
         let (position, through) = (partition.position, partition.through.at(partition.position));
@@ -482,7 +481,7 @@ impl Owned {
             let new = crate::hot::Mark {
                 from: kept.map_or(partition.base, |mark| mark.from),
                 to: kept.map_or(position, |mark| mark.to.max(position)),
-                complete_through: kept.map(|mark| mark.complete_through).max(through).unwrap_or_default(),
+                complete_through: through::carried(kept.map(|mark| mark.complete_through), through, now),
             };
             let mark = MarkMove { chain: partition.chain.clone(), bucket: bucket as u16, expect: *known, new };
             Move { mark, generation, position, through }

@@ -5,12 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use crate::cold::segment::SMALL_CONTEXT;
 use crate::hot::{HotBatch, Mark, Member, SagaWrite};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga};
+use crate::saga::json::Json;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::request::Outcome;
@@ -21,6 +24,7 @@ use crate::wire::frame;
 use super::buffer::{Buffer, Pending};
 use super::cache::{Cache, Limits, Pin};
 use super::facts;
+use super::names::Names;
 use super::through::Through;
 
 /// What a topic holds.
@@ -87,11 +91,14 @@ pub struct Partition {
     pub active: Buffer,
     /// Being made durable.
     pub sealed: Option<Arc<Buffer>>,
+    /// Most bytes that the hot store takes of one member.
+    pub max_member: usize,
     /// The mark of each bucket as last known.
     pub marks: Vec<Option<Mark>>,
     pub through: Through,
     /// What the records before `position` say of the time.
     pub clock: LogClock,
+    names: Names,
     /// Ranges of lost offsets that an operator accepted, ascending: (first, last).
     pub gaps: Vec<(Offset, Offset)>,
     /// Sagas loaded from an earlier incarnation of the topic: their next entry comes after a gap.
@@ -110,9 +117,11 @@ impl Partition {
             cache: Cache::new(cache),
             active: Buffer::default(),
             sealed: None,
+            max_member: usize::MAX,
             marks,
             through: Through::default(),
             clock: LogClock::default(),
+            names: Names::default(),
             gaps: Vec::new(),
             of_before: HashSet::new(),
         }
@@ -121,6 +130,7 @@ impl Partition {
     /// Folds events in log order. Every saga that has durable entries must be in the cache: see [`Partition::missing`].
     pub fn apply(&mut self, records: Vec<Decoded>, settings: &FoldSettings, now: Instant) -> Work {
         let mut work = Work::default();
+        let fold = settings.id();
         let mut writes: Vec<SagaWrite> = Vec::new();
         let mut write_of: HashMap<SagaId, usize, RandomState> = HashMap::default();
         let mut seen_minutes: HashSet<(SagaId, i64), RandomState> = HashSet::default();
@@ -154,10 +164,8 @@ impl Partition {
                         let (whole_at, since) = pinned.map_or((None, 0), |pin| (pin.whole_at, pin.since));
                         Pin { newest: offset, whole_at, since: since + size as u64 }
                     };
-                    let member = Member {
-                        effective_time: entry.effective_time,
-                        bytes: frame::encode_member(&entry, before.as_ref(), whole.then_some(&saga)),
-                    };
+                    let bytes = member_bytes(&entry, fold, before.as_ref(), whole.then_some(&saga), self.max_member);
+                    let member = Member { effective_time: entry.effective_time, bytes };
                     let at = *write_of.entry(id.clone()).or_insert_with(|| {
                         let persist = had_entries && pinned.is_none();
                         writes.push(SagaWrite { saga: id.clone(), members: Vec::new(), persist });
@@ -166,9 +174,11 @@ impl Partition {
                     writes[at].members.push(member.clone());
                     if self.content == Content::StepEvents {
                         if seen_minutes.insert((id, facts::minute(entry.effective_time))) {
-                            work.hot.activity.push(facts::activity(&entry, &saga.state.saga_name));
+                            let activity = facts::activity(&entry, &saga.state.saga_name);
+                            work.hot.activity.push(self.names.new_activity(activity));
                         }
-                        work.hot.failures.extend(facts::failure(&entry, &saga.state.saga_name));
+                        let failure = facts::failure(&entry, &saga.state.saga_name);
+                        work.hot.failures.extend(failure.map(|failure| self.names.new_failure(failure)));
                     }
                     let row = Pending {
                         status: saga.state.status,
@@ -264,17 +274,28 @@ impl Partition {
             });
             batch.sagas[at].members.push(row.member.clone());
             if self.content == Content::StepEvents {
-                batch.activity.push(facts::activity(&row.entry, &row.saga_name));
-                batch.failures.extend(facts::failure(&row.entry, &row.saga_name));
+                self.facts_of(row, &mut batch);
             }
         }
         batch
     }
 
-    /// The earliest minute (effective time) of what is not durable.
-    pub fn oldest_minute(&self) -> Option<i64> {
+    /// Index facts of what is not durable, of minutes (effective time) before this one.
+    pub fn undurable_facts(&self, before: i64) -> HotBatch {
+        let mut batch = HotBatch::default();
         let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
-        sealed.chain(self.active.rows()).map(|row| facts::minute(row.entry.effective_time)).min()
+        let old = |row: &&Pending| facts::minute(row.entry.effective_time) < before;
+        if self.content == Content::StepEvents {
+            for row in sealed.chain(self.active.rows()).filter(old) {
+                self.facts_of(row, &mut batch);
+            }
+        }
+        batch
+    }
+
+    fn facts_of(&self, row: &Pending, batch: &mut HotBatch) {
+        batch.activity.push(self.names.activity(facts::activity(&row.entry, &row.saga_name)));
+        batch.failures.extend(facts::failure(&row.entry, &row.saga_name).map(|failure| self.names.failure(failure)));
     }
 
     /// Where an entry is that is not yet durable.
@@ -314,6 +335,13 @@ impl Partition {
     }
 }
 
+/// The entry as hot has it: with the saga if that is due and fits, else alone, else a sign that it is there.
+fn member_bytes(entry: &Entry, fold: u32, before: Option<&Json>, whole: Option<&Saga>, most: usize) -> Bytes {
+    let with_saga = whole.map(|saga| frame::encode_member(entry, fold, None, Some(saga))).filter(|bytes| bytes.len() <= most);
+    let alone = || Some(frame::encode_member(entry, fold, before, None)).filter(|bytes| bytes.len() <= most);
+    with_saga.or_else(alone).unwrap_or_else(|| frame::absent_member(entry, fold))
+}
+
 /// Does the member of this entry hold the whole saga? Hot can be read from there on. It does where hot may have nothing
 /// of the saga (all was durable, so its key may be gone), and from time to time.
 fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bool {
@@ -324,7 +352,7 @@ fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::saga::event::Kind;
+    use crate::saga::event::{ContextChange, Kind};
     use crate::saga::testing::{event, settings};
 
     /// Folds an event alone; has its member the whole saga, and must its key be kept from expiring?
@@ -361,6 +389,34 @@ mod tests {
         let (saga, by) = (SagaId::from("order-1"), EntrySequence(1));
         assert_eq!((work.tally.duplicates, work.taken), (2, vec![(Offset(10), saga.clone(), by)]));
         assert_eq!(partition.position_of(&saga, by).map(|position| position.offset), Some(Offset(7)));
+    }
+
+    #[test]
+    fn no_member_is_larger_than_the_store_takes() {
+        let event = |number: i64, bytes: usize| {
+            // Not to be compressed.
+            let words: String = (0..bytes / 8)
+                .map(|n| format!("{:08x}", (n as u32 + number as u32 * 100_000).wrapping_mul(2_654_435_761)))
+                .collect();
+            let context = ContextChange::Patch(Json::from_valid(format!("{{\"{number}\":\"{words}\"}}")));
+            StepEvent { event_id: number.to_string(), context, ..event(Kind::ContextUpdated) }
+        };
+        let mut partition = partition();
+        partition.max_member = 10_000;
+        let mut members = Vec::new();
+        for number in 0..40 {
+            let bytes = if number == 20 { 40_000 } else { 2_000 };
+            let record = Decoded { offset: Offset(number), recorded: Micros(number), size: bytes, event: event(number, bytes) };
+            let mut work = partition.apply(vec![record], &settings(), Instant::now());
+            members.extend(work.hot.sagas.remove(0).members);
+        }
+        assert!(members.iter().all(|member| member.bytes.len() <= 10_000));
+        let header = |number: usize| frame::peek_member(&members[number].bytes).expect("a member");
+        assert!(!header(16).has_saga && !header(32).has_saga, "the whole saga is too large by then");
+        let readable: Vec<bool> =
+            members.iter().map(|member| frame::decode_member(&"order-1".into(), &member.bytes).is_ok()).collect();
+        assert_eq!(readable.iter().filter(|readable| !**readable).count(), 1);
+        assert!(!readable[20] && header(20).sequence == EntrySequence(21), "it is there, and cannot be read here");
     }
 
     #[test]

@@ -43,6 +43,13 @@ impl Through {
     }
 }
 
+/// What a mark says: what was told before, or what is known here. Nothing that is ahead of `now` is carried over: whoever
+/// wrote it had a wrong clock, and it would be told for as long as it is ahead.
+pub fn carried(before: Option<Micros>, known: Option<Micros>, now: Micros) -> Micros {
+    let believed = |time: &Micros| !time.is_ahead_of(now);
+    before.filter(believed).max(known.filter(believed)).map(|time| time.min(now)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +63,17 @@ mod tests {
         assert_eq!(through.at(Offset(10)), Some(Micros(1)));
         assert_eq!(through.at(Offset(19)), Some(Micros(1)));
         assert_eq!(through.at(Offset(25)), Some(Micros(2)));
+    }
+
+    #[test]
+    fn what_is_ahead_of_now_is_not_carried_over() {
+        let now = Micros(1_800_000_000_000_000);
+        let (before, in_forty_days) = (now.saturating_add(-1), now.saturating_add(40 * 86_400_000_000));
+        assert_eq!(carried(Some(before), None, now), before);
+        assert_eq!(carried(Some(before), Some(now), now), now);
+        assert_eq!(carried(Some(in_forty_days), Some(before), now), before);
+        assert_eq!(carried(Some(in_forty_days), None, now), Micros(0));
+        assert_eq!(carried(Some(now.saturating_add(5)), None, now), now, "another machine's clock is a little ahead");
     }
 
     #[test]

@@ -61,9 +61,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_member_written_by_version_1_is_still_written_and_read_so() {
+fn a_member_of_layout_2_is_still_written_and_read_so() {
     let golden = include_str!("golden.txt").trim();
-    let member = encode_member(&entry(ContextChange::Patch(Json::from_valid("{\"a\":1.10}"))), None, None);
+    let member = encode_member(&entry(ContextChange::Patch(Json::from_valid("{\"a\":1.10}"))), 5, None, None);
     assert_eq!(hex(&member), golden);
     let back = decoded(&member).unwrap();
     assert_eq!(back.entry, entry(ContextChange::Patch(Json::from_valid("{\"a\":1.10}"))));
@@ -71,11 +71,19 @@ fn a_member_written_by_version_1_is_still_written_and_read_so() {
 
 #[test]
 fn the_header_sorts_by_entry_sequence_and_is_read_alone() {
-    let member = encode_member(&entry(ContextChange::None), None, None);
+    let member = encode_member(&entry(ContextChange::None), 5, None, None);
     let header = peek_member(&member).unwrap();
     assert_eq!(member[..8], 7_u64.to_be_bytes());
-    assert_eq!(header, MemberHeader { sequence: EntrySequence(7), partition: 3, offset: Offset(41), has_saga: false });
+    assert_eq!(header, MemberHeader { sequence: EntrySequence(7), partition: 3, offset: Offset(41), has_saga: false, fold: 5 });
     assert!(peek_member(&member[..HEADER - 1]).is_err());
+}
+
+#[test]
+fn an_entry_too_large_for_the_store_leaves_a_sign_that_it_is_there() {
+    let member = absent_member(&entry(ContextChange::None), 5);
+    assert_eq!(member.len(), HEADER);
+    assert_eq!(peek_member(&member).unwrap().sequence, EntrySequence(7));
+    assert!(matches!(decoded(&member), Err(Error::Corrupt(_))));
 }
 
 #[test]
@@ -84,10 +92,10 @@ fn a_context_that_changed_little_is_kept_as_a_splice() {
     let before = Json::from_valid(format!("{{\"é\":\"{words}\",\"n\":1}}"));
     let after = Json::from_valid(format!("{{\"è\":\"{words}\",\"n\":2}}"));
     let near = Json::from_valid(format!("{{\"é\":\"{words}\",\"n\":2}}"));
-    let spliced = encode_member(&entry(ContextChange::Full(near.clone())), Some(&before), None);
+    let spliced = encode_member(&entry(ContextChange::Full(near.clone())), 5, Some(&before), None);
     assert!(spliced.len() < 200, "{}", spliced.len());
     for context in [after, near] {
-        let member = encode_member(&entry(ContextChange::Full(context.clone())), Some(&before), None);
+        let member = encode_member(&entry(ContextChange::Full(context.clone())), 5, Some(&before), None);
         let change = decoded(&member).unwrap().entry.event.context;
         assert_eq!(unsplice(before.as_str(), &change), ContextChange::Full(context));
     }
@@ -95,11 +103,11 @@ fn a_context_that_changed_little_is_kept_as_a_splice() {
 
 #[test]
 fn a_bomb_and_a_damaged_frame_are_corrupt() {
-    let member = encode_member(&entry(full(&format!("{{\"a\":\"{}\"}}", "x".repeat(5_000)))), None, None);
+    let member = encode_member(&entry(full(&format!("{{\"a\":\"{}\"}}", "x".repeat(5_000)))), 5, None, None);
     assert_eq!(member[20], COMPRESSED);
     // A frame of one empty block that says it has so many bytes (RFC 8878, 3.1.1).
     let bomb = [&[0x28, 0xB5, 0x2F, 0xFD, 0xE0][..], &(MAX_UNPACKED as u64 + 1).to_le_bytes(), &[1, 0, 0]].concat();
-    let with = |body: &[u8]| [&member[..HEADER], body].concat();
+    let with = |body: &[u8]| sealed([&member[..HEADER], body].concat());
     assert!(matches!(decoded(&with(&bomb)), Err(Error::Corrupt(_))));
     assert!(matches!(decoded(&with(b"junk")), Err(Error::Corrupt(_))));
     assert!(matches!(decoded(&member[..member.len() - 1]), Err(Error::Corrupt(_))));
@@ -116,7 +124,7 @@ fn a_saga_far_larger_than_any_record_is_read_again() {
     let entry = entry(ContextChange::None);
     saga.state.entry = convert::reference(&entry);
     saga.state.saga_id = entry.event.saga_id.clone();
-    let stored = decoded(&encode_member(&entry, None, Some(&saga))).unwrap();
+    let stored = decoded(&encode_member(&entry, 5, None, Some(&saga))).unwrap();
     assert!(stored.saga.as_deref() == Some(&saga));
 }
 
@@ -131,8 +139,8 @@ proptest! {
             saga.state.context = full.clone();
             saga.state.entry = convert::reference(&entry);
         }
-        let member = encode_member(&entry, Some(&before), saga.as_ref());
-        prop_assert_eq!(&member, &encode_member(&entry, Some(&before), saga.as_ref()));
+        let member = encode_member(&entry, 5, Some(&before), saga.as_ref());
+        prop_assert_eq!(&member, &encode_member(&entry, 5, Some(&before), saga.as_ref()));
         let mut stored = decode_member(&entry.event.saga_id, &member).unwrap();
         stored.entry.event.context = unsplice(before.as_str(), &stored.entry.event.context);
         prop_assert_eq!(stored.entry, entry);
@@ -172,18 +180,19 @@ proptest! {
         let (cold, state) = (encode_entry(&entry), encode_saga(&saga));
         prop_assert_eq!(&cold, &again::<proto::Entry>(&cold));
         prop_assert_eq!(&state, &again::<proto::Saga>(&state));
-        let member = encode_member(&entry, Some(&before), with.then_some(&saga));
+        let member = encode_member(&entry, 5, Some(&before), with.then_some(&saga));
         let (_, flags, body) = split_member(&member).expect("a member");
         let frame = if flags & COMPRESSED == 0 { body.to_vec() } else { decompress(body).expect("packed") };
         prop_assert_eq!(&frame, &again::<proto::Member>(&frame));
     }
 
     #[test]
-    fn damage_never_panics(entry in testing::entry(), at: prop::sample::Index, byte: u8) {
-        let mut member = encode_member(&entry, None, None).to_vec();
+    fn damage_is_noticed(entry in testing::entry(), at: prop::sample::Index, byte: u8) {
+        let mut member = encode_member(&entry, 5, None, None).to_vec();
         let at = at.index(member.len());
+        let damaged = member[at] != byte;
         member[at] = byte;
-        let _either = decoded(&member);
-        let _short = decoded(&member[..at]);
+        prop_assert_eq!(decoded(&member).is_err(), damaged);
+        prop_assert!(decoded(&member[..at]).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use resaga::error::{Error, Result};
 use resaga::hot::{
-    ActivityFact, FailureFact, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
+    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
     MarkOutcome,
 };
 use resaga::saga::position::{ChainId, SagaId};
@@ -66,6 +66,8 @@ enum Change {
     MoveMarks(Vec<MarkMove>),
     Expire(Vec<SagaId>),
     DropBefore(i64),
+    Hold(Vec<Hold>),
+    Release(Vec<Hold>),
 }
 
 impl Change {
@@ -74,7 +76,9 @@ impl Change {
             Self::Write(batch) => store.write(batch).await,
             Self::MoveMarks(moves) => store.move_marks(moves).await.map(drop),
             Self::Expire(sagas) => store.expire(sagas).await,
-            Self::DropBefore(minute) => store.drop_indexes_before(*minute).await,
+            Self::DropBefore(minute) => store.drop_indexes_before(*minute, i64::MAX).await,
+            Self::Hold(holds) => store.hold(holds).await,
+            Self::Release(holds) => store.release(holds).await,
         }
     }
 }
@@ -231,10 +235,33 @@ impl HotStore for FaultyHot {
         let answer = turn.store().activity(query, limit).await;
         turn.end(None, answer)
     }
-    async fn drop_indexes_before(&self, minute: i64) -> Result<()> {
+    async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
         let turn = self.enter("drop_indexes_before").await?;
-        let answer = turn.store().drop_indexes_before(minute).await;
+        let answer = turn.store().drop_indexes_before(minute, latest).await;
         turn.end(Some(Change::DropBefore(minute)), answer)
+    }
+    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+        let turn = self.enter("holds").await?;
+        let answer = turn.store().holds(before).await;
+        turn.end(None, answer)
+    }
+    async fn hold(&self, holds: &[Hold]) -> Result<()> {
+        let turn = self.enter("hold").await?;
+        let answer = turn.store().hold(holds).await;
+        turn.end(Some(Change::Hold(holds.to_vec())), answer)
+    }
+    async fn release(&self, holds: &[Hold]) -> Result<()> {
+        let turn = self.enter("release").await?;
+        let answer = turn.store().release(holds).await;
+        turn.end(Some(Change::Release(holds.to_vec())), answer)
+    }
+    fn max_member(&self) -> usize {
+        usize::MAX
+    }
+    async fn takes_writes(&self) -> Result<()> {
+        let turn = self.enter("takes_writes").await?;
+        let answer = turn.store().takes_writes().await;
+        turn.end(None, answer)
     }
     async fn health(&self) -> Result<HotHealth> {
         let turn = self.enter("health").await?;

@@ -1,0 +1,75 @@
+//! Looks at what the process depends on, for `/readyz` and the metrics: does it answer, and does it take what is written?
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::serve::{Process, now};
+use crate::error::Result;
+use crate::roles::stopped;
+
+/// How often dependencies are looked at for `/readyz`, and the partitioner for the chains.
+const WATCH: Duration = Duration::from_secs(1);
+/// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
+const LOOKS_PER_SEED: u32 = 30;
+
+impl Process {
+    /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
+    pub(super) async fn watch(self) -> Result<()> {
+        let mut shutdown = self.shutdown.clone();
+        // What was last said of each.
+        let mut told: HashMap<&'static str, String> = HashMap::new();
+        for look in 1_u32.. {
+            // Any broker will do: one that is gone takes its partitions, not the process.
+            let log_partitions = self.ends.partitions_of(&self.config.topics.log).await;
+            let broker = log_partitions.is_ok();
+            if let Ok(count) = log_partitions {
+                self.log_has_partitions(count);
+            }
+            let marks = self.stores.hot.marks(0).await;
+            // Of partitions that are read elsewhere: here there may be no record that tells the time.
+            for (_, mark) in marks.iter().flatten() {
+                self.clock.carried(mark.complete_through, Instant::now(), now());
+            }
+            let hot = match marks {
+                Ok(_) => self.stores.hot.takes_writes().await,
+                Err(error) => Err(error),
+            };
+            let cold = self.stores.objects.head("catalog/none").await.map(drop);
+            tell(&mut told, "hot", &hot);
+            tell(&mut told, "cold", &cold);
+            for (name, up) in [("broker", broker), ("hot", hot.is_ok()), ("cold", cold.is_ok())] {
+                self.readiness.set(name, up);
+                self.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
+            }
+            let partitioning = &self.stores.partitioning;
+            let may_tell = broker && partitioning.known().is_none() && partitioning.partitioner().is_some();
+            if may_tell && look.is_multiple_of(LOOKS_PER_SEED) {
+                let seeded = self.stores.seed_partitioner(&self.config, &self.ends, self.registry.as_deref(), &self.schemas);
+                tokio::select! {
+                    seeded = seeded => if let Err(error) = seeded {
+                        tracing::debug!(%error, "newest keys not read, trying again");
+                    },
+                    () = stopped(&mut shutdown) => break,
+                }
+            }
+            self.stores.follow_partitioner();
+            tokio::select! {
+                () = tokio::time::sleep(WATCH) => {}
+                () = stopped(&mut shutdown) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Logs why a dependency is not fit for use, when that is new.
+fn tell(told: &mut HashMap<&'static str, String>, dependency: &'static str, answer: &Result<()>) {
+    let reason = answer.as_ref().err().map(ToString::to_string);
+    if told.get(dependency) != reason.as_ref()
+        && let Some(reason) = &reason
+    {
+        tracing::warn!(dependency, reason, "not ready");
+    }
+    told.remove(dependency);
+    told.extend(reason.map(|reason| (dependency, reason)));
+}

@@ -1,0 +1,198 @@
+//! Ridding the hot indexes of old minutes, which every process does to the same store: what any owner has there that cold
+//! does not have yet is held by name, and stays.
+//!
+//! An owner holds a late fact when it writes it, and what is old and still not durable once a minute; whoever sweeps lets
+//! go of what is durable. Knows chains and shelves; must not know sagas.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::history::History;
+use crate::hot::shelf::Shelf;
+use crate::hot::{Hold, HotBatch, HotStore};
+use crate::saga::position::{ChainId, Offset};
+use crate::saga::time::Micros;
+
+use super::{Materialize, facts};
+
+/// So many minutes before they are dropped facts are held: sweepers and owners need not agree to the minute.
+const HELD_AHEAD: i64 = 60;
+
+/// When what is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// Facts of earlier minutes are dropped.
+    pub before: i64,
+    /// No earlier sweep can rightly have dropped anything after this minute.
+    pub latest: i64,
+}
+
+impl Sweep {
+    /// `now`: surely past; `latest`: perhaps not reached.
+    pub fn at(now: Micros, latest: Micros, keep: i64) -> Self {
+        Self { before: facts::minute(now.saturating_add(keep.saturating_neg())), latest: facts::minute(latest) }
+    }
+
+    /// Facts of earlier minutes are held until they are durable.
+    pub fn held_before(latest: Micros, keep: i64) -> i64 {
+        facts::minute(latest.saturating_add(keep.saturating_neg())).saturating_add(HELD_AHEAD)
+    }
+}
+
+/// Puts holds on the shelves of the batch's old facts: they are not durable before the chain is, up to `until`.
+pub fn hold_old(batch: &mut HotBatch, before: i64, chain: &ChainId, until: Offset, hot: &dyn HotStore) {
+    let mut shelves: BTreeSet<(u16, Shelf)> = BTreeSet::new();
+    for fact in batch.failures.iter().filter(|fact| facts::minute(fact.at) < before) {
+        shelves.insert((hot.bucket(&fact.saga), Shelf::of_failure(fact)));
+    }
+    for fact in batch.activity.iter().filter(|fact| fact.minute < before) {
+        shelves.insert((hot.bucket(&fact.saga), Shelf::of_activity(fact)));
+    }
+    batch.holds.extend(shelves.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
+}
+
+impl Materialize {
+    fn index_keep(&self) -> i64 {
+        i64::try_from(self.settings.index_ttl.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Index facts of earlier minutes may be dropped soon, by any process.
+    pub(super) fn held_before(&self) -> i64 {
+        Sweep::held_before(self.parts.clock.latest(Instant::now(), (self.parts.now)()), self.index_keep())
+    }
+
+    pub(super) fn sweep_indexes(&self) {
+        let (parts, held_before) = (&self.parts, self.held_before());
+        let mut old = HotBatch::default();
+        for owned in self.owned.values() {
+            let mut batch = owned.partition.undurable_facts(held_before);
+            hold_old(&mut batch, held_before, &owned.partition.chain, owned.partition.position, &*parts.hot);
+            old.holds.extend(batch.holds);
+        }
+        // By the brokers' clock: one that is ahead would drop what is searched for, for everybody.
+        let Some(now) = self.broker_time() else { return };
+        let plan = Sweep::at(now, parts.clock.latest(Instant::now(), (parts.now)()), self.index_keep());
+        let (hot, history, log_history) = (parts.hot.clone(), parts.history.clone(), parts.log_history.clone());
+        tokio::spawn(async move {
+            if let Err(reason) = sweep(&*hot, [&history, &log_history], old.holds, plan).await {
+                tracing::debug!(%reason, "old index facts not dropped yet");
+            }
+        });
+    }
+}
+
+/// Holds what comes of age here, lets go of what is durable, drops the rest.
+pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold>, sweep: Sweep) -> Result<()> {
+    if !holds.is_empty() {
+        hot.hold(&holds).await?;
+    }
+    let mut ends: BTreeMap<ChainId, Offset> = BTreeMap::new();
+    let mut durable = Vec::new();
+    for hold in hot.holds(sweep.before).await? {
+        let end = match ends.get(&hold.chain) {
+            Some(end) => *end,
+            None => {
+                // What an earlier incarnation has not made durable it never will.
+                let is_past = histories.iter().any(|history| history.is_past(&hold.chain));
+                let end = if is_past { Offset(i64::MAX) } else { histories[0].durable_to(&hold.chain).await? };
+                ends.insert(hold.chain.clone(), end);
+                end
+            }
+        };
+        if hold.until <= end {
+            durable.push(hold);
+        }
+    }
+    if !durable.is_empty() {
+        hot.release(&durable).await?;
+    }
+    hot.drop_indexes_before(sweep.before, sweep.latest).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cold::chain::ChainWriter;
+    use crate::cold::directory::Directory;
+    use crate::cold::object_store::ObjectStore;
+    use crate::cold::reader::ColdReader;
+    use crate::cold::segment::NewSegment;
+    use crate::history::chains::Chains;
+    use crate::hot::memory::MemoryHot;
+    use crate::hot::{FailureFact, IndexQuery};
+    use crate::saga::log_clock::LogClock;
+    use crate::saga::position::EntrySequence;
+
+    const DAY: i64 = 86_400_000_000;
+    const NOW: Micros = Micros(20_000 * DAY);
+    const KEEP: i64 = 30 * DAY;
+
+    fn chain() -> ChainId {
+        ChainId { topic: "events".into(), incarnation: 0, partition: 0 }
+    }
+
+    fn failure(saga: &str, days_ago: i64) -> FailureFact {
+        FailureFact {
+            saga: saga.into(),
+            saga_name: "order".into(),
+            step: "charge".into(),
+            compensation: false,
+            at: NOW.saturating_add(-days_ago * DAY),
+            sequence: EntrySequence(1),
+            error_code: None,
+            error_type: None,
+        }
+    }
+
+    async fn found(hot: &MemoryHot) -> Vec<String> {
+        let query = IndexQuery { since: Micros::MIN, until: Micros::MAX, saga_name: None, step: None, compensation: false };
+        let read = hot.failures(&query, 10).await.expect("memory store");
+        read.facts.into_iter().map(|fact| fact.saga.as_str().to_owned()).collect()
+    }
+
+    /// Another process's, or that of the replay log's materializer: it has no partition, so nothing to protect itself.
+    async fn swept_by_another(hot: &MemoryHot, histories: [&History; 2]) {
+        sweep(hot, histories, Vec::new(), Sweep::at(NOW, NOW, KEEP)).await.expect("swept");
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_long_ago_is_found_until_it_is_durable_whoever_sweeps() {
+        let directory = tempfile::tempdir().expect("directory");
+        let objects: Arc<dyn ObjectStore> = Arc::new(Directory::open(directory.path()).expect("store"));
+        let hot = Arc::new(MemoryHot::new(Duration::from_secs(1), Box::new(|| Duration::ZERO)));
+        let cold = Arc::new(ColdReader::new(objects.clone(), 1 << 20));
+        let history = History::new(hot.clone(), cold, Arc::new(Chains::new(Vec::new())), 100);
+
+        let mut batch = HotBatch { failures: vec![failure("long-ago", 40), failure("today", 0)], ..HotBatch::default() };
+        hold_old(&mut batch, Sweep::held_before(NOW, KEEP), &chain(), Offset(2), &*hot);
+        assert_eq!(batch.holds.len(), 1, "what is new need not be held");
+        hot.write(&batch).await.expect("memory store");
+        for _ in 0..2 {
+            swept_by_another(&hot, [&history, &history]).await;
+            assert_eq!(found(&hot).await, ["today", "long-ago"]);
+        }
+
+        let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
+        let segment = |start: i64, end: i64| NewSegment {
+            start: Offset(start),
+            end: Offset(end),
+            rows: Arc::default(),
+            complete_through: Micros(0),
+            leader_epoch: None,
+            topic_id: None,
+            clock: LogClock::default(),
+            fold_settings: String::new(),
+            gap: false,
+        };
+        writer.append(&segment(0, 0)).await.expect("appended");
+        swept_by_another(&hot, [&history, &history]).await;
+        assert_eq!(found(&hot).await, ["today", "long-ago"], "offset 1 is not durable");
+        writer.append(&segment(1, 1)).await.expect("appended");
+        swept_by_another(&hot, [&history, &history]).await;
+        assert_eq!(found(&hot).await, ["today"]);
+    }
+}
