@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod gap;
+mod log_owner;
 mod log_restore;
 mod log_view;
 mod partitioner;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use check::doctor;
 pub use demo::{DemoOptions, demo};
 pub use gap::accept_gap;
+pub use log_owner::take_over_log;
 pub use serve::serve;
 pub use topics::{topics_apply, topics_plan};
 

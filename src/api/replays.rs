@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 
@@ -49,6 +49,8 @@ pub enum Submitted {
         request_id: String,
         replay_id: String,
         new_saga_id: SagaId,
+        /// Of the request as it was understood: the log's record has that of the one that counts.
+        request_sha256: String,
     },
     /// A dry run: the plan, RFC 6902 over the context, and the steps that the history has after the checkpoint.
     Planned {
@@ -90,16 +92,22 @@ pub trait Replays: Send + Sync {
 
 type Answer = Result<Response, Problem>;
 
+/// Of an accepted request, as it was understood: where the log's record has another, another body counts.
+const REQUEST_SHA256: HeaderName = HeaderName::from_static("resaga-request-sha256");
+
 pub async fn submit(State(api): State<Api>, headers: HeaderMap, Document(body): Document) -> Answer {
     let key = headers.get("idempotency-key").map(|key| std::str::from_utf8(key.as_bytes()));
     let key = key.transpose().map_err(|_| Problem::invalid("Idempotency-Key must be UTF-8"))?;
     Ok(match api.replays.submit(&body, key.filter(|key| !key.is_empty())).await? {
-        Submitted::Accepted { request_id, replay_id, new_saga_id } => {
+        Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
             let mut out = Writer::with_capacity(256);
             out.str("request_id", &request_id);
             out.str("replay_id", &replay_id);
             out.str("new_saga_id", new_saga_id.as_str());
-            json_text(StatusCode::ACCEPTED, out.end())
+            let sha256 = HeaderValue::from_str(&request_sha256).map_err(|_| Error::bug("answer a post: its hash is not hex"))?;
+            let mut answer = json_text(StatusCode::ACCEPTED, out.end());
+            answer.headers_mut().insert(REQUEST_SHA256, sha256);
+            answer
         }
         Submitted::Planned { plan, diff, runs, would_refuse } => {
             let mut out = Writer::with_capacity(4_096);

@@ -2,7 +2,7 @@
 
 use super::partitioner::{self, newest_keys};
 use super::schemas::schemas_of;
-use super::{Check, Verdict, stores, topics};
+use super::{Check, Verdict, log_owner, stores, topics};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
@@ -27,6 +27,7 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     };
     if let Some(counts) = &counts {
         topic_settings(config, &mut checks).await;
+        checks.push(log_owner::check(config, counts).await.unwrap_or_else(|error| problem("replay log", &error)));
         checks.push(producers_partitioner(config, counts).await.unwrap_or_else(|error| problem("partitioner", &error)));
     }
     if !config.registry.url.is_empty() {

@@ -19,21 +19,22 @@ const PAGE: usize = 500;
 
 /// Those that changed last first, until the view is full. Gives how many.
 pub(super) async fn restore(view: &ReplayLog, log_history: &History) -> Result<usize> {
-    if !view.has_dropped() {
+    let ends = view.all_unknown_below();
+    if ends.is_empty() {
         return Ok(0);
     }
+    // What history gets of that only later is not among what is found now.
+    let mut all = log_history.is_known_to(&ends).await?;
     let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
     // Not asked: the filter says nothing of replays.
     let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
-    let (mut after, mut restored, mut all): (Option<String>, usize, bool) = (None, 0, true);
+    let (mut after, mut restored): (Option<String>, usize) = (None, 0);
     loop {
         let search = || log_history.search(&filter, after.as_deref(), PAGE, &standing);
         let page = until_available("search dropped replays in history", search).await?;
         for found in page.sagas {
-            if log_saga::replay_id(&found.saga_id).is_none_or(|id| view.get(id).is_some()) {
-                continue;
-            }
-            let read = || log_saga::newest(log_history, &found.saga_id);
+            let Some(id) = log_saga::replay_id(&found.saga_id).filter(|id| view.get(id).is_none()) else { continue };
+            let read = || log_saga::newest(log_history, id, &ends);
             match until_available("read dropped replay from history", read).await {
                 // History may be behind the topic that was: one that seems to wait could be carried out twice.
                 Ok(Some(record)) if record.status != ReplayStatus::Accepted => match view.restore(record) {

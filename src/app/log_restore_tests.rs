@@ -37,20 +37,20 @@ async fn replays_that_the_topic_dropped_are_listed_and_found_by_their_sagas_agai
     // The topic still has the newest, and a newer record of it than history.
     let view = ReplayLog::new(10);
     view.whole_from([(0, Offset(5))]);
-    view.apply(0, vec![record("new", 3, "completed")], Offset(5));
+    view.apply(0, vec![(Offset(4), record("new", 3, "completed"))], Offset(5));
     assert_eq!(restore(&view, &stores.log_history).await.expect("nothing to do"), 0, "the topic has dropped nothing");
 
-    view.topic_has_dropped();
+    view.topic_begins(0, Offset(4));
     assert_eq!(restore(&view, &stores.log_history).await.expect("restored"), 2);
     let found = view.of_saga(&"order-1".into());
     let found: Vec<_> = found.iter().map(|record| (record.replay_id.as_str(), record.status.as_str())).collect();
     assert_eq!(found, [("new", "completed"), ("mid", "refused"), ("old", "completed")]);
     assert!(view.waiting().is_empty(), "what seems to wait in history is not carried out by it");
-    assert!(view.has_dropped(), "but it exists: history is asked for it");
+    assert_eq!(view.unknown_below(0), Offset(4), "but it exists: history is asked for it");
 
     let view = ReplayLog::new(10);
-    view.apply(0, vec![record("waits", 1, "accepted")], Offset(5));
-    view.topic_has_dropped();
+    view.apply(0, vec![(Offset(4), record("waits", 1, "accepted"))], Offset(5));
+    view.topic_begins(0, Offset(4));
     assert_eq!(restore(&view, &stores.log_history).await.expect("restored"), 3);
-    assert!(!view.has_dropped(), "all that there is, is here");
+    assert!(view.all_unknown_below().is_empty(), "all that there is, is here");
 }

@@ -20,6 +20,7 @@ use crate::roles::schema::learn;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::wire::avro::Schemas;
 use crate::wire::log::decode_log;
+use crate::wire::log_owner::LogOwner;
 use crate::wire::payload::NotDecoded;
 
 /// Between two looks for partitions that had no leader.
@@ -84,9 +85,7 @@ impl Following {
                 Err(error) => return Err(error),
             };
             self.log.view.apply(partition.partition, Vec::new(), earliest);
-            if earliest.0 > 0 {
-                self.log.view.topic_has_dropped();
-            }
+            self.log.view.topic_begins(partition.partition, earliest);
             self.ends.insert(partition.partition, end);
             from.push((partition, earliest));
         }
@@ -124,9 +123,12 @@ async fn read(log: LogTopic, _tail: Tail, mut events: mpsc::Receiver<TailEvent>)
 async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
     let mut read = Vec::with_capacity(records.records.len());
     for record in records.records {
+        if let Some(owner) = LogOwner::of(&record.headers) {
+            log.view.owned_by(records.partition.partition, owner);
+        }
         loop {
             match decode_log(record.value.as_deref(), &record.headers, &log.schemas) {
-                Ok(found) => read.push(found),
+                Ok(found) => read.push((record.offset, found)),
                 Err(NotDecoded::NeedSchema(schema)) => {
                     // Skipping what may be a replay would let it be done twice.
                     let ask = || learn(log.registry.as_deref(), schema, &log.schemas);

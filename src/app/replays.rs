@@ -1,5 +1,7 @@
 //! Joins the HTTP routes to the replay role: requests in, log records out.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use crate::roles::replay::desk::Desk;
 use crate::roles::replay::submit::{self, Submit};
 use crate::roles::replay_log::{self, Place};
 use crate::saga::position::SagaId;
-use crate::saga::request::{LogRecord, ReplayStatus};
+use crate::saga::request::LogRecord;
 use crate::saga::selector::ReplayStanding;
 use crate::saga::time::Micros;
 use crate::wire::request::decode_body;
@@ -34,9 +36,9 @@ impl Replays for ReplaySide {
         self.desk()?;
         let made = Uuid::now_v7().to_string();
         let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
-        Ok(match self.submit.replay(&request).await? {
-            submit::Submitted::Accepted { request_id, replay_id, new_saga_id } => {
-                Submitted::Accepted { request_id, replay_id, new_saga_id }
+        Ok(match self.submit.replay(&request, request.request_id != made).await? {
+            submit::Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
+                Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 }
             }
             submit::Submitted::DryRun(plan) => {
                 let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
@@ -69,6 +71,13 @@ impl Replays for ReplaySide {
             until: filter.until,
         };
         let mut found = self.desk()?.log.find(&filter, after.as_ref(), limit + 1);
+        if let Some(saga) = filter.saga_id.as_ref().filter(|_| found.len() <= limit) {
+            let dropped = self.desk()?.dropped_of(saga).await?.into_iter();
+            let wanted =
+                |r: &Arc<LogRecord>| filter.matches(r) && after.as_ref().is_none_or(|after| replay_log::place(r) < *after);
+            found.extend(dropped.filter(wanted));
+            newest_first(&mut found);
+        }
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|last| write_cursor(&replay_log::place(last)));
@@ -76,10 +85,12 @@ impl Replays for ReplaySide {
     }
 
     async fn children(&self, saga: &SagaId) -> Result<Vec<Child>> {
-        let records = self.desk()?.log.of_saga(saga);
+        let mut records = self.desk()?.log.of_saga(saga);
+        records.extend(self.desk()?.dropped_of(saga).await?);
+        newest_first(&mut records);
         let made =
             records.iter().filter(|record| record.original_saga_id.as_ref() == Some(saga) && record.published_at.is_some());
-        let child = |record: &std::sync::Arc<LogRecord>| {
+        let child = |record: &Arc<LogRecord>| {
             Some(Child {
                 new_saga_id: record.new_saga_id.clone()?,
                 replay_id: record.replay_id.clone(),
@@ -91,11 +102,23 @@ impl Replays for ReplaySide {
     }
 
     async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
-        let records = self.desk()?.log.of_saga(saga);
-        // The replay that made a restored saga is its parent's, not its own.
-        let own = records.iter().map(|record| &**record).filter(|record| record.original_saga_id.as_ref() == Some(saga));
-        Ok(ReplayStanding::of(own.filter(|record| record.status != ReplayStatus::DryRun)))
+        if let Some(standing) = self.desk()?.log.newest_of(saga, |record| standing_of(record, saga)) {
+            return Ok(standing);
+        }
+        let dropped = self.desk()?.dropped_of(saga).await?;
+        Ok(dropped.iter().find_map(|record| standing_of(record, saga)).unwrap_or(ReplayStanding::None))
     }
+}
+
+/// The replay that made a restored saga is its parent's, not its own.
+fn standing_of(record: &LogRecord, saga: &SagaId) -> Option<ReplayStanding> {
+    ReplayStanding::of_record(record).filter(|_| record.original_saga_id.as_ref() == Some(saga))
+}
+
+/// Each replay once.
+fn newest_first(records: &mut Vec<Arc<LogRecord>>) {
+    records.sort_by_key(|record| std::cmp::Reverse(replay_log::place(record)));
+    records.dedup_by(|one, other| one.replay_id == other.replay_id);
 }
 
 fn write_cursor(place: &Place) -> String {
@@ -105,7 +128,7 @@ fn write_cursor(place: &Place) -> String {
 fn read_cursor(text: &str) -> Result<Place> {
     let wrong = || Error::invalid("request_invalid", "after: not a cursor that an answer gave");
     let (at, replay_id) = text.split_once('.').ok_or_else(wrong)?;
-    Ok(Place { accepted_at: Micros(at.parse().map_err(|_| wrong())?), replay_id: replay_id.to_owned() })
+    Ok(Place { accepted_at: Micros(at.parse().map_err(|_| wrong())?), replay_id: replay_id.into() })
 }
 
 #[cfg(test)]

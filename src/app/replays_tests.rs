@@ -3,16 +3,21 @@ use std::sync::Arc;
 use super::super::testing::{materialize, stores_for};
 use super::*;
 use crate::config::Config;
+use crate::hot::HotStore;
 use crate::kafka::ends::Ends;
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
+use crate::roles::log_saga;
 use crate::roles::replay::desk::Rules;
 use crate::roles::replay::fresh::Freshness;
+use crate::roles::replay::unseen::Unseen;
 use crate::roles::replay_log::ReplayLog;
-use crate::saga::position::Offset;
+use crate::saga::json::Json;
+use crate::saga::position::{Offset, TopicPartition};
+use crate::saga::request::ReplayStatus;
 use crate::wire::avro::Schemas;
 use crate::wire::event::decode_event;
-use crate::wire::log::decode_log_json;
+use crate::wire::log::{decode_log_json, log_json};
 
 const BODY: &[u8] =
     br#"{"request_id":"r-1","command":"REPLAY","saga_id":"order-1","from":{"start":true},"reason":"x","requested_by":"ops"}"#;
@@ -21,6 +26,7 @@ const BODY: &[u8] =
 struct World {
     side: ReplaySide,
     log: Arc<ReplayLog>,
+    hot: Arc<dyn HotStore>,
     _cluster: MockKafka,
     _directory: tempfile::TempDir,
 }
@@ -41,12 +47,18 @@ async fn world() -> World {
     materialize(&*stores.hot, &config.topics.events[0], events).await;
     let log = Arc::new(ReplayLog::new(10));
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
-    let desk = Desk { history: stores.history.clone(), log_history: stores.log_history.clone(), log: log.clone(), rules };
+    let desk = Desk {
+        history: stores.history.clone(),
+        log_history: stores.log_history.clone(),
+        log: log.clone(),
+        partitions: tokio::sync::watch::channel(1).1,
+        rules,
+    };
     let ends = Ends::new(&config.kafka).expect("ends");
     let freshness = Freshness { ends, history: stores.history.clone(), chains: stores.chains.clone() };
     let publisher = Publisher::new(&config.kafka).expect("producer");
     let submit = Submit::new(desk, freshness, publisher, (config.topics.requests.clone(), None), || Micros(7));
-    World { side: ReplaySide { submit }, log, _cluster: cluster, _directory: directory }
+    World { side: ReplaySide { submit }, log, hot: stores.hot.clone(), _cluster: cluster, _directory: directory }
 }
 
 /// A record of the log for [`BODY`], with these members besides.
@@ -93,8 +105,52 @@ async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
 async fn a_request_that_was_refused_is_refused_again_with_the_code_recorded() {
     let World { side, log, .. } = &world().await;
     log.whole_from([]);
-    log.apply(0, vec![known(r#""status":"refused","code":"saga_running","message":"it ran""#)], Offset(1));
+    let refused = known(r#""status":"refused","code":"saga_running","message":"it ran""#);
+    log.apply(0, vec![(Offset(0), refused)], Offset(1));
     assert_eq!(side.submit(BODY, None).await, Err(Error::refused("saga_running", "it ran")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
+    let World { side, log, hot, .. } = &world().await;
+    let saga = SagaId::from("order-1");
+    log.whole_from([]);
+    let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
+    log.topic_begins(0, Offset(2));
+    let desk = &side.submit.desk;
+    assert_eq!(desk.is_known(0).await, Ok(false), "history has nothing of the log yet");
+    assert_eq!(code(desk.record(&record.replay_id, Some(0), Unseen(&[])).await), "unavailable");
+    assert_eq!(code(side.get(&record.replay_id).await), "unavailable");
+    assert_eq!(code(side.standing(&saga).await), "unavailable");
+    assert_eq!(code(side.children(&saga).await), "unavailable");
+
+    let partition = TopicPartition::new(Config::default().topics.log.as_str(), 0);
+    let text = Json::from_valid(log_json(&record));
+    let event = log_saga::as_step_event(&record.replay_id, text, &partition, Offset(0));
+    let index = log_saga::as_index_event(&record).expect("a replay of a saga");
+    materialize(&**hot, &partition.topic, vec![event, index]).await;
+    assert_eq!(desk.is_known(0).await, Ok(true));
+    assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
+    assert_eq!(side.get("another").await, Ok(None));
+    assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
+    let children = side.children(&saga).await.expect("answered");
+    assert_eq!(children.iter().map(|child| child.new_saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
+    let listed = ReplayFilter { saga_id: Some(saga), ..ReplayFilter::default() };
+    assert_eq!(side.list(&listed, None, 10).await.map(|page| page.records), Ok(vec![record]));
+    let another = String::from_utf8_lossy(BODY).replace("r-1", "r-2");
+    assert_eq!(code(side.submit(another.as_bytes(), None).await), "already_replayed");
+    let unknown = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
+    assert_eq!(code(side.submit(unknown.as_bytes(), None).await), "id_taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
+    let World { side, log, .. } = &world().await;
+    log.whole_from([]);
+    let other = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
+    let (one, two) = tokio::join!(side.submit(BODY, None), side.submit(other.as_bytes(), None));
+    let answers = [one, two].map(|answer| answer.map(drop).map_err(|error| error.code().to_owned()));
+    assert!(answers.contains(&Ok(())) && answers.contains(&Err("id_taken".to_owned())), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +160,7 @@ async fn a_dry_run_is_never_the_real_run_seen_before() {
         log.whole_from([]);
         log.apply(
             0,
-            vec![known(&format!(r#""dry_run":true,"request_sha256":"other","status":"{status}","code":"expired""#))],
+            vec![(Offset(0), known(&format!(r#""dry_run":true,"request_sha256":"other","status":"{status}","code":"expired""#)))],
             Offset(1),
         );
         let Submitted::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect(status) else { panic!("dry") };

@@ -329,6 +329,7 @@ impl Process {
             now,
         };
         let settings = replay::Settings {
+            group: config.kafka.group_id.clone(),
             targets: self.targets.clone(),
             request_partitions: self.request_partitions,
             max_batch_requests: config.replay.max_batch_requests,
@@ -384,6 +385,7 @@ impl Process {
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             log: self.log.clone(),
+            partitions: self.log_partitions.subscribe(),
             rules: Rules {
                 max_depth: config.replay.max_depth,
                 restored_allowed: config.topics.restored_allowed.clone(),

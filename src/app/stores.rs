@@ -104,10 +104,8 @@ pub(super) async fn with(
     let log = layout(&cold, &config.topics.log, counts, None).await?;
     let (chains, fold) = (Arc::new(Chains::new(events)), fold_settings(config).id());
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
-    // What is recent of the log is in the view in memory.
     let log_chains = Arc::new(Chains::new(vec![log]));
-    let log_history =
-        History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold).old_only();
+    let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
     Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning })
 }
 

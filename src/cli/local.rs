@@ -48,6 +48,17 @@ pub enum Store {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Hands the replay log to the configured group, once the group before carries out no more replays.
+    #[command(
+        after_help = "Example:\n  resaga store take-over-log --setting kafka.group_id=green --reason 'blue is gone, INC-4412' --yes"
+    )]
+    TakeOverLog {
+        /// Yes, no other group is to replay from these topics any more.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -116,18 +127,27 @@ pub async fn doctor(session: &Session) -> Result<(), Failure> {
 }
 
 pub async fn store(session: &Session, command: Store) -> Result<(), Failure> {
-    let Store::AcceptGap { topic, partition, yes, asked } = command;
+    let (yes, asked, what, first) = match &command {
+        Store::AcceptGap { yes, asked, .. } => {
+            (*yes, asked, "offsets that are lost stay lost once this is done", "stop the partition's owner first")
+        }
+        Store::TakeOverLog { yes, asked } => {
+            (*yes, asked, "the group before carries out no more replays once this is done", "stop its role replay first")
+        }
+    };
     let mut who = serde_json::Map::new();
     asked.add_to(&mut who, &session.environment)?;
     if !yes {
-        return Err(Failure::new(Exit::Unconfirmed, "unconfirmed", "offsets that are lost stay lost once this is done")
-            .hint("--yes confirms it; stop the partition's owner first"));
+        return Err(Failure::new(Exit::Unconfirmed, "unconfirmed", what).hint(format!("--yes confirms it; {first}")));
     }
     let text = |member: &str| who.get(member).and_then(Value::as_str).unwrap_or_default();
-    let told =
-        app::accept_gap(&session.load()?.config, TopicPartition::new(topic, partition), text("requested_by"), text("reason"))
-            .await?;
-    note(&told);
+    let (config, requested_by, reason) = (session.load()?.config, text("requested_by"), text("reason"));
+    note(&match command {
+        Store::AcceptGap { topic, partition, .. } => {
+            app::accept_gap(&config, TopicPartition::new(topic, partition), requested_by, reason).await?
+        }
+        Store::TakeOverLog { .. } => app::take_over_log(&config, requested_by, reason).await?,
+    });
     Ok(())
 }
 

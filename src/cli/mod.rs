@@ -244,6 +244,7 @@ mod tests {
             "schedule create --cron 0 --latest --reason x",
             "schedule delete s --reason x",
             "store accept-gap t 3 --reason x",
+            "store take-over-log --reason x",
         ] {
             let arguments = std::iter::once("resaga").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_ok(), "{line}");

@@ -70,7 +70,7 @@ impl History {
         loaded
     }
 
-    async fn load_from(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
+    pub(super) async fn load_from(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
         if let Some(loaded) = self.try_load(saga, upto, back, back, candidates).await? {
             return Ok(loaded);
         }
@@ -226,12 +226,12 @@ impl History {
         };
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
-        let may_miss = self.may_miss(saga, marks.candidates, known) || (conflict && !self.old_only);
+        let may_miss = self.may_miss(saga, marks.candidates, known) || conflict;
         Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
-    async fn cold_at(&self, saga: &SagaId, upto: Micros, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
+    pub(super) async fn cold_at(&self, saga: &SagaId, upto: Micros, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
         let mut newest: Vec<StoredEntry> = Vec::new();
         let find = candidates.iter().map(|chain| self.cold.segment_at(chain, saga, upto));
         for segment in try_join_all(find).await?.into_iter().flatten() {
@@ -308,7 +308,7 @@ impl History {
     fn may_miss(&self, saga: &SagaId, candidates: &[ChainId], known: impl Fn(&ChainId) -> Option<Known>) -> bool {
         let bucket = self.hot.bucket(saga);
         let behind = |chain: &ChainId| self.told.to(bucket, chain) > known(chain).map_or(Offset(0), |known| known.to);
-        !self.old_only && candidates.iter().any(behind)
+        candidates.iter().any(behind)
     }
 
     fn reach(

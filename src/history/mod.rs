@@ -8,6 +8,7 @@ pub mod answer;
 pub mod chains;
 mod cursor;
 mod folds;
+pub mod known;
 mod lineage;
 mod load;
 pub mod merge;
@@ -50,8 +51,6 @@ pub struct History {
     /// Their bytes.
     max_bytes: usize,
     told: Arc<Told>,
-    /// What cold does not have yet is known elsewhere: see [`History::old_only`].
-    old_only: bool,
     /// What this machine takes for the time now.
     now: fn() -> Micros,
     /// Of what is written in two folds that of this one is read.
@@ -60,17 +59,7 @@ pub struct History {
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self {
-            hot,
-            cold,
-            chains,
-            max_entries,
-            max_bytes: MAX_BYTES,
-            told: Arc::default(),
-            old_only: false,
-            now: || Micros::MAX,
-            fold: 0,
-        }
+        Self { hot, cold, chains, max_entries, max_bytes: MAX_BYTES, told: Arc::default(), now: || Micros::MAX, fold: 0 }
     }
 
     /// Believes no `complete_through` that is ahead of this clock.
@@ -81,10 +70,5 @@ impl History {
     /// Reads what owners with this fold have written where others have too.
     pub fn with_fold(self, fold: u32) -> Self {
         Self { fold, ..self }
-    }
-
-    /// For those who know by themselves what is recent, and ask for what is old: where hot cannot tell, cold is enough.
-    pub fn old_only(self) -> Self {
-        Self { old_only: true, ..self }
     }
 }

@@ -12,6 +12,14 @@ pub struct Progress {
     marks: Vec<HashMap<ChainId, Mark>>,
 }
 
+impl Progress {
+    /// What every bucket's mark vouches for at least; 0: of nothing.
+    pub(super) fn least(&self, chain: &ChainId) -> Offset {
+        let of = |marks: &HashMap<ChainId, Mark>| marks.get(chain).map_or(Offset(0), |mark| mark.to);
+        self.marks.iter().map(of).min().unwrap_or_default()
+    }
+}
+
 impl History {
     pub async fn progress(&self) -> Result<Progress> {
         let mut marks = Vec::new();

@@ -121,6 +121,17 @@ impl Ends {
         .await
     }
 
+    /// How many members a consumer group has now.
+    pub async fn members_of(&self, group: &str) -> Result<usize> {
+        let group = group.to_owned();
+        self.blocking(move |client, timeout| {
+            let found =
+                client.fetch_group_list(Some(group.as_str()), timeout).map_err(|e| failure::of("describe consumer group", &e))?;
+            Ok(found.groups().iter().filter(|of| of.name() == group).map(|of| of.members().len()).sum())
+        })
+        .await
+    }
+
     /// `Invalid` [`TOPIC_MISSING`](super::TOPIC_MISSING): there is no such topic.
     pub async fn partitions_of(&self, topic: &str) -> Result<i32> {
         let topic = topic.to_owned();

@@ -280,6 +280,13 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
+    /// Is it a replay that another one of the same saga must not repeat unasked: accepted, published or completed, no dry run and
+    /// none with a forced failure?
+    pub fn stands(&self) -> bool {
+        let status = matches!(self.status, ReplayStatus::Accepted | ReplayStatus::Published | ReplayStatus::Completed);
+        status && self.command == CommandName::Replay && !self.dry_run && !self.is_forced()
+    }
+
     /// Has it a forced failure? While it waits the step may not be known yet, but that it was asked for is.
     pub fn is_forced(&self) -> bool {
         let asked = |request: &Json| match request.to_value().get("force_failure") {

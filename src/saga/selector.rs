@@ -70,14 +70,9 @@ impl ReplayStanding {
         Self::ALL.into_iter().find(|standing| standing.as_str() == text)
     }
 
-    /// `records`: those of the replay log whose original is the saga, in any order.
-    pub fn of<'a>(records: impl IntoIterator<Item = &'a LogRecord>) -> Self {
-        let newest = records
-            .into_iter()
-            .filter(|record| record.command == CommandName::Replay && !record.is_forced())
-            .filter_map(|record| Some((record, Self::of_status(record.status)?)))
-            .max_by(|(a, _), (b, _)| (a.accepted_at, &a.replay_id).cmp(&(b.accepted_at, &b.replay_id)));
-        newest.map_or(Self::None, |(_, standing)| standing)
+    /// What a record of the replay log says of its original; `None`: it does not count.
+    pub fn of_record(record: &LogRecord) -> Option<Self> {
+        Self::of_status(record.status).filter(|_| record.command == CommandName::Replay && !record.dry_run && !record.is_forced())
     }
 
     fn of_status(status: ReplayStatus) -> Option<Self> {

@@ -207,10 +207,12 @@ impl Materialize {
                 Content::ReplayLog => Ok(record.timestamp),
             };
             match self.decode(content, &batch.partition, record).await? {
-                Ok(event) => {
+                Ok((event, index)) => {
                     let before = |before: Option<Micros>| before.unwrap_or_else(|| LogClock::of_event(event.occurred_at));
                     let recorded = recorded.unwrap_or_else(before);
-                    decoded.push(Decoded { offset: record.offset, recorded, size: record.size(), event });
+                    let offset = record.offset;
+                    decoded.push(Decoded { offset, recorded, size: record.size(), event });
+                    decoded.extend(index.map(|event| Decoded { offset, recorded, size: 0, event: *event }));
                 }
                 Err(letter) => dead.push(letter),
             }
@@ -293,23 +295,26 @@ impl Materialize {
         }
     }
 
-    /// The event of a record, or its dead letter. `Unavailable`: the schema registry does not answer.
+    /// The event of a record (of the replay log also that of an index), or its dead letter. `Unavailable`: the schema
+    /// registry does not answer.
     async fn decode(
         &self,
         content: Content,
         partition: &TopicPartition,
         record: &Record,
-    ) -> Result<std::result::Result<StepEvent, DeadLetter>> {
+    ) -> Result<std::result::Result<(StepEvent, Option<Box<StepEvent>>), DeadLetter>> {
         let value = record.value.as_deref();
         loop {
             let schemas = &self.parts.schemas;
             let read = match content {
                 Content::StepEvents => {
-                    decode_event(record.key.as_deref(), value, &record.headers, self.settings.max_record_bytes, schemas)
+                    let max = self.settings.max_record_bytes;
+                    decode_event(record.key.as_deref(), value, &record.headers, max, schemas).map(|event| (event, None))
                 }
                 Content::ReplayLog => decode_log(value, &record.headers, schemas).map(|replay| {
                     let text = Json::from_valid(log_json(&replay));
-                    log_saga::as_step_event(&replay.replay_id, text, partition, record.offset)
+                    let event = log_saga::as_step_event(&replay.replay_id, text, partition, record.offset);
+                    (event, log_saga::as_index_event(&replay).map(Box::new))
                 }),
             };
             match read {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::decide::FRESH_WITHIN;
 use super::draft::Draft;
 use super::fresh::EndsThen;
+use super::owner::may_be_of;
 use super::parked::Parked;
 use super::take_up::{Item, Taken, dead, take_up};
 use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay, TICK};
@@ -40,6 +41,8 @@ pub(super) struct Prepared {
     pub group: GroupMetadata,
     /// What was parked in it: waits once it is committed.
     pub again: Vec<(Parked, TopicPartition)>,
+    /// The one partition that it is of, whose log it claims.
+    pub claims: Option<TopicPartition>,
     pub replay_ids: Vec<String>,
     /// Requests that were parked before, and records.
     parked: usize,
@@ -72,6 +75,7 @@ impl Read {
 impl Replay {
     /// `false`: there was nothing that could be done.
     pub(super) async fn batch(&mut self) -> Result<bool> {
+        self.give_up_what_is_anothers().await?;
         let prepared = self.prepared.take().filter(|batch| batch.decided.elapsed() < LONGEST_PREPARED);
         let prepared = match prepared {
             Some(prepared) => prepared,
@@ -104,12 +108,18 @@ impl Replay {
         let now = (self.parts.now)();
         let mut batch = Batch::default();
         let limit = self.batch_limit();
+        let mut claims = None;
+        if behind.is_none() {
+            self.look_at_logs().await?;
+            claims = self.to_claim().await?;
+        }
+        batch.draft.owners = self.log_owners();
         if behind.is_none() && Instant::now() >= self.look_again.0 && self.rate.allows(Instant::now()) > 0 {
             // Half, so that requests which cannot go yet never keep new ones out.
-            self.take_parked(&mut batch, now, (limit / 2).max(1));
+            self.take_parked(&mut batch, now, (limit / 2).max(1), claims.as_ref());
         }
         let parked = batch.items.len();
-        let records = self.take_read(&mut batch, limit.saturating_sub(parked), behind).await?;
+        let records = self.take_read(&mut batch, limit.saturating_sub(parked), behind, claims.as_ref()).await?;
         if batch.items.is_empty() && records == 0 {
             return Ok(None);
         }
@@ -118,10 +128,11 @@ impl Replay {
             return Ok(None);
         }
         let patience = if behind.is_some() { Duration::ZERO } else { FRESH_WITHIN };
-        let loaded = self.load_fresh(&items, now, patience).await?;
+        let mut loaded = self.load_fresh(&items, now, patience).await?;
         if behind.is_some() && !loaded.has_all() {
             return Ok(None);
         }
+        loaded.dropped = self.look_up(&items).await?;
         let mut again: Vec<(Parked, TopicPartition)> = Vec::new();
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
         self.decide_all(items, loaded, &mut draft, &mut again, now).await?;
@@ -137,7 +148,7 @@ impl Replay {
             last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
         };
         again.retain(|(parked, _)| waits(parked));
-        Ok(Some(Prepared { draft, offsets, group, again, replay_ids, parked, records, decided }))
+        Ok(Some(Prepared { draft, offsets, group, again, claims, replay_ids, parked, records, decided }))
     }
 
     /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
@@ -179,7 +190,7 @@ impl Replay {
         if self.alone > 0 { 1 } else { self.settings.max_batch_requests }
     }
 
-    fn take_parked(&mut self, batch: &mut Batch, now: Micros, limit: usize) {
+    fn take_parked(&mut self, batch: &mut Batch, now: Micros, limit: usize, only: Option<&TopicPartition>) {
         let share = (limit / self.owned.len().max(1)).max(1);
         let (unreadable, instant) = (&self.unreadable, Instant::now());
         let rests = |saga: &SagaId| unreadable.get(saga).is_some_and(|(again, _)| *again > instant);
@@ -189,8 +200,9 @@ impl Replay {
         let first = self.turn % partitions.len().max(1);
         partitions.rotate_left(first);
         self.turn = self.turn.wrapping_add(1);
-        let log = &self.settings.targets.log;
-        for partition in partitions.iter().filter(|of| !self.writable.lacks(log, of.partition)) {
+        let (log, view) = (&self.settings.targets.log, &self.parts.desk.log);
+        let may_be = |of: &&TopicPartition| !self.writable.lacks(log, of.partition) && may_be_of(view, of, only);
+        for partition in partitions.iter().filter(may_be) {
             let Some(owned) = self.owned.get_mut(partition) else { continue };
             let due = owned.waiting.due(now, share.min(limit.saturating_sub(batch.items.len())));
             for parked in due.into_iter().filter(|parked| !rests(&parked.order.saga_id)) {
@@ -209,7 +221,13 @@ impl Replay {
 
     /// Takes up records read, without removing them: they go when the transaction is committed. Gives how many. Behind a
     /// batch that is being committed only those whose ends are known: those of now take in what it writes.
-    async fn take_read(&mut self, batch: &mut Batch, room: usize, behind: Option<&Offsets>) -> Result<usize> {
+    async fn take_read(
+        &mut self,
+        batch: &mut Batch,
+        room: usize,
+        behind: Option<&Offsets>,
+        only: Option<&TopicPartition>,
+    ) -> Result<usize> {
         let mut taken = 0;
         let read: Vec<(TopicPartition, Option<EndsThen>, Vec<Record>)> = {
             let mut left = room;
@@ -218,7 +236,8 @@ impl Replay {
                 if behind.is_some() && ends.is_none() {
                     break;
                 }
-                let Some(owned) = self.owned.get(&records.partition) else { continue };
+                let owned = self.owned.get(&records.partition).filter(|owned| owned.log_not_known.is_none());
+                let Some(owned) = owned.filter(|_| may_be_of(&self.parts.desk.log, &records.partition, only)) else { continue };
                 if self.writable.lacks(&self.settings.targets.log, records.partition.partition) {
                     continue;
                 }

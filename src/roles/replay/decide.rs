@@ -37,6 +37,8 @@ pub(super) struct Loaded {
     histories: HashMap<SagaId, Known>,
     /// Of each saga: the ends to which it is looked at.
     ends: HashMap<SagaId, EndsThen>,
+    /// What history has of these replays, which memory has not.
+    pub(super) dropped: HashMap<String, Option<Arc<LogRecord>>>,
 }
 
 impl Loaded {
@@ -87,10 +89,10 @@ impl Replay {
                 Command::Replay(order) => {
                     self.replay(item, &order, &loaded, &mut blocked, draft, again, (now, decided_at)).await?;
                 }
-                Command::Cancel { replay_id, .. } => self.cancel(item, &replay_id, draft, decided_at).await?,
-                Command::Outcome(outcome) => self.outcome(&item, &outcome, draft).await?,
+                Command::Cancel { replay_id, .. } => self.cancel(item, &replay_id, &loaded, draft, decided_at).await?,
+                Command::Outcome(outcome) => self.outcome(&item, &outcome, &loaded, draft).await?,
                 Command::Invalid { message, .. } => {
-                    if self.is_repeat(&item.record, draft).await? {
+                    if self.is_repeat(&item.record, &loaded, draft).await? {
                         draft.tally.duplicates += 1;
                     } else {
                         self.refuse(item, &Refusal::new("request_invalid", message), draft)?;
@@ -206,13 +208,13 @@ impl Replay {
         (now, decided_at): (Micros, Micros),
     ) -> Result<()> {
         if item.parked.is_some() {
-            if !self.still_waits(&item.record, draft).await? {
+            if !self.still_waits(&item.record, loaded, draft).await? {
                 if let Some(owned) = self.owned.get_mut(&item.partition) {
                     owned.waiting.remove(&item.record.replay_id);
                 }
                 return Ok(());
             }
-        } else if self.is_repeat(&item.record, draft).await? {
+        } else if self.is_repeat(&item.record, loaded, draft).await? {
             draft.tally.duplicates += 1;
             return Ok(());
         }
@@ -340,25 +342,64 @@ impl Replay {
         draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
-    async fn known(&self, replay_id: &str, draft: &Draft) -> Result<Option<Arc<LogRecord>>> {
-        self.parts.desk.record(replay_id, Unseen(&[&draft.log, &self.publishing, &self.pending])).await
+    /// The newest record of a replay whose requests are in that partition. What this batch says of it comes first.
+    async fn known(&self, replay_id: &str, of: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<Option<Arc<LogRecord>>> {
+        let newer = [&draft.log, &self.publishing, &self.pending];
+        let unseen = Unseen(&newer);
+        match loaded.dropped.get(replay_id) {
+            Some(dropped) if unseen.get(replay_id).is_none() && self.parts.desk.log.get(replay_id).is_none() => {
+                Ok(dropped.clone())
+            }
+            _ => self.parts.desk.record(replay_id, Some(of.position.partition), unseen).await,
+        }
+    }
+
+    /// Of the replays of these requests that memory does not have, what history has of them. Where one cannot be read its
+    /// partition rests, and the batch is taken up again without it.
+    pub(super) async fn look_up(&mut self, items: &[Item]) -> Result<HashMap<String, Option<Arc<LogRecord>>>> {
+        if self.parts.desk.log.all_unknown_below().is_empty() {
+            return Ok(HashMap::new());
+        }
+        let newer = [&self.publishing, &self.pending];
+        let mut asked: Vec<(String, i32)> = Vec::with_capacity(items.len());
+        for item in items {
+            let replay_id = match &item.request.command {
+                Command::Outcome(outcome) => &outcome.replay_id,
+                _ => &item.record.replay_id,
+            };
+            if Unseen(&newer).get(replay_id).is_none() {
+                asked.push((replay_id.clone(), item.record.position.partition));
+            }
+        }
+        let found = self.parts.desk.dropped(asked).await;
+        let mut dropped = HashMap::with_capacity(found.len());
+        for (replay_id, partition, record) in found {
+            match record {
+                Ok(record) => drop(dropped.insert(replay_id, record)),
+                Err(error) => {
+                    self.rest(partition);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(dropped)
     }
 
     /// Seen before, other than as a dry run, whatever became of that.
-    async fn is_repeat(&self, record: &LogRecord, draft: &Draft) -> Result<bool> {
-        let known = self.known(&record.replay_id, draft).await?;
+    async fn is_repeat(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
+        let known = self.known(&record.replay_id, record, loaded, draft).await?;
         Ok(known.is_some_and(|known| !known.dry_run))
     }
 
     /// Is a request that was parked still to be carried out? Not if it was cancelled, if the real run replaced it, or if
     /// it was committed by a transaction whose outcome was not known.
-    async fn still_waits(&self, record: &LogRecord, draft: &Draft) -> Result<bool> {
-        let known = self.known(&record.replay_id, draft).await?;
+    async fn still_waits(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
+        let known = self.known(&record.replay_id, record, loaded, draft).await?;
         Ok(known.is_some_and(|known| known.status == ReplayStatus::Accepted && known.dry_run == record.dry_run))
     }
 
-    async fn cancel(&mut self, item: Item, replay_id: &str, draft: &mut Draft, now: Micros) -> Result<()> {
-        if self.is_repeat(&item.record, draft).await? {
+    async fn cancel(&mut self, item: Item, replay_id: &str, loaded: &Loaded, draft: &mut Draft, now: Micros) -> Result<()> {
+        if self.is_repeat(&item.record, loaded, draft).await? {
             draft.tally.duplicates += 1;
             return Ok(());
         }
@@ -369,7 +410,7 @@ impl Replay {
                 draft,
             );
         }
-        let known = self.known(replay_id, draft).await?;
+        let known = self.known(replay_id, &item.record, loaded, draft).await?;
         let in_topic = self.owned.get(&item.partition).is_some_and(|owned| owned.passed.has(replay_id))
             || draft.passed.iter().any(|(_, passed)| passed.replay_id == replay_id);
         if in_topic && known.as_ref().is_none_or(|known| known.status != ReplayStatus::Accepted) {
@@ -398,8 +439,8 @@ impl Replay {
     }
 
     /// A restored saga ended; an earlier end than the one recorded changes nothing.
-    async fn outcome(&mut self, item: &Item, outcome: &Outcome, draft: &mut Draft) -> Result<()> {
-        let Some(known) = self.known(&outcome.replay_id, draft).await? else {
+    async fn outcome(&mut self, item: &Item, outcome: &Outcome, loaded: &Loaded, draft: &mut Draft) -> Result<()> {
+        let Some(known) = self.known(&outcome.replay_id, &item.record, loaded, draft).await? else {
             tracing::warn!(replay_id = %Shown(&outcome.replay_id), "outcome of a replay that the log does not know");
             return Ok(());
         };

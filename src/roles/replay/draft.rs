@@ -23,6 +23,7 @@ use crate::wire::avro::SchemaId;
 use crate::wire::event::{encode_event, record_size};
 use crate::wire::headers;
 use crate::wire::log::encode_log;
+use crate::wire::log_owner::LogOwner;
 use crate::wire::restored::encode_restored;
 
 /// Bytes of a text in a log record that was cut.
@@ -62,6 +63,8 @@ pub struct Draft {
     pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
     /// Requests that were passed over and that somebody wants to call off.
     pub wanted: Vec<(TopicPartition, String)>,
+    /// As whose records go into each partition of the log.
+    pub owners: Vec<(i32, LogOwner)>,
 }
 
 impl Draft {
@@ -71,12 +74,15 @@ impl Draft {
 
     /// One log record, to the partition of its request. A later one of the same replay replaces it for readers.
     pub fn log(&mut self, targets: &Targets, record: LogRecord, trace: Option<&str>) -> Result<()> {
+        let partition = record.position.partition;
+        let mut headers = headers::of_log(&record, targets.schemas.log.is_some(), trace);
+        headers.extend(self.owners.iter().find(|(of, _)| *of == partition).map(|(_, owner)| owner.header()));
         self.records.push(NewRecord {
             topic: targets.log.clone(),
-            partition: Some(record.position.partition),
+            partition: Some(partition),
             key: Some(record.replay_id.clone().into()),
             value: Some(encode_log(&record, targets.schemas.log)?.into()),
-            headers: headers::of_log(&record, targets.schemas.log.is_some(), trace),
+            headers,
             timestamp: None,
         });
         self.log.insert(Arc::new(record));

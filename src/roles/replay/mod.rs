@@ -9,7 +9,9 @@ mod decide;
 pub mod desk;
 mod draft;
 pub mod fresh;
+mod known_log;
 mod leaders;
+pub mod owner;
 mod parked;
 mod passed;
 mod publish;
@@ -19,6 +21,7 @@ pub mod submit;
 mod take_up;
 mod tally;
 mod too_large;
+mod turns;
 pub mod unseen;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -46,6 +49,7 @@ use carry::Prepared;
 use desk::Desk;
 use draft::Targets;
 use fresh::{EndsThen, Freshness};
+use known_log::NotKnown;
 use leaders::Writable;
 use parked::Waiting;
 use passed::Passed;
@@ -61,6 +65,8 @@ const RECORD_TOO_LARGE: &str = "record_too_large";
 /// Longest wait for the view of the log, before anything is carried out and while other partitions are.
 const LOG_WITHIN: Duration = Duration::from_secs(20);
 const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
+/// Alarm: requests are gone from the topic that were never read.
+const OFFSETS_GONE: &str = "offsets_gone";
 /// Most sagas that are kept as just restored; with more, ends are asked anew.
 const MAX_JUST_RESTORED: usize = 10_000;
 
@@ -83,6 +89,8 @@ pub struct Parts {
 
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// As which the log is written.
+    pub group: String,
     pub targets: Targets,
     /// Partitions of the requests topic, and of the log.
     pub request_partitions: i32,
@@ -100,6 +108,8 @@ struct Owned {
     passed: Passed,
     /// Records from `next` on were read and dropped, for there was no room to pass over more.
     cut_off: bool,
+    /// Its requests cannot be told from ones seen before: they wait, unread.
+    log_not_known: Option<NotKnown>,
 }
 
 impl Owned {
@@ -125,6 +135,8 @@ pub struct Replay {
     /// Received already, and next.
     next_event: Option<IntakeEvent>,
     publisher: Option<TransactionalPublisher>,
+    /// For the batches that claim partitions of the log that are nobody's yet.
+    claimers: HashMap<TopicPartition, TransactionalPublisher>,
     owned: HashMap<TopicPartition, Owned>,
     /// Records read and not yet done with.
     read: VecDeque<Read>,
@@ -162,6 +174,7 @@ impl Replay {
             events,
             next_event: None,
             publisher: None,
+            claimers: HashMap::new(),
             owned: HashMap::new(),
             read: VecDeque::new(),
             just_restored: HashSet::new(),
@@ -189,7 +202,7 @@ impl Replay {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let may_work = !self.stopping && !self.read.is_empty() && Instant::now() >= self.not_before;
+            let may_work = !self.stopping && Instant::now() >= self.not_before && self.may_take_up();
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
@@ -235,12 +248,15 @@ impl Replay {
                 self.read.retain(|read| !partitions.contains(&read.records.partition));
                 for partition in &partitions {
                     self.owned.remove(partition);
+                    self.claimers.remove(partition);
+                    self.clear_alarm(partition, known_log::NOT_KNOWN);
+                    self.clear_alarm(partition, owner::ANOTHERS);
                 }
                 let _ = reply.send(());
             }
             IntakeEvent::Records { batch, held } => self.records(batch, held),
             IntakeEvent::OffsetsGone { partition, position, reason } => {
-                let labels = [&*partition.topic, &partition.partition.to_string(), "offsets_gone"];
+                let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
                 self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
                 tracing::error!(%partition, position = position.0, reason, "replay requests are gone from the topic");
             }
@@ -280,6 +296,7 @@ impl Replay {
     async fn assigned(&mut self, partitions: Vec<AssignedPartition>) -> Result<Vec<(TopicPartition, StartAt)>> {
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
         self.learn_partitions(&names).await?;
+        self.settle_claims(&names).await?;
         let known = self.log_to_its_end(&names).await?;
         // The view has it all now; another owner may have written newer records since.
         self.pending.retain(|record| !known.contains(&record.position.partition));
@@ -290,12 +307,16 @@ impl Replay {
                 starts.push((partition, StartAt::Later));
                 continue;
             }
+            if self.is_anothers(&partition) {
+                starts.push((partition, StartAt::Stop));
+                continue;
+            }
             let committed = assigned.committed.map(|(offset, _)| offset);
             let next = committed.unwrap_or(assigned.earliest).max(assigned.earliest);
-            self.owned.insert(
-                partition.clone(),
-                Owned { next, waiting: Waiting::default(), passed: Passed::default(), cut_off: false },
-            );
+            self.tell_what_is_gone(&partition, committed, assigned.earliest);
+            let owned =
+                Owned { next, waiting: Waiting::default(), passed: Passed::default(), cut_off: false, log_not_known: None };
+            self.owned.insert(partition.clone(), owned);
             starts.push((partition, StartAt::Offset(next)));
         }
         self.wait_for_what_the_log_says();
@@ -322,6 +343,22 @@ impl Replay {
         }
         (self.parts.log_partitions)(log);
         Ok(())
+    }
+
+    /// Requests that were deleted before they were read are passed over, and not silently.
+    fn tell_what_is_gone(&self, partition: &TopicPartition, committed: Option<Offset>, earliest: Offset) {
+        let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
+        match committed.filter(|next| *next < earliest) {
+            // It is an error that there is none, and nothing else.
+            None => drop(self.parts.metrics.partition_alarms.remove_label_values(&labels)),
+            Some(next) => {
+                self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
+                tracing::error!(
+                    %partition, first = next.0, last = earliest.0 - 1,
+                    "replay requests were deleted from the topic before they were read (retention, DeleteRecords); ask their senders"
+                );
+            }
+        }
     }
 
     /// Parks every request that the log says is waiting and that is not parked here.

@@ -38,12 +38,15 @@ impl Replay {
     pub(super) async fn publish(&mut self, batch: Prepared) -> Result<()> {
         let may_prepare = self.may_prepare_behind(&batch);
         let committing = self.offsets_to_commit(&batch);
-        let Prepared { draft, offsets, group, again, .. } = batch;
-        let Draft { records, restored, log, tally, passed, looked_again, wanted } = draft;
+        let Prepared { draft, offsets, group, again, claims, .. } = batch;
+        let Draft { records, restored, log, tally, passed, looked_again, wanted, owners: _ } = draft;
         let started = Instant::now();
-        let publisher = match self.publisher.take() {
-            Some(publisher) => publisher,
-            None => self.open_publisher().await?,
+        let publisher = match (&claims, self.publisher.take_if(|_| claims.is_none())) {
+            (Some(partition), _) => {
+                self.claimers.remove(partition).ok_or_else(|| Error::bug("claim the replay log: no producer for it"))?
+            }
+            (None, Some(publisher)) => publisher,
+            (None, None) => self.open_publisher().await?,
         };
         let transaction = Transaction { records, last: restored, offsets: committing, group: Some(group) };
         // What this batch restores has no history before its end: whoever replays it asks for ends after that.
@@ -62,12 +65,15 @@ impl Replay {
         };
         self.parts.metrics.transactions.with_label_values(&[result]).inc();
         if let Err(error) = outcome {
-            if !error.is_closed() {
+            if claims.is_none() && !error.is_closed() {
                 self.publisher = Some(publisher);
             }
-            return self.not_published(error).await;
+            return self.not_published(error, claims.as_ref()).await;
         }
-        self.publisher = Some(publisher);
+        match claims {
+            Some(partition) => self.claimed(partition, publisher, log.records().next().is_some()),
+            None => self.publisher = Some(publisher),
+        }
         self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
         for (partition, next) in offsets {
             if let Some(owned) = self.owned.get_mut(&partition) {
@@ -103,8 +109,8 @@ impl Replay {
 
     /// Nothing is known to be visible. The requests are still in memory and come again with the next batch; what was
     /// committed after all is found in the log, which is read to its end first.
-    async fn not_published(&mut self, error: PublishError) -> Result<()> {
-        if let PublishError::Fenced(_) = &error {
+    async fn not_published(&mut self, error: PublishError, claims: Option<&TopicPartition>) -> Result<()> {
+        if let (PublishError::Fenced(_), None) = (&error, claims) {
             let now = Instant::now();
             self.fenced.retain(|at| now.duration_since(*at) < FENCED_WINDOW);
             self.fenced.push_back(now);
@@ -115,6 +121,10 @@ impl Replay {
                 )));
             }
             tokio::time::sleep(FENCED_PAUSE).await;
+        }
+        if let Some(partition) = claims {
+            // As below; where that fails the log shows it later.
+            drop(self.open_claimer(partition).await);
         }
         if self.publisher.is_none() {
             // Opening settles what was left open: committed or aborted, and visible in the log from then on.

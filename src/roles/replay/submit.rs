@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::desk::Desk;
 use super::draft::{accepted, new_saga_id, record_of};
 use super::fresh::Freshness;
+use super::turns::Turns;
 use super::unseen::{Pending, Unseen};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
@@ -28,6 +29,11 @@ const FRESH_WITHIN: Duration = Duration::from_secs(10);
 pub const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// On top of that: a saga that is behind is told so, not cut off.
 const FRESH_GRACE: Duration = Duration::from_millis(500);
+/// How long an answer waits for the log to show whose body counts.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
+const ID_TAKEN: &str = "request_id: used before with another body";
+/// Between two looks at what history has.
+const LOOK: Duration = Duration::from_millis(100);
 /// Requests remembered until the log shows them.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
@@ -41,13 +47,14 @@ pub struct Submit {
     pub now: fn() -> Micros,
     /// By replay id, as the log will have them: a request counts from the moment it is published.
     published: Mutex<LruCache<String, Arc<LogRecord>>>,
+    posting: Turns,
 }
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Submitted {
     /// On its way.
-    Accepted { request_id: String, replay_id: String, new_saga_id: SagaId },
+    Accepted { request_id: String, replay_id: String, new_saga_id: SagaId, request_sha256: String },
     /// A dry run: what would be published.
     DryRun(Box<Plan>),
 }
@@ -67,12 +74,22 @@ impl Submit {
         (topic, schema): (String, Option<SchemaId>),
         now: fn() -> Micros,
     ) -> Self {
-        Self { desk, freshness, publisher, topic, schema, now, published: Mutex::new(LruCache::new(REMEMBERED)) }
+        Self {
+            desk,
+            freshness,
+            publisher,
+            topic,
+            schema,
+            now,
+            published: Mutex::new(LruCache::new(REMEMBERED)),
+            posting: Turns::default(),
+        }
     }
 
     /// Plans a replay and, if it can be carried out, publishes the request. `Refused` with the refusal's code; `Refused`
-    /// `behind`: not caught up in time; `id_taken`: the request id was used with another body.
-    pub async fn replay(&self, request: &ReplayRequest) -> Result<Submitted> {
+    /// `behind`: not caught up in time; `id_taken`: the request id was used with another body. `may_be_elsewhere`: others may
+    /// know the request id, and post it to another process at this moment.
+    pub async fn replay(&self, request: &ReplayRequest, may_be_elsewhere: bool) -> Result<Submitted> {
         let order = match &request.command {
             Command::Replay(order) => order,
             Command::Invalid { message, .. } => return Err(Error::invalid("request_invalid", message.clone())),
@@ -83,10 +100,13 @@ impl Submit {
             request_id: request.request_id.clone(),
             replay_id: replay_id.clone(),
             new_saga_id: new_saga_id(&request.request_id, order),
+            request_sha256: request.sha256.clone(),
         };
-        if let Some(known) = self.record(&replay_id).await?.filter(|known| !known.dry_run) {
+        // Two posts of one id here go one after the other: the second finds what the first published.
+        let _turn = self.posting.turn(&replay_id).await;
+        if let Some(known) = self.seen(&replay_id, &order.saga_id).await?.filter(|known| !known.dry_run) {
             if known.request_sha256 != request.sha256 {
-                return Err(Error::refused("id_taken", "request_id: used before with another body"));
+                return Err(Error::refused("id_taken", ID_TAKEN));
             }
             return if known.status == ReplayStatus::Refused { Err(refusal_of(&known)) } else { Ok(on_its_way) };
         }
@@ -99,8 +119,22 @@ impl Submit {
         }
         let nowhere_yet = Position::new(self.topic.as_str(), -1, -1);
         let record = accepted(record_of(request, nowhere_yet, (self.now)()), request);
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).put(replay_id, Arc::new(record));
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).put(replay_id.clone(), Arc::new(record));
+        if may_be_elsewhere {
+            self.is_the_one_that_counts(&replay_id, request).await?;
+        }
         Ok(on_its_way)
+    }
+
+    /// Another process may have published the same id with another body a moment before: the first of them in the topic
+    /// counts, and the log names it by its hash. Where the log does not show one soon, that is for the asker to look at.
+    async fn is_the_one_that_counts(&self, replay_id: &str, request: &ReplayRequest) -> Result<()> {
+        let shown = || self.desk.log.get(replay_id).filter(|record| !record.dry_run);
+        let Ok(record) = tokio::time::timeout(SHOWN_WITHIN, self.desk.log.shown(shown)).await else { return Ok(()) };
+        if record.request_sha256 != request.sha256 {
+            return Err(Error::refused("id_taken", ID_TAKEN));
+        }
+        Ok(())
     }
 
     /// Asks for a waiting replay not to be carried out. `Refused` `replay_not_found`; `request_invalid`: it does not wait.
@@ -121,7 +155,20 @@ impl Submit {
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
     /// with this process's clock and no offset.
     pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
-        self.desk.record(replay_id, Unseen(&[&self.not_in_the_log()])).await
+        self.desk.record(replay_id, None, Unseen(&[&self.not_in_the_log()])).await
+    }
+
+    /// The same of a replay of this saga. Waits for what history must have to tell.
+    async fn seen(&self, replay_id: &str, saga: &SagaId) -> Result<Option<Arc<LogRecord>>> {
+        let partition = self.desk.home(saga);
+        let deadline = Instant::now() + FRESH_WITHIN;
+        while !self.desk.is_known(partition).await? {
+            if Instant::now() >= deadline {
+                return Err(Error::refused("behind", "what the replay log had before is not in history yet"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.desk.record(replay_id, Some(partition), Unseen(&[&self.not_in_the_log()])).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.

@@ -1,0 +1,151 @@
+//! Whose the replay log is. Each record names its group; a partition of the log whose newest record is another group's is
+//! not ours to carry on: that group replays the same requests. A partition without records is claimed by the first
+//! batch: under a transactional id that all groups share, so that of two that claim it one is fenced or finds the other's.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::Replay;
+use crate::error::{Error, Result};
+use crate::kafka::transaction::TransactionalPublisher;
+use crate::roles::replay_log::ReplayLog;
+use crate::saga::position::{Shown, TopicPartition};
+use crate::wire::log_owner::LogOwner;
+
+/// How long the view of the log may take to reach an end that nothing hides.
+const READ_WITHIN: Duration = Duration::from_millis(500);
+/// How long opening a producer may take that claims a partition.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Alarm of a partition of the log.
+pub(super) const ANOTHERS: &str = "log_of_another_group";
+
+impl Replay {
+    /// The other group that a partition's log belongs to.
+    fn anothers(&self, partition: i32) -> Option<LogOwner> {
+        self.parts.desk.log.owner(partition).filter(|owner| owner.group != self.settings.group)
+    }
+
+    /// Says so where the log is another group's; then the partition must not be read.
+    pub(super) fn is_anothers(&self, partition: &TopicPartition) -> bool {
+        let Some(owner) = self.anothers(partition.partition) else {
+            self.clear_alarm(partition, ANOTHERS);
+            return false;
+        };
+        self.alarm(partition, ANOTHERS);
+        tracing::error!(
+            partition = partition.partition, log = self.settings.targets.log, owner = %Shown(&owner.group), own = self.settings.group,
+            "the replay log belongs to another group: no replays are carried out from this partition; `resaga store take-over-log` hands \
+             the log over once that group has stopped"
+        );
+        true
+    }
+
+    /// Gives up what was handed to another group meanwhile.
+    pub(super) async fn give_up_what_is_anothers(&mut self) -> Result<()> {
+        let gone: Vec<TopicPartition> =
+            self.owned.keys().filter(|partition| self.anothers(partition.partition).is_some()).cloned().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.prepared = None;
+        self.read.retain(|read| !gone.contains(&read.records.partition));
+        for partition in &gone {
+            self.is_anothers(partition);
+            self.owned.remove(partition);
+        }
+        self.intake.pause(gone).await
+    }
+
+    /// A partition with something to do whose log is nobody's yet: the next batch is of it alone, and claims it.
+    pub(super) async fn to_claim(&mut self) -> Result<Option<TopicPartition>> {
+        let nobodys = self.nobodys_with_work();
+        let missing: Vec<TopicPartition> =
+            nobodys.iter().filter(|partition| !self.claimers.contains_key(partition)).cloned().collect();
+        if !missing.is_empty() {
+            let opened = join_all(missing.iter().map(|partition| self.open_claimer(partition))).await;
+            for (partition, opened) in missing.iter().zip(opened) {
+                match opened {
+                    Ok(claimer) => drop(self.claimers.insert(partition.clone(), claimer)),
+                    Err(Error::Unavailable(reason)) => tracing::warn!(%partition, reason, "replay log not claimed yet"),
+                    Err(other) => return Err(other),
+                }
+            }
+            // Whoever claimed them before is fenced now, and what it wrote is visible.
+            let known = self.log_to_its_end(&missing).await?;
+            self.claimers.retain(|partition, _| known.contains(&partition.partition) || !missing.contains(partition));
+            self.give_up_what_is_anothers().await?;
+        }
+        let log = &self.parts.desk.log;
+        let is_nobodys = |partition: &TopicPartition| log.owner(partition.partition).is_none();
+        Ok(nobodys.into_iter().find(|partition| is_nobodys(partition) && self.claimers.contains_key(partition)))
+    }
+
+    fn nobodys_with_work(&self) -> Vec<TopicPartition> {
+        let (now, log) = ((self.parts.now)(), &self.parts.desk.log);
+        let is_read = |partition: &TopicPartition| self.read.iter().any(|read| read.records.partition == *partition);
+        let topic = &self.settings.targets.log;
+        let may_be = |of: i32| log.owner(of).is_none() && !self.writable.lacks(topic, of);
+        let owned = self.owned.iter().filter(|(partition, _)| may_be(partition.partition));
+        let with_work =
+            owned.filter(|(partition, owned)| owned.waiting.is_due(now) || (owned.log_not_known.is_none() && is_read(partition)));
+        with_work.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// A batch that claims a partition was committed: nobody else had claimed it, and what it wrote says whose it is.
+    pub(super) fn claimed(&mut self, partition: TopicPartition, publisher: TransactionalPublisher, wrote: bool) {
+        if wrote {
+            let owner = LogOwner { group: self.settings.group.clone(), generation: 1 };
+            self.parts.desk.log.owned_by(partition.partition, owner);
+        } else {
+            self.claimers.insert(partition, publisher);
+        }
+    }
+
+    /// A process that died as it claimed a partition left a transaction open there, which hides what comes after it: ends
+    /// it, where the view of the log stands still before the end.
+    pub(super) async fn settle_claims(&self, partitions: &[TopicPartition]) -> Result<()> {
+        let log = &self.parts.desk.log;
+        let nobodys = partitions.iter().filter(|partition| log.owner(partition.partition).is_none());
+        let nobodys: Vec<TopicPartition> = nobodys.cloned().collect();
+        if nobodys.is_empty() || tokio::time::timeout(READ_WITHIN, self.log_to_its_end(&nobodys)).await.is_ok() {
+            return Ok(());
+        }
+        for partition in nobodys {
+            if log.owner(partition.partition).is_none() {
+                // Where that cannot be done now the coordinator does it, some seconds later.
+                drop(self.open_claimer(&partition).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// One try: what waits for it must not wait for ever.
+    pub(super) async fn open_claimer(&self, partition: &TopicPartition) -> Result<TransactionalPublisher> {
+        let id = claim_id(&self.settings.targets.log, partition.partition);
+        let opened = tokio::time::timeout(OPEN_WITHIN, TransactionalPublisher::open(&self.parts.kafka, &id)).await;
+        opened.unwrap_or_else(|_| Err(Error::unavailable("open producer to claim the replay log: no answer in time")))
+    }
+
+    /// As whose the records of a batch are written, by partition of the log.
+    pub(super) fn log_owners(&self) -> Vec<(i32, LogOwner)> {
+        let of = |partition: &TopicPartition| {
+            let nobodys = || LogOwner { group: self.settings.group.clone(), generation: 1 };
+            (partition.partition, self.parts.desk.log.owner(partition.partition).unwrap_or_else(nobodys))
+        };
+        self.owned.keys().map(of).collect()
+    }
+}
+
+/// May a batch be of this partition? Of one whose log is nobody's only if it claims it.
+pub(super) fn may_be_of(log: &ReplayLog, partition: &TopicPartition, claims: Option<&TopicPartition>) -> bool {
+    match claims {
+        Some(claimed) => claimed == partition,
+        None => log.owner(partition.partition).is_some(),
+    }
+}
+
+/// The transactional id under which a partition of the log changes hands.
+pub fn claim_id(log: &str, partition: i32) -> String {
+    format!("resaga-log-{log}-{partition}")
+}
