@@ -176,7 +176,7 @@ fn each_vendor_crate_is_named_in_its_adapter_only() {
 
 /// A log line's fields that others wrote. Positions, chains and codes are ours.
 const WRITTEN_BY_OTHERS: &[&str] =
-    &["saga", "saga_id", "replay_id", "request_id", "batch_id", "saga_name", "step", "event_id", "key", "requested_by"];
+    &["saga", "saga_id", "replay_id", "request_id", "batch_id", "saga_name", "step", "event_id", "requested_by"];
 
 #[test]
 fn a_log_line_shows_what_others_wrote_cut_and_escaped() {

@@ -90,7 +90,7 @@ fn ask_offsets<C: ClientContext>(
             let partition = rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(at));
             let epoch = rd::rd_kafka_topic_partition_get_leader_epoch(partition);
             let offset = match (*partition).err {
-                // librdkafka 2.12 answers a leader's silence with what was asked (-1, -2) and no error. Taken for an end, all
+                // librdkafka 2.12 answers a leader's silence with offset -1001 and no error. Taken for an end, all
                 // would be read to it: replays planned from less than the log, and `complete_through` moving on without a broker.
                 NO_ERROR if (*partition).offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
                 NO_ERROR => Ok(((*partition).offset, (epoch >= 0).then_some(epoch))),
