@@ -266,7 +266,8 @@ impl Replay {
                 }
                 match self.take_up_record(&record, &partition).await? {
                     Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
-                    Taken::Dead(mut letter) => {
+                    Taken::Dead(letter) => {
+                        let mut letter = self.as_small_as_it_must_be(letter, &partition, record.offset).await?;
                         batch.draft.tally.dead_letters += 1;
                         letter.partition = self.writable.another(&letter.topic, letter.key.as_deref().unwrap_or_default());
                         batch.draft.records.push(letter);

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use super::Replay;
 use super::carry::{Offsets, Prepared};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::kafka::record::NewRecord;
 use crate::saga::position::{Offset, TopicPartition};
+use crate::wire::dead_letter::{CUT_TO, Letter, cut};
 
 /// A batch of one, of which a topic did not take a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,25 @@ impl Prepared {
 }
 
 impl Replay {
+    /// A dead letter whole, or cut where its topic did not take it, more each time.
+    pub(super) async fn as_small_as_it_must_be(
+        &self,
+        letter: NewRecord,
+        partition: &TopicPartition,
+        offset: Offset,
+    ) -> Result<NewRecord> {
+        let times = self.too_large.times_at(partition, offset);
+        let Some(most) = times.checked_sub(1).map(|again| CUT_TO[again.min(CUT_TO.len() - 1)]) else { return Ok(letter) };
+        // The hash of a large value takes its time.
+        let cutting = tokio::task::spawn_blocking(move || {
+            let NewRecord { key, value, headers, .. } = letter;
+            let Letter { key, value, headers } = cut(&Letter { key, value, headers }, most);
+            NewRecord { key, value, headers, ..letter }
+        });
+        self.parts.metrics.dead_letters_cut.inc();
+        cutting.await.map_err(|e| Error::bug(format!("cut dead letter: {e}")))
+    }
+
     /// A topic did not take a record of a batch: several requests are carried out one by one, one alone comes smaller.
     pub(super) async fn was_too_large(&mut self, culprit: Option<Culprit>, requests: usize) -> Result<()> {
         let Some(culprit) = culprit else {
