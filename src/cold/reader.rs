@@ -35,11 +35,11 @@ pub struct ChainEnd {
     pub segments: u64,
 }
 
-/// A segment that holds rows of a saga (or, once in 2^64, of another saga with the same hash).
+/// A segment that holds rows of a saga, or of another one with the same hash: [`ColdReader::load`] tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SagaSegment {
     pub segment: SegmentRef,
-    /// Of the saga's first row in the segment: at or after it one segment answers.
+    /// Of the saga's first row in the segment, or earlier: at or after it one segment answers.
     pub first_effective_time: Micros,
 }
 
@@ -124,7 +124,7 @@ impl ColdReader {
         chains.get(chain).map(|known| end_of(&known.view()))
     }
 
-    /// Every segment up to the known end with rows of the saga, oldest first.
+    /// Every segment up to the known end that may hold rows of the saga, oldest first.
     pub async fn segments_of(&self, chain: &ChainId, saga: &SagaId) -> Result<Vec<SagaSegment>> {
         let (view, hash) = (self.known(chain).view(), saga.hash64());
         let mut found = Vec::new();
@@ -135,20 +135,40 @@ impl ColdReader {
         Ok(found)
     }
 
-    /// The newest segment up to the known end whose first row of the saga is at or before `upto`: it answers "state at
-    /// `upto`" alone. Reads no more of the catalog than it must.
-    pub async fn segment_at(&self, chain: &ChainId, saga: &SagaId, upto: Micros) -> Result<Option<SagaSegment>> {
+    /// The saga's entries in the newest segment up to the known end whose first row of the saga is at or before `upto`: they
+    /// answer "state at `upto`" alone. Empty: there is none. Reads no more of the catalog than it must.
+    pub async fn entries_at(&self, chain: &ChainId, saga: &SagaId, upto: Micros) -> Result<Vec<StoredEntry>> {
+        let mut below = u64::MAX;
+        while let Some(found) = self.segment_at(chain, saga, upto, below).await? {
+            let entries = self.load(&found, saga).await?;
+            if entries.first().is_some_and(|first| first.entry.effective_time <= upto) {
+                return Ok(entries);
+            }
+            // A hash finds, it does not decide: those rows are another saga's, or its time stood for this one's.
+            below = found.segment.ordinal;
+        }
+        Ok(Vec::new())
+    }
+
+    /// May the chain hold entries of the saga, up to the known end? Never a false no; a yes may be meant for another saga.
+    pub async fn may_hold(&self, chain: &ChainId, saga: &SagaId) -> Result<bool> {
+        Ok(self.segment_at(chain, saga, Micros::MAX, u64::MAX).await?.is_some())
+    }
+
+    /// The newest segment below that ordinal whose first row with the saga's hash is at or before `upto`.
+    async fn segment_at(&self, chain: &ChainId, saga: &SagaId, upto: Micros, below: u64) -> Result<Option<SagaSegment>> {
         let (view, hash) = (self.known(chain).view(), saga.hash64());
-        let early = |segment: &SagaSegment| segment.first_effective_time <= upto;
-        if let Some(found) = view.trailing.iter().rev().filter_map(|index| in_segment(index, hash)).find(early) {
+        let fits = |segment: &SagaSegment| segment.first_effective_time <= upto && segment.segment.ordinal < below;
+        if let Some(found) = view.trailing.iter().rev().filter_map(|index| in_segment(index, hash)).find(fits) {
             return Ok(Some(found));
         }
         for file in view.files.iter().rev().filter(|file| file.may_contain(hash)) {
             // A file that begins later need not be asked.
-            if !file.segments.iter().any(|segment| segment.effective.is_some_and(|(min, _)| min <= upto)) {
+            let early = |segment: &SegmentRef| segment.effective.is_some_and(|(min, _)| min <= upto) && segment.ordinal < below;
+            if !file.segments.iter().any(early) {
                 continue;
             }
-            if let Some(found) = self.in_file(file, hash).await?.into_iter().rev().find(early) {
+            if let Some(found) = self.in_file(file, hash).await?.into_iter().rev().find(fits) {
                 return Ok(Some(found));
             }
         }

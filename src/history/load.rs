@@ -8,7 +8,7 @@ use super::History;
 use super::answer::{Reach, Source};
 use super::folds::current;
 use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
-use crate::cold::reader::{ChainEnd, SagaSegment};
+use crate::cold::reader::ChainEnd;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead};
@@ -173,7 +173,7 @@ impl History {
         // Cold may be known to be ahead of a hot store that was put back to an older copy of itself.
         for chain in marks.candidates {
             let end = self.cold.known_end(chain).and_then(|end| end.next);
-            if end > marks.of(chain).map(|mark| mark.to) && self.cold_has(chain, saga).await? {
+            if end > marks.of(chain).map(|mark| mark.to) && self.cold_may_have(chain, saga).await? {
                 return Ok(false);
             }
         }
@@ -182,15 +182,15 @@ impl History {
             if from.is_none() || end < from {
                 self.cold.follow(&chain).await?;
             }
-            if self.cold_has(&chain, saga).await? {
+            if self.cold_may_have(&chain, saga).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    async fn cold_has(&self, chain: &ChainId, saga: &SagaId) -> Result<bool> {
-        Ok(self.cold.segment_at(chain, saga, Micros::MAX).await?.is_some())
+    async fn cold_may_have(&self, chain: &ChainId, saga: &SagaId) -> Result<bool> {
+        self.cold.may_hold(chain, saga).await
     }
 
     async fn load_cold(&self, saga: &SagaId, upto: Micros, back: Back, marks: &Marks<'_>, run: HotRun) -> Result<Option<Loaded>> {
@@ -233,9 +233,8 @@ impl History {
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
     pub(super) async fn cold_at(&self, saga: &SagaId, upto: Micros, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
         let mut newest: Vec<StoredEntry> = Vec::new();
-        let find = candidates.iter().map(|chain| self.cold.segment_at(chain, saga, upto));
-        for segment in try_join_all(find).await?.into_iter().flatten() {
-            let entries = self.cold.load(&segment, saga).await?;
+        let find = candidates.iter().map(|chain| self.cold.entries_at(chain, saga, upto));
+        for entries in try_join_all(find).await? {
             let begins = |entries: &[StoredEntry]| entries.first().map(|stored| stored.entry.sequence);
             if begins(&entries) > begins(&newest) {
                 newest = entries;
@@ -246,49 +245,55 @@ impl History {
 
     /// The newest segment that begins at or before this sequence of the saga.
     async fn cold_around(&self, saga: &SagaId, sequence: u64, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
-        let segments = self.cold_segments(saga, candidates).await?;
-        let (mut low, mut high) = (0, segments.len());
-        let mut best = Vec::new();
-        // The newest first: that is where most questions end.
-        let mut look = segments.len().saturating_sub(1);
-        while low < high {
-            let entries = self.cold.load(&segments[look], saga).await?;
-            if entries.first().is_none_or(|stored| stored.entry.sequence.0 <= sequence) {
-                best = entries;
-                low = look + 1;
-            } else {
-                high = look;
+        // A saga moves from the chains named last to the first; within one the order is known.
+        for chain in candidates {
+            let mut segments = self.cold.segments_of(chain, saga).await?;
+            let (mut low, mut high) = (0, segments.len());
+            let mut best = Vec::new();
+            // The newest first: that is where most questions end.
+            let mut look = segments.len().saturating_sub(1);
+            while low < high {
+                let entries = self.cold.load(&segments[look], saga).await?;
+                match entries.first() {
+                    None => {
+                        // The rows of another saga with the same hash.
+                        segments.remove(look);
+                        high -= 1;
+                    }
+                    Some(first) if first.entry.sequence.0 <= sequence => {
+                        best = entries;
+                        low = look + 1;
+                    }
+                    Some(_) => high = look,
+                }
+                look = low + (high - low) / 2;
             }
-            look = low + (high - low) / 2;
+            if !best.is_empty() {
+                return Ok(best);
+            }
         }
-        Ok(best)
+        Ok(Vec::new())
     }
 
     pub(super) async fn cold_whole(&self, saga: &SagaId, candidates: &[ChainId]) -> Result<Vec<StoredEntry>> {
         let mut whole: Vec<StoredEntry> = Vec::new();
         let (mut bytes, mut context) = (0, None);
-        for segment in self.cold_segments(saga, candidates).await? {
-            let mut entries = self.cold.load(&segment, saga).await?;
-            context = merge::slim(&mut entries, context, whole.is_empty());
-            bytes += entries.iter().map(|stored| size(&stored.entry)).sum::<usize>();
-            whole.extend(entries);
-            self.check_count(whole.len())?;
-            if bytes > self.max_bytes {
-                return Err(self.too_large());
+        for chain in candidates.iter().rev() {
+            for segment in self.cold.segments_of(chain, saga).await? {
+                let mut entries = self.cold.load(&segment, saga).await?;
+                if entries.is_empty() {
+                    continue;
+                }
+                context = merge::slim(&mut entries, context, whole.is_empty());
+                bytes += entries.iter().map(|stored| size(&stored.entry)).sum::<usize>();
+                whole.extend(entries);
+                self.check_count(whole.len())?;
+                if bytes > self.max_bytes {
+                    return Err(self.too_large());
+                }
             }
         }
         Ok(whole)
-    }
-
-    /// Every segment with rows of the saga, in the order of its entries.
-    async fn cold_segments(&self, saga: &SagaId, candidates: &[ChainId]) -> Result<Vec<SagaSegment>> {
-        let mut segments = Vec::new();
-        // A saga moves from the chains named last to the first; within one the order is known.
-        for chain in candidates.iter().rev() {
-            segments.extend(self.cold.segments_of(chain, saga).await?);
-        }
-        segments.sort_by_key(|segment| segment.first_effective_time);
-        Ok(segments)
     }
 
     pub(super) fn check_count(&self, entries: usize) -> Result<()> {

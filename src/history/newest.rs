@@ -102,8 +102,14 @@ impl History {
         let mut of_before = false;
         for of in self.family(saga, chain) {
             let segments = self.cold.segments_of(&of, saga).await?;
-            let Some(segment) = segments.iter().rfind(|found| of != *chain || found.segment.start < end) else { continue };
-            let entries = self.cold.load(segment, saga).await?;
+            let mut entries = Vec::new();
+            for segment in segments.iter().rev().filter(|found| of != *chain || found.segment.start < end) {
+                entries = self.cold.load(segment, saga).await?;
+                // Else the rows of another saga with the same hash.
+                if !entries.is_empty() {
+                    break;
+                }
+            }
             let last = |entries: &[StoredEntry]| entries.last().map(|stored| stored.entry.sequence);
             if last(&entries) > last(&newest) {
                 newest = entries;

@@ -43,9 +43,8 @@ impl Fixture {
 
 /// The state at a time as a reader finds it.
 async fn state_at(reader: &ColdReader, saga: &SagaId, upto: Micros) -> Option<Saga> {
-    let segment = reader.segment_at(&chain(), saga, upto).await.expect("find segment")?;
-    let entries = reader.load(&segment, saga).await.expect("load");
-    let mut slot = entries[0].saga.as_deref().cloned();
+    let entries = reader.entries_at(&chain(), saga, upto).await.expect("find entries");
+    let mut slot = entries.first()?.saga.as_deref().cloned();
     for stored in entries.iter().skip(1).filter(|stored| stored.entry.effective_time <= upto) {
         Saga::apply(&mut slot, &stored.entry);
     }
@@ -248,8 +247,9 @@ async fn any_damage_to_what_is_read_is_noticed() {
     let read = async || {
         let reader = fixture.reader();
         reader.follow(&chain()).await?;
-        let segment = reader.segment_at(&chain(), &saga, upto).await?.ok_or_else(|| Error::corrupt("not found"))?;
-        let entries = reader.load(&segment, &saga).await?;
+        let entries = reader.entries_at(&chain(), &saga, upto).await?;
+        let segments = reader.segments_of(&chain(), &saga).await?;
+        let segment = segments.last().ok_or_else(|| Error::corrupt("not found"))?;
         let rows = reader.scan(&segment.segment, Micros::MIN, Micros::MAX).await?;
         Ok::<_, Error>((entries, rows))
     };

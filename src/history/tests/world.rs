@@ -23,6 +23,9 @@ use crate::saga::time::Micros;
 use crate::wire::frame::{encode_member, encode_saga};
 
 pub const TOPIC: &str = "t";
+/// The last two have one hash.
+const SAGAS: [&str; 6] =
+    ["saga-0", "saga-1", "saga-2", "saga-3", "order-0123456789@ @ @@ @@ @ @@ï", "order-0123456789촉mtc3k촉mtcЄ"];
 const KINDS: [Kind; 9] = [
     Kind::StepStarted,
     Kind::StepCompleted,
@@ -221,7 +224,7 @@ impl World {
 
     fn log(&mut self, saga: u8, kind: u8, change: u8, seconds: u8, late: u8, hole: bool) {
         self.now = self.now.saturating_add(i64::from(seconds) * 1_000_000);
-        let saga = SagaId::from(format!("saga-{}", saga % 6).as_str());
+        let saga = SagaId::from(SAGAS[usize::from(saga) % SAGAS.len()]);
         let partition = partition(saga.as_str().as_bytes(), self.counts[0]) as usize;
         let number: usize = self.log.iter().map(Vec::len).sum();
         let kind = KINDS[usize::from(kind) % KINDS.len()];
