@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use check::doctor;
 pub use demo::{DemoOptions, demo};
-pub use gap::accept_gap;
+pub use gap::{accept_gap, hand_over};
 pub use log_owner::take_over_log;
 pub use serve::serve;
 pub use topics::{topics_apply, topics_plan};

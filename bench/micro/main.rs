@@ -97,6 +97,7 @@ impl Prepared {
             leader_epoch: None,
             topic_id: None,
             clock: Default::default(),
+            installation: Default::default(),
             fold_settings: "{}".into(),
             gap: false,
         };

@@ -3,11 +3,14 @@
 use super::partitioner::{self, newest_keys};
 use super::schemas::schemas_of;
 use super::{Check, Verdict, log_owner, stores, topics};
+use crate::cold::owner;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::hot::check_owner;
 use crate::kafka::ends::Ends;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::topics::{TopicDifference, Topics, plan, wanted};
+use crate::saga::installation::Installation;
 use crate::wire::avro::Schemas;
 
 /// Looks at brokers, topics and stores.
@@ -33,8 +36,12 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     if !config.registry.url.is_empty() {
         checks.push(registry(config).await.unwrap_or_else(|error| problem("registry", &error)));
     }
-    hot(config, &mut checks).await;
-    cold(config, counts.as_deref(), &mut checks).await;
+    let mine = match Ends::new(&config.kafka) {
+        Ok(ends) if counts.is_some() => stores::installation(config, &ends).await.ok(),
+        _ => None,
+    };
+    hot(config, mine.as_ref(), &mut checks).await;
+    cold(config, counts.as_deref(), mine.as_ref(), &mut checks).await;
     Ok(checks)
 }
 
@@ -99,17 +106,21 @@ fn stamps_matter(config: &Config, topic: &str) -> bool {
     topic == config.topics.requests || config.topics.events.iter().any(|events| events == topic)
 }
 
-async fn hot(config: &Config, checks: &mut Vec<Check>) {
-    let health = match crate::hot::open(&config.hot) {
-        Ok(hot) => match hot.health().await {
-            Ok(health) => hot.takes_writes().await.map(|()| health),
-            other => other,
-        },
-        Err(error) => Err(error),
+async fn hot(config: &Config, mine: Option<&Installation>, checks: &mut Vec<Check>) {
+    let look = async {
+        let hot = crate::hot::open(&config.hot)?;
+        let (health, owner) = (hot.health().await?, hot.owner().await?);
+        hot.takes_writes().await?;
+        Ok::<_, Error>((health, owner))
     };
-    match health {
+    match look.await {
         Err(error) => checks.push(problem("hot store", &error)),
-        Ok(health) => {
+        Ok((health, owner)) => {
+            if let (Some(owner), Some(mine)) = (owner, mine)
+                && let Err(error) = check_owner(&owner, mine)
+            {
+                checks.push(problem("hot store", &error));
+            }
             checks.push(ok("hot store", "answers and takes writes"));
             for text in health.problems {
                 checks.push(problem("hot store", &Error::invalid("hot_store_unfit", text)));
@@ -122,15 +133,16 @@ async fn hot(config: &Config, checks: &mut Vec<Check>) {
 }
 
 /// Every partition's chain against what the log still has.
-async fn cold(config: &Config, counts: Option<&[(String, i32)]>, checks: &mut Vec<Check>) {
+async fn cold(config: &Config, counts: Option<&[(String, i32)]>, mine: Option<&Installation>, checks: &mut Vec<Check>) {
     let objects = match crate::cold::open(&config.cold).await {
         Ok(objects) => objects,
         Err(error) => return checks.push(problem("cold store", &error)),
     };
-    if let Err(error) = objects.head("catalog/none").await {
+    let looked = owner::look(&*objects).await.and_then(|owners| mine.map_or(Ok(()), |mine| owners.check(mine)));
+    if let Err(error) = looked {
         return checks.push(problem("cold store", &error));
     }
-    checks.push(ok("cold store", "answers"));
+    checks.push(ok("cold store", "answers, and never writes over an object that is there"));
     let Some(counts) = counts else { return };
     match stores::disagreements(config, counts, objects).await {
         Err(error) => checks.push(problem("chains", &error)),

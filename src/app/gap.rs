@@ -1,8 +1,10 @@
-//! `store accept-gap`: an operator accepts that offsets are lost, and the partition goes on after them.
+//! `store accept-gap`: an operator accepts that offsets are lost, and the partition goes on after them. `store hand-over`:
+//! an archive is another installation's from now on.
 
-use super::stores::only;
+use super::stores::{self, only};
 use crate::cold::chain::{Appended, ChainWriter, newest_incarnation};
 use crate::cold::gaps;
+use crate::cold::owner;
 use crate::cold::segment::NewSegment;
 use crate::config::Config;
 use crate::error::Error;
@@ -15,6 +17,8 @@ use crate::saga::time::Micros;
 pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by: &str, reason: &str) -> anyhow::Result<String> {
     let objects = crate::cold::open(&config.cold).await?;
     let ends = Ends::new(&config.kafka)?;
+    let mine = stores::installation(config, &ends).await?;
+    owner::owners(&*objects).await?.check(&mine)?;
     let one = std::slice::from_ref(&partition);
     let earliest = only(&ends.earliest(one).await?);
     let topic_id = ends.topic_id(&partition.topic).await?;
@@ -52,6 +56,7 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
         leader_epoch: None,
         topic_id,
         clock: writer.newest().map(|newest| newest.clock).unwrap_or_default(),
+        installation: mine,
         fold_settings: String::new(),
         gap: true,
     };
@@ -65,4 +70,12 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
         ))
         .into()),
     }
+}
+
+/// Gives the archive to the installation that the configuration names; tells what it did.
+pub async fn hand_over(config: &Config, requested_by: &str, reason: &str) -> anyhow::Result<String> {
+    let objects = crate::cold::open(&config.cold).await?;
+    let mine = stores::installation(config, &Ends::new(&config.kafka)?).await?;
+    let before = owner::hand_over(&*objects, &mine, (requested_by, reason)).await?;
+    Ok(format!("the archive belongs to this installation now ({mine}), no longer to {before}"))
 }

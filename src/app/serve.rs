@@ -270,6 +270,7 @@ impl Process {
         let (intake, events) = Intake::start(&config.kafka, &group, &topics, limits)?;
         let fold = fold_settings(config);
         let settings = materialize::Settings {
+            owners: self.stores.owners.clone(),
             log: config.topics.log.as_str().into(),
             requests: config.topics.requests.clone(),
             request_schema: self.targets.schemas.request,

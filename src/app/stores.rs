@@ -1,21 +1,28 @@
 //! Adapters and readers, from the configuration: what every role of a process shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::partitioner::{configured, place};
 use super::serve::{fold_settings, now};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::object_store::ObjectStore;
+use crate::cold::owner::{self, Owners};
 use crate::cold::reader::ColdReader;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
-use crate::hot::HotStore;
+use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
 use crate::roles::materialize::{Log, disagreement};
 use crate::roles::partitioning::Partitioning;
+use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::{ChainId, Offset, Topic, TopicPartition};
+
+/// Tries to claim an archive.
+const CLAIMS: u32 = 4;
+const CLAIM_PAUSE: Duration = Duration::from_millis(300);
 
 pub(super) struct Stores {
     pub hot: Arc<dyn HotStore>,
@@ -27,6 +34,15 @@ pub(super) struct Stores {
     pub log_history: History,
     pub log_chains: Arc<Chains>,
     pub partitioning: Arc<Partitioning>,
+    pub installation: Installation,
+    /// Of the archive.
+    pub owners: Owners,
+}
+
+/// Which installation this process belongs to.
+pub(super) async fn installation(config: &Config, ends: &Ends) -> Result<Installation> {
+    let cluster_id = ends.cluster_id().await?.unwrap_or_default();
+    Ok(Installation { cluster_id, group_id: config.kafka.group_id.clone() })
 }
 
 /// A partition that no broker leads now: nothing can be said of its chain.
@@ -39,6 +55,7 @@ pub(super) async fn disagreements(
     objects: Arc<dyn ObjectStore>,
 ) -> Result<Vec<(TopicPartition, &'static str, String)>> {
     let ends = Ends::new(&config.kafka)?;
+    let owners = owner::owners(&*objects).await?;
     let mut found = Vec::new();
     for topic in config.topics.events.iter().chain([&config.topics.log]) {
         let count = counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
@@ -62,7 +79,7 @@ pub(super) async fn disagreements(
             // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
             let end = only(&ends.ends(std::slice::from_ref(&partition)).await?);
             let log = Log { earliest, end, topic_id: topic_id.clone() };
-            if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest()) {
+            if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest(), &owners) {
                 found.push((partition, code, reason));
             }
         }
@@ -75,7 +92,7 @@ pub(super) fn only(found: &[(TopicPartition, Offset)]) -> Offset {
     found.first().map(|(_, offset)| *offset).unwrap_or_default()
 }
 
-/// Opens both stores and looks whether they answer and are fit for use.
+/// Opens both stores and looks whether they answer, are fit for use and nobody else's.
 pub(super) async fn open(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
     let hot = crate::hot::open(&config.hot)?;
     let health = hot.health().await.map_err(|e| e.context("reach the hot store"))?;
@@ -83,18 +100,31 @@ pub(super) async fn open(config: &Config, counts: &[(String, i32)]) -> Result<St
         return Err(Error::invalid("hot_store_unfit", format!("hot store: {problem}")));
     }
     let objects = crate::cold::open(&config.cold).await?;
-    objects.head("catalog/none").await.map_err(|e| e.context("reach the cold store"))?;
-    with(config, counts, hot, objects).await
+    let mine = installation(config, &Ends::new(&config.kafka)?).await?;
+    let owners = claim(&*objects, &mine).await.map_err(|e| e.context("reach the cold store"))?;
+    check_owner(&hot.claim(&mine).await?, &mine)?;
+    with(config, counts, (hot, objects), (mine, owners)).await
+}
+
+/// Several processes may start at once, and of conditional writes at the same time some are turned away.
+async fn claim(objects: &dyn ObjectStore, mine: &Installation) -> Result<Owners> {
+    for _ in 1..CLAIMS {
+        match owner::claim(objects, mine).await {
+            Err(error) if error.is_unavailable() => tokio::time::sleep(CLAIM_PAUSE).await,
+            claimed => return claimed,
+        }
+    }
+    owner::claim(objects, mine).await
 }
 
 /// As [`open`], on stores that are there already.
 pub(super) async fn with(
     config: &Config,
     counts: &[(String, i32)],
-    hot: Arc<dyn HotStore>,
-    objects: Arc<dyn ObjectStore>,
+    (hot, objects): (Arc<dyn HotStore>, Arc<dyn ObjectStore>),
+    (installation, owners): (Installation, Owners),
 ) -> Result<Stores> {
-    let cold = Arc::new(ColdReader::new(objects.clone(), config.cold.cache_bytes));
+    let cold = Arc::new(ColdReader::new(objects.clone(), config.cold.cache_bytes).of(owners.clone()));
     let partitioning = Arc::new(Partitioning::new(configured(config.topics.partitioner)));
     let place = place(partitioning.settled());
     let mut events = Vec::new();
@@ -106,10 +136,29 @@ pub(super) async fn with(
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
     let log_chains = Arc::new(Chains::new(vec![log]));
     let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
-    Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning })
+    Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning, installation, owners })
 }
 
 impl Stores {
+    /// Are hot and cold still this installation's? `Invalid`: one of them is another's now. A hot store that was wiped is
+    /// claimed again. Inside: whether each answers.
+    pub async fn still_ours(&self) -> Result<(Result<()>, Result<()>)> {
+        let hot = match self.hot.claim(&self.installation).await {
+            Ok(owner) => {
+                check_owner(&owner, &self.installation)?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let cold = match self.objects.head(&self.owners.next_key()).await {
+            Ok(Some(_)) => {
+                return Err(Error::invalid(OF_ANOTHER, "cold store: the archive was handed over to another installation"));
+            }
+            found => found.map(drop),
+        };
+        Ok((hot, cold))
+    }
+
     /// Looks for sagas where the keys seen say they are; everywhere, until they say something.
     pub fn follow_partitioner(&self) {
         self.chains.place_by(place(self.partitioning.settled()));

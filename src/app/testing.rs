@@ -23,7 +23,7 @@ pub(super) async fn stores_for(config: &Config, partitions: i32) -> (Stores, tem
     let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
     let objects = Arc::new(Directory::open(directory.path()).expect("store"));
     let counts = [(config.topics.events[0].clone(), partitions), (config.topics.log.clone(), partitions)];
-    (stores::with(config, &counts, hot, objects).await.expect("stores"), directory)
+    (stores::with(config, &counts, (hot, objects), Default::default()).await.expect("stores"), directory)
 }
 
 /// Folds events, one a minute, all in partition 0, and vouches for them.

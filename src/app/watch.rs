@@ -30,11 +30,11 @@ impl Process {
             for (_, mark) in marks.iter().flatten() {
                 self.clock.carried(mark.complete_through, Instant::now(), now());
             }
-            let hot = match marks {
-                Ok(_) => self.stores.hot.takes_writes().await,
-                Err(error) => Err(error),
+            let (claimed, cold) = self.stores.still_ours().await?;
+            let hot = match (marks, claimed) {
+                (Ok(_), Ok(())) => self.stores.hot.takes_writes().await,
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
-            let cold = self.stores.objects.head("catalog/none").await.map(drop);
             tell(&mut told, "hot", &hot);
             tell(&mut told, "cold", &cold);
             for (name, up) in [("broker", broker), ("hot", hot.is_ok()), ("cold", cold.is_ok())] {

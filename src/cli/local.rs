@@ -59,6 +59,16 @@ pub enum Store {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Makes the archive this installation's: for a new group_id or cluster that goes on with it. The one before must have
+    /// stopped.
+    #[command(after_help = "Example:\n  resaga store hand-over --reason 'new group_id, INC-4412' --yes")]
+    HandOver {
+        /// Yes, whoever has the archive now has stopped.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +144,9 @@ pub async fn store(session: &Session, command: Store) -> Result<(), Failure> {
         Store::TakeOverLog { yes, asked } => {
             (*yes, asked, "the group before carries out no more replays once this is done", "stop its role replay first")
         }
+        Store::HandOver { yes, asked } => {
+            (*yes, asked, "the installation that has the archive is refused it from now on", "stop it first")
+        }
     };
     let mut who = serde_json::Map::new();
     asked.add_to(&mut who, &session.environment)?;
@@ -147,6 +160,7 @@ pub async fn store(session: &Session, command: Store) -> Result<(), Failure> {
             app::accept_gap(&config, TopicPartition::new(topic, partition), requested_by, reason).await?
         }
         Store::TakeOverLog { .. } => app::take_over_log(&config, requested_by, reason).await?,
+        Store::HandOver { .. } => app::hand_over(&config, requested_by, reason).await?,
     });
     Ok(())
 }

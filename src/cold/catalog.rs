@@ -29,7 +29,8 @@ pub const TOP_LEVEL: u8 = 3;
 pub const MAX_ENTRIES: u64 = 2_000_000;
 const BLOCK: usize = 2048;
 const ENTRY_BYTES: usize = 18;
-const VERSION: u32 = 1;
+/// Version 1 had XXH3-64 as saga hash.
+const VERSION: u32 = 2;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Segments that a file of this level covers.

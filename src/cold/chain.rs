@@ -103,7 +103,7 @@ impl ChainWriter {
         }
         let stored = view::read_segment(&*self.store, self.chain(), index.info.start).await?;
         let stored = stored.ok_or_else(|| Error::unavailable(format!("append to {}: it was there and is not", self.chain())))?;
-        let info = stored.info.clone();
+        let info = Box::new(stored.info.clone());
         let (same_end, same_entries) = (info.end == index.info.end, info.entries_hash == index.info.entries_hash);
         self.push(stored)?;
         if same_end && same_entries {

@@ -4,6 +4,16 @@
 
 use crate::saga::position::{ChainId, Offset};
 
+/// The installation that the archive belongs to, the one before it at the number before.
+pub fn owner(number: u64) -> String {
+    format!("owner/{number:020}.json")
+}
+
+/// Written, and taken away again, where a store without an owner is looked at.
+pub fn owner_probe() -> String {
+    "owner/probe.json".to_owned()
+}
+
 /// A segment of a chain, by its first offset.
 pub fn segment(chain: &ChainId, start: Offset) -> String {
     format!("l0/{}/{}/{}/{:020}.parquet", chain.topic, chain.incarnation, chain.partition, start.0)

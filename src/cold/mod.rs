@@ -10,6 +10,7 @@ mod filter;
 pub mod gaps;
 pub mod keys;
 pub mod object_store;
+pub mod owner;
 pub mod reader;
 mod recorder;
 pub mod s3;

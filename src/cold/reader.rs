@@ -13,6 +13,7 @@ use crate::cold::catalog::{CatalogEntry, CatalogFile};
 use crate::cold::chain::newest_incarnation_from;
 use crate::cold::keys;
 use crate::cold::object_store::ObjectStore;
+use crate::cold::owner::Owners;
 use crate::cold::segment::columns;
 use crate::cold::segment::index::{Group, SegmentIndex};
 use crate::cold::segment::read::{self, Part};
@@ -67,6 +68,8 @@ impl Known {
 
 pub struct ColdReader {
     store: Arc<dyn ObjectStore>,
+    /// Whose segments are read.
+    owners: Owners,
     /// One for each chain of the topics; filters and trailing indexes stay in memory.
     chains: Mutex<HashMap<ChainId, Arc<Known>>>,
     incarnations: Mutex<HashMap<(String, i32), u32>>,
@@ -79,11 +82,17 @@ impl ColdReader {
     pub fn new(store: Arc<dyn ObjectStore>, cache_bytes: u64) -> Self {
         Self {
             store,
+            owners: Owners::default(),
             chains: Mutex::default(),
             incarnations: Mutex::default(),
             indexes: Cache::new(cache_bytes / 4 * 3),
             entries: Cache::new(cache_bytes / 4),
         }
+    }
+
+    /// Of an archive of these: what others wrote is refused.
+    pub fn of(self, owners: Owners) -> Self {
+        Self { owners, ..self }
     }
 
     /// The highest incarnation of a topic's partition that has a chain; 0 if none has. One probe once known.
@@ -111,7 +120,10 @@ impl ColdReader {
         let known = self.known(chain);
         let _alone = known.following.lock().await;
         let mut view = ChainView::clone(&known.view());
+        let before = view.segments();
         let followed = view.follow(&*self.store).await;
+        let new = view.trailing.iter().filter(|index| index.info.ordinal >= before);
+        new.map(|index| &index.info).try_for_each(|info| self.owners.check_segment(info))?;
         // What was found before a failure is kept.
         let end = end_of(&view);
         *known.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
@@ -285,6 +297,7 @@ impl ColdReader {
             return Ok(index);
         }
         let index = Arc::new(view::read_known_segment(&*self.store, segment).await?);
+        self.owners.check_segment(&index.info)?;
         self.indexes.put(key, index.clone(), index.weight());
         Ok(index)
     }

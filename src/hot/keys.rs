@@ -21,6 +21,7 @@ const MAX_PREFIX: usize = 64;
 pub struct Keys {
     /// Per bucket: what its keys begin with.
     heads: Vec<String>,
+    owner: String,
 }
 
 impl Keys {
@@ -34,7 +35,7 @@ impl Keys {
             0 | 1 => vec![format!("{prefix}:{LAYOUT}:")],
             _ => (0..buckets).map(|bucket| format!("{prefix}:{LAYOUT}:{{{bucket}}}:")).collect(),
         };
-        Ok(Self { heads })
+        Ok(Self { heads, owner: format!("{prefix}:owner") })
     }
 
     pub fn buckets(&self) -> u16 {
@@ -43,6 +44,11 @@ impl Keys {
 
     fn head(&self, bucket: u16) -> &str {
         &self.heads[usize::from(bucket) % self.heads.len()]
+    }
+
+    /// String: the installation that writes under the prefix, in whatever layout.
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Sorted set: the members of a saga by effective time.
@@ -129,6 +135,7 @@ mod tests {
         assert_eq!(keys.floor(0), "eu-1:2:{0}:floor");
         assert_eq!(keys.days(0), "eu-1:2:{0}:days");
         assert_eq!(keys.day(0, -3), "eu-1:2:{0}:day:-3");
+        assert_eq!(keys.owner(), "eu-1:owner");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     MarkOutcome, Marks, Member,
 };
 use crate::error::Result;
+use crate::saga::installation::Installation;
 use crate::saga::position::{ChainId, SagaId};
 use crate::saga::time::Micros;
 
@@ -37,6 +38,7 @@ struct State {
     /// Shelves of minutes before this one were dropped.
     floor: Option<i64>,
     holds: BTreeSet<Hold>,
+    owner: Option<Installation>,
 }
 
 #[derive(Default)]
@@ -225,6 +227,14 @@ impl HotStore for MemoryHot {
 
     async fn takes_writes(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn owner(&self) -> Result<Option<Installation>> {
+        Ok(self.state().owner.clone())
+    }
+
+    async fn claim(&self, mine: &Installation) -> Result<Installation> {
+        Ok(self.state().owner.get_or_insert_with(|| mine.clone()).clone())
     }
 
     async fn health(&self) -> Result<HotHealth> {

@@ -9,6 +9,7 @@ mod redis_error;
 mod redis_health;
 mod redis_index;
 mod redis_link;
+mod redis_owner;
 mod redis_pack;
 pub mod redis_store;
 mod redis_url;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 
@@ -244,8 +246,30 @@ pub trait HotStore: Send + Sync {
     /// Does it take writes now? Full or read-only: `Unavailable`.
     async fn takes_writes(&self) -> Result<()>;
 
+    /// Whose keys these are; `None`: nobody's, or a store that only this process has.
+    async fn owner(&self) -> Result<Option<Installation>> {
+        Ok(None)
+    }
+
+    /// Makes them this installation's if they are nobody's (a store that was wiped, too); gives whose they are.
+    async fn claim(&self, mine: &Installation) -> Result<Installation> {
+        Ok(mine.clone())
+    }
+
     /// Is it there, and set up so that nothing S3 lacks can be evicted?
     async fn health(&self) -> Result<HotHealth>;
+}
+
+/// `Invalid` [`OF_ANOTHER`]: the keys are another installation's.
+pub fn check_owner(owner: &Installation, mine: &Installation) -> Result<()> {
+    if owner == mine {
+        return Ok(());
+    }
+    let message = format!(
+        "hot store: its keys belong to another installation ({owner}), this is {mine}; give this one a prefix of its own \
+         (hot.url ...?prefix=), or empty the store if the other is gone"
+    );
+    Err(Error::invalid(OF_ANOTHER, message))
 }
 
 /// The bucket of a saga among so many.

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::config;
 use crate::error::{Error, Result};
+use crate::saga::installation::Installation;
 use crate::saga::position::{ChainId, Offset, SagaId};
 use crate::saga::time::Micros;
 
@@ -258,6 +259,14 @@ impl HotStore for RedisHot {
             self.reads.pipeline::<()>(&pipeline).await.map_err(|e| e.context("write to hot store"))?;
         }
         Ok(())
+    }
+
+    async fn owner(&self) -> Result<Option<Installation>> {
+        self.read_owner().await.map_err(|e| e.context("read owner of hot store"))
+    }
+
+    async fn claim(&self, mine: &Installation) -> Result<Installation> {
+        self.read_or_set_owner(mine).await.map_err(|e| e.context("claim hot store"))
     }
 
     async fn health(&self) -> Result<HotHealth> {

@@ -132,6 +132,11 @@ impl Ends {
         .await
     }
 
+    /// Kafka's id of the cluster; `None`: the brokers tell none.
+    pub async fn cluster_id(&self) -> Result<Option<String>> {
+        self.blocking(|client, timeout| Ok(client.fetch_cluster_id(timeout))).await
+    }
+
     /// `Invalid` [`TOPIC_MISSING`](super::TOPIC_MISSING): there is no such topic.
     pub async fn partitions_of(&self, topic: &str) -> Result<i32> {
         let topic = topic.to_owned();

@@ -6,6 +6,7 @@ pub mod entry;
 pub mod event;
 pub mod fold;
 pub mod ids;
+pub mod installation;
 pub mod json;
 pub mod json_patch;
 pub mod lineage;

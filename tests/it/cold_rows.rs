@@ -9,6 +9,7 @@ use resaga::cold::object_store::ObjectStore;
 use resaga::cold::segment::{NewRow, NewSegment};
 use resaga::saga::event::{ContextChange, Kind, StepEvent};
 use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use resaga::saga::installation::Installation;
 use resaga::saga::json::Json;
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
 use resaga::saga::time::Micros;
@@ -109,6 +110,7 @@ impl Log {
             leader_epoch: Some(7),
             topic_id: Some("topic-id".into()),
             clock: Default::default(),
+            installation: Installation::default(),
             fold_settings: "{}".into(),
             gap: false,
         }

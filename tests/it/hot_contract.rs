@@ -10,6 +10,7 @@ use resaga::hot::{
     self, ActivityFact, FailureFact, Hold, HotBatch, HotQuery, HotStore, IndexQuery, Mark, MarkMove, MarkOutcome, Member,
     SagaWrite,
 };
+use resaga::saga::installation::Installation;
 use resaga::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use resaga::saga::time::Micros;
 
@@ -75,6 +76,7 @@ async fn contract<F: Future<Output = Arc<dyn HotStore>>>(store: impl Fn() -> F) 
     odd_ids_are_kept_apart(&*store().await).await;
     answers_come_in_the_order_of_many_queries(&*store().await).await;
     marks_move_by_compare_and_set(&*store().await).await;
+    keys_belong_to_whoever_claims_them_first(&*store().await).await;
     members_come_with_the_marks_of_their_bucket(&*store().await).await;
     a_mark_is_never_read_without_what_it_vouches_for(&*store().await).await;
     failures_are_found_by_window_name_and_step(&*store().await).await;
@@ -245,6 +247,15 @@ async fn marks_move_by_compare_and_set(store: &dyn HotStore) {
     }
     all.sort_by_key(|(chain, _)| chain.partition);
     assert_eq!(all, [(chain(0), mark(0, i64::MAX)), (chain(1), mark(3, 10)), (chain(2), mark(-1, 0))]);
+}
+
+async fn keys_belong_to_whoever_claims_them_first(store: &dyn HotStore) {
+    let of = |group: &str| Installation { cluster_id: "cluster".into(), group_id: group.into() };
+    assert_eq!(store.owner().await.expect("owner"), None);
+    for claimed_by in ["first", "second", "first"] {
+        assert_eq!(store.claim(&of(claimed_by)).await.expect("claim"), of("first"));
+        assert_eq!(store.owner().await.expect("owner"), Some(of("first")));
+    }
 }
 
 async fn members_come_with_the_marks_of_their_bucket(store: &dyn HotStore) {

@@ -89,6 +89,7 @@ impl World {
                     leader_epoch: None,
                     topic_id: None,
                     clock: Default::default(),
+                    installation: Default::default(),
                     fold_settings: "{}".into(),
                     gap: false,
                 };

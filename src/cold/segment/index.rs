@@ -14,6 +14,7 @@ use super::SegmentInfo;
 use super::columns::{COUNT, LOOKUP};
 use crate::cold::tail::{self, Fields, Magic};
 use crate::error::{Error, Result};
+use crate::saga::installation::Installation;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
@@ -207,11 +208,20 @@ struct InfoText {
     believed_time: Option<i64>,
     #[serde(default)]
     doubted_time: Option<i64>,
+    cluster_id: String,
+    group_id: String,
     fold_settings: String,
     gap: bool,
 }
 
-const VERSION: u32 = 2;
+/// Version 2 had XXH3-64 as saga hash and did not say whose it was.
+const VERSION: u32 = 3;
+
+/// Read before all else: another version may lack what this one has.
+#[derive(Deserialize)]
+struct VersionText {
+    version: u32,
+}
 
 /// The info as JSON; also in the Parquet footer, for other readers.
 pub fn info_text(info: &SegmentInfo) -> Result<String> {
@@ -233,6 +243,8 @@ pub fn info_text(info: &SegmentInfo) -> Result<String> {
         topic_id: info.topic_id.clone(),
         believed_time: info.clock.believed.map(|at| at.0),
         doubted_time: info.clock.doubted.map(|at| at.0),
+        cluster_id: info.installation.cluster_id.clone(),
+        group_id: info.installation.group_id.clone(),
         fold_settings: info.fold_settings.clone(),
         gap: info.gap,
     };
@@ -241,10 +253,11 @@ pub fn info_text(info: &SegmentInfo) -> Result<String> {
 
 fn info_back(text: &[u8]) -> Result<SegmentInfo> {
     let corrupt = || Error::corrupt("read segment info: not as it is written");
-    let info: InfoText = serde_json::from_slice(text).map_err(|_| corrupt())?;
-    if info.version != VERSION {
-        return Err(Error::corrupt(format!("read segment info: version {} is not known here", info.version)));
+    let VersionText { version } = serde_json::from_slice(text).map_err(|_| corrupt())?;
+    if version != VERSION {
+        return Err(Error::corrupt(format!("read segment info: version {version}, this build reads version {VERSION}")));
     }
+    let info: InfoText = serde_json::from_slice(text).map_err(|_| corrupt())?;
     Ok(SegmentInfo {
         chain: ChainId { topic: info.topic.into(), incarnation: info.incarnation, partition: info.partition },
         ordinal: info.ordinal,
@@ -258,6 +271,7 @@ fn info_back(text: &[u8]) -> Result<SegmentInfo> {
         leader_epoch: info.leader_epoch,
         topic_id: info.topic_id,
         clock: LogClock { believed: info.believed_time.map(Micros), doubted: info.doubted_time.map(Micros) },
+        installation: Installation { cluster_id: info.cluster_id, group_id: info.group_id },
         fold_settings: info.fold_settings,
         gap: info.gap,
     })

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::saga::entry::Entry;
 use crate::saga::event::Kind;
+use crate::saga::installation::Installation;
 use crate::saga::json::Json;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
@@ -54,6 +55,8 @@ pub struct NewSegment {
     pub topic_id: Option<String>,
     /// After the record at `end`.
     pub clock: LogClock,
+    /// Whose it is.
+    pub installation: Installation,
     /// The fold settings that the rows were folded with, as text (JSON).
     pub fold_settings: String,
     /// The offsets are gone from the log and were given up (`store accept-gap`): no rows.
@@ -79,6 +82,7 @@ pub struct SegmentInfo {
     pub leader_epoch: Option<i32>,
     pub topic_id: Option<String>,
     pub clock: LogClock,
+    pub installation: Installation,
     pub fold_settings: String,
     pub gap: bool,
 }

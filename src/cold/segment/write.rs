@@ -61,6 +61,7 @@ pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Buil
         leader_epoch: segment.leader_epoch,
         topic_id: segment.topic_id.clone(),
         clock: segment.clock,
+        installation: segment.installation.clone(),
         fold_settings: segment.fold_settings.clone(),
         gap: segment.gap,
     };

@@ -15,6 +15,7 @@ use crate::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, 
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use crate::saga::installation::Installation;
 use crate::saga::json::Json;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
@@ -24,8 +25,7 @@ use crate::wire::frame::{encode_member, encode_saga};
 
 pub const TOPIC: &str = "t";
 /// The last two have one hash.
-const SAGAS: [&str; 6] =
-    ["saga-0", "saga-1", "saga-2", "saga-3", "order-0123456789@ @ @@ @@ @ @@ï", "order-0123456789촉mtc3k촉mtcЄ"];
+const SAGAS: [&str; 6] = ["saga-0", "saga-1", "saga-2", "saga-3", "order-6fe3273a22a56de4", "order-c71d42a587a398ee"];
 const KINDS: [Kind; 9] = [
     Kind::StepStarted,
     Kind::StepCompleted,
@@ -403,6 +403,7 @@ impl World {
             leader_epoch: None,
             topic_id: None,
             clock: Default::default(),
+            installation: Installation::default(),
             fold_settings: "{}".to_owned(),
             gap: false,
         };

@@ -10,11 +10,13 @@ use super::{Materialize, Owned};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::gaps::gaps;
 use crate::cold::object_store::ObjectStore;
+use crate::cold::owner::Owners;
 use crate::cold::segment::SegmentInfo;
 use crate::error::{Error, Result};
 use crate::hot::Mark;
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::roles::retry::{Backoff, until_available};
+use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 
 /// Alarm: what is stored of a partition cannot be read.
@@ -92,7 +94,7 @@ impl Materialize {
             let ends = self.parts.ends.ends(std::slice::from_ref(&assigned.partition)).await?;
             log.end = ends.first().map_or(log.end, |(_, end)| *end);
         }
-        Ok(disagreement(&log, writer.next(), writer.newest()))
+        Ok(disagreement(&log, writer.next(), writer.newest(), &self.settings.owners))
     }
 
     fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> StartAt {
@@ -173,7 +175,10 @@ pub struct Log {
 }
 
 /// Why the log is not the one that the chain was made from, if so: code and reason.
-pub fn disagreement(log: &Log, next: Offset, newest: Option<&SegmentInfo>) -> Option<(&'static str, String)> {
+pub fn disagreement(log: &Log, next: Offset, newest: Option<&SegmentInfo>, owners: &Owners) -> Option<(&'static str, String)> {
+    if let Some(Err(of_another)) = newest.map(|newest| owners.check_segment(newest)) {
+        return Some((OF_ANOTHER, of_another.to_string()));
+    }
     let (earliest, end) = (log.earliest, log.end);
     let was = newest.and_then(|newest| newest.topic_id.as_ref());
     if let (Some(was), Some(is)) = (was, &log.topic_id)
@@ -203,13 +208,16 @@ mod tests {
     #[test]
     fn a_chain_that_ends_inside_the_log_goes_on() {
         for next in [5, 7, 9] {
-            assert_eq!(disagreement(&log(5, 9), Offset(next), None), None);
+            assert_eq!(disagreement(&log(5, 9), Offset(next), None, &Owners::default()), None);
         }
     }
 
     #[test]
     fn offsets_that_are_gone_or_replaced_stop_the_partition() {
-        assert_eq!(disagreement(&log(5, 9), Offset(4), None).map(|(code, _)| code), Some("offsets_gone"));
-        assert_eq!(disagreement(&log(5, 9), Offset(10), None).map(|(code, _)| code), Some("offsets_replaced"));
+        assert_eq!(disagreement(&log(5, 9), Offset(4), None, &Owners::default()).map(|(code, _)| code), Some("offsets_gone"));
+        assert_eq!(
+            disagreement(&log(5, 9), Offset(10), None, &Owners::default()).map(|(code, _)| code),
+            Some("offsets_replaced")
+        );
     }
 }

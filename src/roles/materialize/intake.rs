@@ -19,6 +19,7 @@ use crate::roles::log_saga;
 use crate::roles::partitioning::Strays;
 use crate::roles::schema::learn;
 use crate::saga::event::StepEvent;
+use crate::saga::installation::OF_ANOTHER;
 use crate::saga::json::Json;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
@@ -38,7 +39,7 @@ pub(super) const FEW_TOGETHER: usize = 8;
 const MANY_TOGETHER: usize = 4_096;
 
 /// Codes of [`Materialize::alarm`].
-const ALARMS: [&str; 4] = ["offsets_gone", "offsets_replaced", "topic_replaced", HISTORY_CORRUPT];
+const ALARMS: [&str; 5] = ["offsets_gone", "offsets_replaced", "topic_replaced", OF_ANOTHER, HISTORY_CORRUPT];
 
 impl Materialize {
     pub(super) async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {

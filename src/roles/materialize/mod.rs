@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::object_store::ObjectStore;
+use crate::cold::owner::Owners;
 use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
 use crate::history::History;
@@ -92,6 +93,8 @@ pub struct Parts {
 
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Of the archive: this installation, and those it took it over from.
+    pub owners: Owners,
     pub log: Topic,
     pub requests: String,
     /// Of the requests topic; `None`: JSON.
@@ -376,6 +379,7 @@ impl Materialize {
             leader_epoch: owned.leader_epoch,
             topic_id: owned.topic_id.clone(),
             clock: owned.partition.clock,
+            installation: self.settings.owners.now().cloned().unwrap_or_default(),
             fold_settings: self.settings.fold_text.clone(),
             gap: false,
         };
@@ -400,6 +404,7 @@ impl Materialize {
         owned.uncommitted = true;
         let sealed = owned.partition.sealed.take();
         if let Appended::Exists { stored, same_end, same_entries } = &appended {
+            self.settings.owners.check_segment(stored)?;
             tracing::warn!(
                 chain = %owned.partition.chain, start = stored.start.0, end = stored.end.0, same_end, same_entries,
                 "another owner's segment is stored"
