@@ -1,6 +1,7 @@
 //! Wiring: config -> adapters -> roles; the only file that sees everything.
 
 mod check;
+mod conflicts;
 mod demo;
 mod gap;
 mod log_owner;

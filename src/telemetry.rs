@@ -120,7 +120,7 @@ metrics! {
     events_late: Histogram, "resaga_events_late_seconds", [], "Time from when a step event occurred to when it was read.";
     event_process_duration: HistogramVec, "resaga_event_process_duration_seconds", ["stage"], "Time that one batch of records took in a stage of the pipeline.";
     events_misplaced: IntCounterVec, "resaga_events_misplaced_total", ["topic"], "Step events found in another partition than the one where the producers' partitioner puts their key.";
-    saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas that continued in another partition than before.";
+    saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas found with events in more than one partition.";
     dead_letters: IntCounterVec, "resaga_dead_letters_total", ["stage", "code"], "Records written to the dead letter topic.";
     dead_letters_cut: IntCounter, "resaga_dead_letters_cut_total", [], "Dead letters that no topic took whole and that were written cut.";
     cached_sagas: IntGauge, "resaga_cached_sagas", [], "Sagas whose state is in memory.";

@@ -2,7 +2,7 @@
 
 use super::partitioner::{self, newest_keys};
 use super::schemas::schemas_of;
-use super::{Check, Verdict, log_owner, stores, topics};
+use super::{Check, Verdict, conflicts, log_owner, stores, topics};
 use crate::cold::owner;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -31,7 +31,6 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     if let Some(counts) = &counts {
         topic_settings(config, &mut checks).await;
         checks.push(log_owner::check(config, counts).await.unwrap_or_else(|error| problem("replay log", &error)));
-        checks.push(producers_partitioner(config, counts).await.unwrap_or_else(|error| problem("partitioner", &error)));
     }
     if !config.registry.url.is_empty() {
         checks.push(registry(config).await.unwrap_or_else(|error| problem("registry", &error)));
@@ -42,6 +41,12 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     };
     hot(config, mine.as_ref(), &mut checks).await;
     cold(config, counts.as_deref(), mine.as_ref(), &mut checks).await;
+    if let Some(counts) = &counts {
+        match producers(config, counts).await {
+            Ok(found) => checks.extend(found),
+            Err(error) => checks.push(problem("partitioner", &error)),
+        }
+    }
     Ok(checks)
 }
 
@@ -77,12 +82,17 @@ async fn topic_settings(config: &Config, checks: &mut Vec<Check>) {
     }
 }
 
-async fn producers_partitioner(config: &Config, counts: &[(String, i32)]) -> Result<Check> {
+/// How producers spread keys, and sagas that they spread, too.
+async fn producers(config: &Config, counts: &[(String, i32)]) -> Result<[Check; 2]> {
     let url = Some(config.registry.url.as_str()).filter(|url| !url.is_empty());
     let registry = url.map(SchemaRegistry::new).transpose()?;
     let schemas = Schemas::new(registry.is_some());
     let found = newest_keys(config, counts, &Ends::new(&config.kafka)?, registry.as_ref(), &schemas).await?;
-    Ok(partitioner::check(config.topics.partitioner, &found))
+    // Whatever is wrong with them stands there already.
+    let stores = stores::look(config, counts).await.ok();
+    let used = partitioner::used(config.topics.partitioner, &found);
+    let conflicts = conflicts::check(&found, used, stores.as_ref()).await.unwrap_or_else(|error| problem("sagas", &error));
+    Ok([partitioner::check(config.topics.partitioner, &found), conflicts])
 }
 
 /// Does the registry answer, and does it hold our topics to schemas that ours can be exchanged with?

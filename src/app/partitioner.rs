@@ -84,6 +84,17 @@ pub(super) async fn newest_keys(
     Ok(found)
 }
 
+/// The partitioner that these keys, or the settings, tell of.
+pub(super) fn used(setting: PartitionerSetting, found: &[Keys]) -> Option<Partitioner> {
+    let mut guess = PartitionerGuess::default();
+    for keys in found {
+        for key in &keys.keys {
+            guess.see(key.as_str().as_bytes(), keys.partition.partition, keys.of);
+        }
+    }
+    configured(setting).or_else(|| guess.partitioner())
+}
+
 /// What `doctor` says of these keys. Names partitions, never keys.
 pub(super) fn check(setting: PartitionerSetting, found: &[Keys]) -> Check {
     const CHECK: &str = "partitioner";

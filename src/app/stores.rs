@@ -117,6 +117,13 @@ async fn claim(objects: &dyn ObjectStore, mine: &Installation) -> Result<Owners>
     owner::claim(objects, mine).await
 }
 
+/// As [`open`], to look at them only: claims nothing.
+pub(super) async fn look(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
+    let objects = crate::cold::open(&config.cold).await?;
+    let (installation, owners) = (Installation::default(), owner::owners(&*objects).await?);
+    with(config, counts, (crate::hot::open(&config.hot)?, objects), (installation, owners)).await
+}
+
 /// As [`open`], on stores that are there already.
 pub(super) async fn with(
     config: &Config,
@@ -161,6 +168,7 @@ impl Stores {
 
     /// Looks for sagas where the keys seen say they are; everywhere, until they say something.
     pub fn follow_partitioner(&self) {
+        self.chains.prefer(place(self.partitioning.partitioner()));
         self.chains.place_by(place(self.partitioning.settled()));
     }
 }

@@ -11,6 +11,8 @@ use crate::roles::stopped;
 const WATCH: Duration = Duration::from_secs(1);
 /// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
 const LOOKS_PER_SEED: u32 = 30;
+/// So many looks apart every chain is followed to its end: a saga with events in two partitions shows by that.
+const LOOKS_PER_FOLLOW: u32 = 600;
 
 impl Process {
     /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
@@ -53,6 +55,14 @@ impl Process {
                 }
             }
             self.stores.follow_partitioner();
+            if (look - 1).is_multiple_of(LOOKS_PER_FOLLOW) {
+                let history = self.stores.history.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = history.follow_all().await {
+                        tracing::debug!(%error, "chains not followed, trying again later");
+                    }
+                });
+            }
             tokio::select! {
                 () = tokio::time::sleep(WATCH) => {}
                 () = stopped(&mut shutdown) => break,

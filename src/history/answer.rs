@@ -63,6 +63,8 @@ pub struct Found {
     pub folded: u64,
     pub source: Source,
     pub reach: Reach,
+    /// The saga has events in other partitions, too, which are not its history.
+    pub split: bool,
 }
 
 /// A saga's whole history, oldest first.
@@ -71,6 +73,8 @@ pub struct Whole {
     pub entries: Vec<Entry>,
     pub source: Source,
     pub reach: Reach,
+    /// As in [`Found`].
+    pub split: bool,
 }
 
 /// One line of a history page.

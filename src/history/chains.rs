@@ -7,6 +7,9 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::saga::position::{ChainId, SagaId, Topic};
 
+/// The partition of a key among so many.
+pub type Place = fn(&[u8], i32) -> i32;
+
 /// One topic of step events (or the replay log) and how it was cut over time.
 #[derive(Clone)]
 pub struct TopicLayout {
@@ -20,7 +23,51 @@ pub struct TopicLayout {
     pub partitioner: Option<fn(&[u8], i32) -> i32>,
 }
 
+/// The chains of one topic that one saga's history may run through: a home. A saga has one; where events of it lie in several,
+/// the first that has any counts, and the others are not its history.
+pub type Home = Vec<ChainId>;
+
 impl TopicLayout {
+    fn was_raised(&self) -> bool {
+        self.partition_counts.len() > 1
+    }
+
+    /// The partitions of the topic, cut into homes, the likely one first.
+    fn homes(&self, saga: &SagaId, likely: Option<Place>) -> Vec<Vec<i32>> {
+        let key = saga.as_str().as_bytes();
+        if let Some(partition) = self.partitioner {
+            let mut home: Vec<i32> = Vec::with_capacity(1);
+            for count in &self.partition_counts {
+                let found = partition(key, *count);
+                if !home.contains(&found) {
+                    home.push(found);
+                }
+            }
+            return vec![home];
+        }
+        let count = self.partition_counts.iter().copied().max().unwrap_or(0);
+        if self.was_raised() {
+            // Sagas moved when the count was raised, and nobody knows from where to where.
+            return vec![(0..count).collect()];
+        }
+        let mut partitions: Vec<i32> = (0..count).collect();
+        if let Some(partition) = likely.filter(|_| count > 0) {
+            let home = partition(key, count);
+            partitions.sort_by_key(|partition| *partition != home);
+        }
+        partitions.into_iter().map(|partition| vec![partition]).collect()
+    }
+
+    /// The chains of these partitions, newest incarnation first.
+    fn chains(&self, partitions: &[i32]) -> Home {
+        let newest = partitions.iter().map(|partition| self.incarnation(*partition)).max().unwrap_or(0);
+        let mut chains = Vec::new();
+        for incarnation in (0..=newest).rev() {
+            let there = partitions.iter().filter(|partition| incarnation <= self.incarnation(**partition));
+            chains.extend(there.map(|&partition| ChainId { topic: self.topic.clone(), incarnation, partition }));
+        }
+        chains
+    }
     fn incarnation(&self, partition: i32) -> u32 {
         usize::try_from(partition).ok().and_then(|at| self.incarnations.get(at)).copied().unwrap_or(0)
     }
@@ -34,15 +81,23 @@ impl TopicLayout {
 #[derive(Default)]
 pub struct Chains {
     layouts: RwLock<Vec<TopicLayout>>,
+    /// Where most producers put keys, be it certain or not.
+    likely: RwLock<Option<Place>>,
 }
 
 impl Chains {
     pub fn new(layouts: Vec<TopicLayout>) -> Self {
-        Self { layouts: RwLock::new(layouts) }
+        Self { layouts: RwLock::new(layouts), likely: RwLock::default() }
     }
 
     pub fn set(&self, layouts: Vec<TopicLayout>) {
         *self.layouts.write().unwrap_or_else(PoisonError::into_inner) = layouts;
+    }
+
+    /// Where sagas are looked for first. Every process must say the same, or a saga with events in two partitions has two
+    /// histories.
+    pub fn prefer(&self, partitioner: Option<Place>) {
+        *self.likely.write().unwrap_or_else(PoisonError::into_inner) = partitioner;
     }
 
     /// From now on producers put keys there.
@@ -54,7 +109,9 @@ impl Chains {
 
     /// Every chain, newest incarnations first.
     pub fn all(&self) -> Vec<ChainId> {
-        self.collect(|layout| (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect())
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        let all = |layout: &TopicLayout| (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect::<Vec<i32>>();
+        layouts.iter().flat_map(|layout| layout.chains(&all(layout))).collect()
     }
 
     /// Their names.
@@ -99,19 +156,52 @@ impl Chains {
 
     /// The chains that a saga may have entries in. Of each topic the one where its next entry goes comes first.
     pub fn of(&self, saga: &SagaId) -> Vec<ChainId> {
-        self.collect(|layout| match layout.partitioner {
-            Some(partition) => {
-                let mut partitions: Vec<i32> = Vec::with_capacity(1);
-                for count in &layout.partition_counts {
-                    let found = partition(saga.as_str().as_bytes(), *count);
-                    if !partitions.contains(&found) {
-                        partitions.push(found);
-                    }
+        self.homes_of(saga).concat()
+    }
+
+    /// The same, cut into homes: of each topic one, or each partition where it is not known which.
+    pub fn homes_of(&self, saga: &SagaId) -> Vec<Home> {
+        let likely = *self.likely.read().unwrap_or_else(PoisonError::into_inner);
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        let homes = layouts.iter().flat_map(|layout| layout.homes(saga, likely).into_iter().map(|home| layout.chains(&home)));
+        homes.collect()
+    }
+
+    /// Those homes, and every other partition of every topic, which a producer may have chosen against all rules. One home where
+    /// sagas moved when a count was raised.
+    pub fn everywhere(&self, saga: &SagaId) -> Vec<Home> {
+        let mut homes = self.homes_of(saga);
+        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
+        if layouts.iter().any(TopicLayout::was_raised) {
+            drop(layouts);
+            return vec![self.all()];
+        }
+        for layout in layouts.iter() {
+            for partition in 0..layout.partition_counts.iter().copied().max().unwrap_or(0) {
+                let is_here = |chain: &ChainId| chain.topic == layout.topic && chain.partition == partition;
+                if !homes.iter().flatten().any(is_here) {
+                    homes.push(layout.chains(&[partition]));
                 }
-                partitions
             }
-            None => (0..layout.partition_counts.iter().copied().max().unwrap_or(0)).collect(),
-        })
+        }
+        homes
+    }
+
+    /// Was a partition count raised? Then a saga's history may run through several partitions, and which ones is as good as the
+    /// guess of the partitioner: all that hot has of it is its own.
+    pub fn were_raised(&self) -> bool {
+        self.layouts.read().unwrap_or_else(PoisonError::into_inner).iter().any(TopicLayout::was_raised)
+    }
+
+    /// The chains that what is folded in this one may go on from: of the same partition, and where the count was raised those
+    /// that the saga may have moved from.
+    pub fn family(&self, saga: &SagaId, chain: &ChainId) -> Vec<ChainId> {
+        let homes = self.homes_of(saga);
+        let is_own = |other: &ChainId| other.topic == chain.topic && other.partition == chain.partition;
+        let raised = self.were_raised();
+        let before = (0..chain.incarnation).rev().map(|incarnation| ChainId { incarnation, ..chain.clone() });
+        let moved = homes.into_iter().flatten().filter(|other| raised && other.topic == chain.topic && !is_own(other));
+        [chain.clone()].into_iter().chain(before).chain(moved).collect()
     }
 
     /// The chain of this topic where the saga's next entry goes; `None`: not known.
@@ -121,20 +211,6 @@ impl Chains {
         let count = *layout.partition_counts.first()?;
         let partition = (layout.partitioner?)(saga.as_str().as_bytes(), count);
         Some(layout.newest(partition))
-    }
-
-    fn collect(&self, partitions: impl Fn(&TopicLayout) -> Vec<i32>) -> Vec<ChainId> {
-        let layouts = self.layouts.read().unwrap_or_else(PoisonError::into_inner);
-        let mut chains = Vec::new();
-        for layout in layouts.iter() {
-            let partitions = partitions(layout);
-            let newest = partitions.iter().map(|partition| layout.incarnation(*partition)).max().unwrap_or(0);
-            for incarnation in (0..=newest).rev() {
-                let there = partitions.iter().filter(|partition| incarnation <= layout.incarnation(**partition));
-                chains.extend(there.map(|&partition| ChainId { topic: layout.topic.clone(), incarnation, partition }));
-            }
-        }
-        chains
     }
 }
 

@@ -54,7 +54,7 @@ impl History {
                 _ => self.cold_at(saga, Micros::MAX, &chains).await,
             };
         }
-        let loaded = self.load_from(saga, Micros::MAX, back, &chains).await?;
+        let loaded = self.load_home(saga, Micros::MAX, back, &chains).await?;
         for (partition, end) in ends.iter().filter(|(partition, _)| may_be_in(&loaded, *partition, back)) {
             let reached = chains.first().map_or(Offset(0), |chain| loaded.reach.of(&chain.topic, *partition));
             if reached < *end {

@@ -6,7 +6,9 @@ use futures::future::try_join_all;
 
 use super::History;
 use super::answer::{Reach, Source};
+use super::chains::Home;
 use super::folds::current;
+use super::homes::{is_of, of_home};
 use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
 use crate::cold::reader::ChainEnd;
 use crate::cpu;
@@ -37,6 +39,8 @@ pub(super) struct Loaded {
     pub may_miss: bool,
     /// There may be later entries, which were not looked for.
     pub goes_on: bool,
+    /// The saga has events in other partitions, too, which are left out.
+    pub split: bool,
 }
 
 impl Loaded {
@@ -53,24 +57,50 @@ impl History {
     /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
     /// saga has none.
     pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: Back) -> Result<Loaded> {
-        let candidates = self.chains.of(saga);
-        let loaded = self.load_from(saga, upto, back, &candidates).await;
+        let homes = self.chains.homes_of(saga);
+        let loaded = match &homes[..] {
+            [home] => match self.load_home(saga, upto, back, home).await {
+                Ok(loaded) => self.or_elsewhere(saga, loaded, home).await,
+                failed => failed,
+            },
+            homes => self.load_of_several(saga, upto, back, homes).await,
+        };
         let elsewhere = match &loaded {
             Ok(loaded) => {
-                let is_among = |newest: &StoredEntry| candidates.iter().any(|chain| holds(chain, &newest.entry.position));
-                !loaded.entries.last().is_some_and(is_among)
+                let is_here = |newest: &StoredEntry| homes.iter().any(|home| is_of(&newest.entry.position, home));
+                !loaded.entries.last().is_some_and(is_here)
             }
             Err(error) => error.is_unavailable(),
         };
-        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
-        let all = self.chains.all();
-        if elsewhere && all.len() > candidates.len() {
-            return self.load_from(saga, upto, back, &all).await;
+        if !elsewhere {
+            return loaded;
         }
-        loaded
+        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
+        let everywhere = self.chains.everywhere(saga);
+        let chains = |homes: &[Home]| homes.iter().map(Vec::len).sum::<usize>();
+        match &everywhere[..] {
+            all if chains(all) <= chains(&homes) => loaded,
+            [all] => self.load_home(saga, upto, back, all).await,
+            all => self.load_among(saga, upto, back, all).await,
+        }
     }
 
-    pub(super) async fn load_from(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
+    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: Back, homes: &[Home]) -> Result<Loaded> {
+        if upto == Micros::MAX {
+            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
+            // What cannot be read now is read, or told, below.
+            let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
+            if let Some(read) = read
+                && let Some(loaded) = self.load_quickly(saga, &read, homes).await?
+            {
+                return Ok(loaded);
+            }
+        }
+        self.load_among(saga, upto, back, homes).await
+    }
+
+    /// From one home.
+    pub(super) async fn load_home(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
         if let Some(loaded) = self.try_load(saga, upto, back, back, candidates).await? {
             return Ok(loaded);
         }
@@ -89,20 +119,21 @@ impl History {
         hot_back: Back,
         candidates: &[ChainId],
     ) -> Result<Option<Loaded>> {
-        let (read, run) = match self.read_hot(saga, upto, hot_back, candidates).await {
-            Ok((read, run)) => {
+        let (read, run, split) = match self.read_hot(saga, upto, hot_back, candidates).await {
+            Ok((read, run, split)) => {
                 self.heard(saga, &Marks { candidates, marks: &read.marks });
-                (read, run)
+                (read, run, split)
             }
             // Cold alone gives a right answer, only slower and less new.
             Err(error) if error.is_unavailable() => Default::default(),
             Err(error) => return Err(error.context("read hot history")),
         };
         let marks = Marks { candidates, marks: &read.marks };
-        match self.hot_alone(saga, &marks, run).await? {
-            Ok(loaded) => Ok(Some(loaded)),
-            Err(run) => self.load_cold(saga, upto, back, &marks, run).await,
-        }
+        let loaded = match self.hot_alone(saga, &marks, run).await? {
+            Ok(loaded) => Some(loaded),
+            Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
+        };
+        Ok(loaded.map(|loaded| Loaded { split, ..loaded }))
     }
 
     /// Hot said how far it goes.
@@ -128,37 +159,51 @@ impl History {
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let may_miss = self.may_miss(saga, marks.candidates, known);
-        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false }))
+        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false, split: false }))
     }
 
-    /// One read, and more of it while the entries hang together and do not go back far enough.
-    async fn read_hot(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<(HotRead, HotRun)> {
+    /// One read, and more of it while the entries hang together and do not go back far enough. `true`: there were entries of
+    /// other homes among them.
+    async fn read_hot(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<(HotRead, HotRun, bool)> {
         let mut limit = if back == Back::Start { FIRST_READ * 8 } else { FIRST_READ };
+        let moved = self.chains.were_raised();
         loop {
             let query = HotQuery { saga: saga.clone(), upto, limit };
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
             let marks = Marks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
             let counts = |entry: &Entry| entry.effective_time <= upto;
-            let members = &current(&read.members, self.fold)[..];
+            let own = if moved { None } else { of_home(&read.members, candidates) };
+            let members = &current(own.as_ref().unwrap_or(&read.members), self.fold)[..];
             let run = || merge::hot_run(members, back, &marks, counts, |bytes| decode_member(saga, bytes));
             let bytes: usize = members.iter().map(|member| member.bytes.len()).sum();
             let is_long = members.len() > LONG || bytes > LONG_BYTES;
-            let run = if is_long { cpu::long(run).await } else { run() };
+            let mut run = if is_long { cpu::long(run).await } else { run() };
+            // Of another topic, whose partition has the same number: cold tells them apart.
+            let stray = !moved && run.entries.iter().any(|stored| !is_of(&stored.entry.position, candidates));
+            if stray {
+                run = HotRun { entries: Vec::new(), ending: Ending::Conflict };
+            }
             if back == Back::Start {
                 self.check_count(run.entries.len())?;
             }
-            if run.ending != Ending::Ended || members.len() < limit || limit > self.max_entries {
-                return Ok((read, run));
+            // Whoever wants all is told of what lies before the first, too.
+            let goes_on = run.ending == Ending::Ended || (run.ending == Ending::Reached && back == Back::Start);
+            if !goes_on || read.members.len() < limit || limit > self.max_entries {
+                let split = stray || own.is_some();
+                return Ok((read, run, split));
             }
             // As many as fit in memory, if the others are like these.
             let each = (bytes / members.len().max(1)).max(1);
             let most = (self.max_bytes / each).min(self.max_entries + 1);
             if most <= limit {
                 match back {
-                    Back::Start => return Err(self.too_large()),
+                    Back::Start if run.ending != Ending::Reached => return Err(self.too_large()),
                     // Cold may have what lies further back.
-                    _ => return Ok((read, run)),
+                    _ => {
+                        let split = stray || own.is_some();
+                        return Ok((read, run, split));
+                    }
                 }
             }
             limit = (limit * 8).min(most);
@@ -227,7 +272,7 @@ impl History {
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
         let may_miss = self.may_miss(saga, marks.candidates, known) || conflict;
-        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held }))
+        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held, split: false }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod chains;
 mod cursor;
 mod folds;
+mod homes;
 pub mod known;
 mod lineage;
 mod load;

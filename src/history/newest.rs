@@ -5,6 +5,7 @@ use futures::stream::{self, StreamExt};
 
 use super::History;
 use super::folds::current;
+use super::homes::of_home;
 use super::load::known;
 use super::merge::{self, Back, Ending, Marks};
 use crate::error::Result;
@@ -63,21 +64,17 @@ impl History {
         Ok(found)
     }
 
-    /// The chain itself and those of its topic that the saga may come from.
-    fn family(&self, saga: &SagaId, chain: &ChainId) -> Vec<ChainId> {
-        let others = self.chains.of(saga).into_iter().filter(|other| other.topic == chain.topic && other != chain);
-        [chain.clone()].into_iter().chain(others).collect()
-    }
-
     async fn newest_from_hot(&self, saga: &SagaId, chain: &ChainId, end: Offset, read: &HotRead) -> Result<Option<Saga>> {
-        let family = self.family(saga, chain);
+        // What another partition has of the saga is folded by that one's owner, for itself.
+        let family = self.chains.family(saga, chain);
         let marks = Marks { candidates: &family, marks: &read.marks };
         if marks.of(chain).is_none_or(|mark| mark.to < end) {
             return Ok(None);
         }
         let durable = |entry: &Entry| is_durable(entry, chain, end);
-        let mut run =
-            merge::hot_run(&current(&read.members, self.fold), Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
+        let own = if self.chains.were_raised() { None } else { of_home(&read.members, &family) };
+        let members = current(own.as_ref().unwrap_or(&read.members), self.fold);
+        let mut run = merge::hot_run(&members, Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
         let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone()) else { return Ok(None) };
         if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
             return Ok(None);
@@ -88,7 +85,7 @@ impl History {
 
     /// Makes sure that cold is known as far as it must be, once for all sagas.
     async fn follow_family(&self, sagas: &[(usize, SagaId)], chain: &ChainId, end: Offset) -> Result<()> {
-        let mut chains: Vec<ChainId> = sagas.iter().flat_map(|(_, saga)| self.family(saga, chain)).collect();
+        let mut chains: Vec<ChainId> = sagas.iter().flat_map(|(_, saga)| self.chains.family(saga, chain)).collect();
         chains.sort();
         chains.dedup();
         // The owner knows its own end; what other owners did must be asked.
@@ -100,7 +97,7 @@ impl History {
     async fn newest_from_cold(&self, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<Option<Newest>> {
         let mut newest: Vec<StoredEntry> = Vec::new();
         let mut of_before = false;
-        for of in self.family(saga, chain) {
+        for of in self.chains.family(saga, chain) {
             let segments = self.cold.segments_of(&of, saga).await?;
             let mut entries = Vec::new();
             for segment in segments.iter().rev().filter(|found| of != *chain || found.segment.start < end) {

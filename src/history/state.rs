@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::saga::json::Json;
 use crate::saga::patch;
 use crate::saga::position::SagaId;
+use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
 use crate::saga::timeline::StepsChange;
 
@@ -38,9 +39,10 @@ impl History {
         };
         let fold = || merge::fold(&loaded.entries, |entry| entry.sequence.0 <= wanted);
         let folded = if loaded.entries.len() > LONG { cpu::long(fold).await? } else { fold()? };
-        let state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
+        let mut state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
+        state.anomalies.extend(loaded.split.then_some(Anomaly::PartitionConflict));
         let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
-        Ok(Found { state, folded, source: loaded.source, reach: loaded.reach })
+        Ok(Found { state, folded, source: loaded.source, reach: loaded.reach, split: loaded.split })
     }
 
     /// The value that an RFC 6901 pointer names in the context. Refused: `pointer_not_found` and those of `state`.

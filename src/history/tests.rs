@@ -3,6 +3,7 @@
 
 mod buckets;
 mod long;
+mod split;
 mod world;
 
 use std::time::Duration;

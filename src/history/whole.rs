@@ -5,7 +5,8 @@ use futures::stream::{self, StreamExt};
 use super::History;
 use super::answer::Whole;
 use super::folds::current;
-use super::load::{FIRST_READ, Loaded, holds};
+use super::homes::{is_of, of_home};
+use super::load::{FIRST_READ, Loaded};
 use super::merge::{self, Back, Marks};
 use super::state::saga_not_found;
 use crate::error::Result;
@@ -46,21 +47,22 @@ impl History {
         }
         self.check_count(loaded.entries.len())?;
         let entries = loaded.entries.into_iter().map(|stored| stored.entry).collect();
-        Ok(Whole { entries, source: loaded.source, reach: loaded.reach })
+        Ok(Whole { entries, source: loaded.source, reach: loaded.reach, split: loaded.split })
     }
 
     /// `None`: this read does not have all of it, or not where the saga is expected to live.
     async fn whole_in_hot(&self, saga: &SagaId, read: &HotRead) -> Result<Option<Loaded>> {
-        let candidates = self.chains.of(saga);
-        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        let homes = self.chains.homes_of(saga);
+        let [home] = &homes[..] else { return self.load_quickly(saga, read, &homes).await };
+        let marks = Marks { candidates: home, marks: &read.marks };
         self.heard(saga, &marks);
+        if of_home(&read.members, home).is_some() {
+            return Ok(None);
+        }
         let run =
             merge::hot_run(&current(&read.members, self.fold), Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
         let loaded = self.hot_alone(saga, &marks, run).await?.ok();
-        let is_here = |loaded: &Loaded| {
-            let newest = loaded.entries.last().map(|stored| &stored.entry.position);
-            newest.is_some_and(|newest| candidates.iter().any(|chain| holds(chain, newest)))
-        };
-        Ok(loaded.filter(is_here))
+        // Of another topic, its partition has the same number.
+        Ok(loaded.filter(|loaded| loaded.entries.last().is_some_and(|newest| is_of(&newest.entry.position, home))))
     }
 }

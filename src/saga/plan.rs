@@ -34,6 +34,8 @@ pub struct PlanFacts {
     pub already_replayed: bool,
     /// `new_saga_id` is a known saga's.
     pub id_taken: bool,
+    /// The saga has events in several partitions, and the history is that of one of them.
+    pub split: bool,
     /// Bytes of the restored context and results together.
     pub max_bytes: u64,
     pub batch_id: Option<String>,
@@ -220,6 +222,12 @@ fn judge_request(verdict: &mut Verdict, order: &ReplayOrder, facts: &PlanFacts) 
     // As every window here: the moment itself is outside.
     verdict.refuse_if(order.expires_at.is_some_and(|at| facts.now >= at), "expired", "expires_at has passed");
     verdict.refuse_if(!facts.target_allowed, "not_permitted", "target: not one of [topics] restored_allowed");
+    verdict.refuse_if(
+        facts.split,
+        "not_permitted",
+        "saga_id: the saga has events in more than one partition, so no history of it is whole (anomaly partition_conflict); let \
+         all producers use one partitioner",
+    );
 }
 
 fn judge_saga(verdict: &mut Verdict, order: &ReplayOrder, newest: &State, facts: &PlanFacts) {

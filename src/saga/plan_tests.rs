@@ -39,6 +39,7 @@ fn facts() -> PlanFacts {
         target_allowed: true,
         already_replayed: false,
         id_taken: false,
+        split: false,
         max_bytes: 1 << 20,
         batch_id: None,
     }

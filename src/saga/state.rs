@@ -53,10 +53,12 @@ pub enum Anomaly {
     StateTooLarge,
     LogGap,
     Moved,
+    /// Of a reader's answer, never of an entry: the saga has events in more than one partition.
+    PartitionConflict,
 }
 
 impl Anomaly {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ClockAhead,
         Self::Late,
         Self::OutOfOrder,
@@ -66,6 +68,7 @@ impl Anomaly {
         Self::StateTooLarge,
         Self::LogGap,
         Self::Moved,
+        Self::PartitionConflict,
     ];
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +81,7 @@ impl Anomaly {
             Self::StateTooLarge => "state_too_large",
             Self::LogGap => "log_gap",
             Self::Moved => "moved",
+            Self::PartitionConflict => "partition_conflict",
         }
     }
     pub fn parse(text: &str) -> Option<Self> {

@@ -15,6 +15,7 @@ mod names;
 mod packed;
 mod partition;
 mod publish;
+mod split;
 mod sweep;
 mod taken;
 mod through;
@@ -30,7 +31,6 @@ use tokio::task::JoinSet;
 
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::object_store::ObjectStore;
-use crate::cold::owner::Owners;
 use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
 use crate::history::History;
@@ -93,8 +93,8 @@ pub struct Parts {
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Of the archive: this installation, and those it took it over from.
-    pub owners: Owners,
+    /// Of the archive.
+    pub owners: crate::cold::owner::Owners,
     pub log: Topic,
     pub requests: String,
     /// Of the requests topic; `None`: JSON.
@@ -397,11 +397,9 @@ impl Materialize {
         let Some(owned) = self.owned.get_mut(&done.partition).filter(|owned| owned.generation == done.generation) else {
             return Ok(());
         };
-        let appended = done.appended?;
-        let durable = done.writer.next();
+        let (appended, durable) = (done.appended?, done.writer.next());
         let clock = done.writer.newest().map(|newest| newest.clock).unwrap_or_default();
-        owned.writer = Some(done.writer);
-        owned.uncommitted = true;
+        (owned.writer, owned.uncommitted) = (Some(done.writer), true);
         let sealed = owned.partition.sealed.take();
         if let Appended::Exists { stored, same_end, same_entries } = &appended {
             self.settings.owners.check_segment(stored)?;
@@ -422,6 +420,7 @@ impl Materialize {
             self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
         }
         owned.partition.durable = durable;
+        split::look(&self.parts, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
         let settled = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
         owned.partition.cache.trim();
         self.queue_hot(HotWork { expire: settled.into_iter().collect(), ..HotWork::default() });

@@ -25,6 +25,7 @@ use super::buffer::{Buffer, Pending};
 use super::cache::{Cache, Limits, Pin};
 use super::facts;
 use super::names::Names;
+use super::split::MAX_SUSPECTS;
 use super::through::Through;
 
 /// What a topic holds.
@@ -103,6 +104,8 @@ pub struct Partition {
     pub gaps: Vec<(Offset, Offset)>,
     /// Sagas loaded from an earlier incarnation of the topic: their next entry comes after a gap.
     pub of_before: HashSet<SagaId>,
+    /// Not durable yet: sagas that may have events in another partition, too.
+    pub suspects: Vec<SagaId>,
 }
 
 impl Partition {
@@ -124,6 +127,7 @@ impl Partition {
             names: Names::default(),
             gaps: Vec::new(),
             of_before: HashSet::new(),
+            suspects: Vec::new(),
         }
     }
 
@@ -173,6 +177,7 @@ impl Partition {
                     });
                     writes[at].members.push(member.clone());
                     if self.content == Content::StepEvents {
+                        self.suspect(&entry);
                         if seen_minutes.insert((id, facts::minute(entry.effective_time))) {
                             let activity = facts::activity(&entry, &saga.state.saga_name);
                             work.hot.activity.push(self.names.new_activity(activity));
@@ -250,6 +255,14 @@ impl Partition {
             .filter(|id| may_have_entries(id))
             .cloned()
             .collect()
+    }
+
+    /// A saga that goes on where it has not begun may have begun in another partition.
+    fn suspect(&mut self, entry: &Entry) {
+        let no_start = entry.sequence == EntrySequence::FIRST && entry.anomalies.contains(&Anomaly::NoStart);
+        if no_start && self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.push(entry.event.saga_id.clone());
+        }
     }
 
     fn across_gap(&self, saga: Option<&Saga>, offset: Offset) -> bool {

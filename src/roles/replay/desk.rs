@@ -190,6 +190,7 @@ impl Desk {
             target_allowed: order.target.as_ref().is_none_or(|target| self.rules.restored_allowed.contains(target)),
             already_replayed: self.already_replayed(&order.saga_id, &replay_id, asked, unseen).await?,
             id_taken,
+            split: matches!(known, Known::Whole(whole) if whole.split),
             max_bytes: self.rules.max_restored_bytes,
             batch_id: None,
         };

@@ -118,6 +118,8 @@ impl Freshness {
     /// Does what was loaded reach the ends? A store may have failed, or been wiped, since it was asked how far it is.
     pub fn covers(&self, saga: &SagaId, ends: &EndsThen, known: &Known) -> bool {
         match known {
+            // It is refused, whatever else there is.
+            Known::Whole(whole) if whole.split => true,
             Known::Whole(whole) => ends.are_reached(&self.chains.newest_of(saga), whole),
             // Of nothing, and of too much, the reader itself makes sure.
             Known::Nothing | Known::TooLong => true,
@@ -159,7 +161,7 @@ mod tests {
 
     fn whole(source: Source, to: &[(i32, i64)]) -> Whole {
         let to = to.iter().map(|(partition, to)| (chain(*partition), Offset(*to))).collect();
-        Whole { entries: Vec::new(), source, reach: Reach { to, complete_through: Micros(0) } }
+        Whole { entries: Vec::new(), source, reach: Reach { to, complete_through: Micros(0) }, split: false }
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! A saga with events in two partitions, which the contract rules out and producers do all the same (two partitioners, a record put
+//! in by hand): each partition folds its own, and one of them is the saga's history everywhere, hot and cold: that of the
+//! first home which has any. Whoever reads it is told.
+
+use futures::future::try_join_all;
+
+use super::History;
+use super::answer::Source;
+use super::chains::Home;
+use super::folds::current;
+use super::load::{FIRST_READ, Loaded, holds, known};
+use super::merge::{self, Back, Marks};
+use crate::error::{Error, Result};
+use crate::hot::{HotQuery, HotRead, Member};
+use crate::saga::entry::StoredEntry;
+use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::time::Micros;
+use crate::wire::frame::{decode_member, peek_member};
+
+/// Which of several homes have entries of a saga.
+struct Survey {
+    /// Places among the homes, ascending.
+    inhabited: Vec<usize>,
+    /// Below these offsets the other chains have nothing of the saga.
+    nothing_below: Vec<(ChainId, Offset)>,
+}
+
+impl History {
+    /// Does the saga have events in more than one partition?
+    pub async fn is_split(&self, saga: &SagaId) -> Result<bool> {
+        Ok(self.load(saga, Micros::MAX, Back::Start).await?.split)
+    }
+
+    /// Learns how far every chain goes: what was never asked for is unknown, and so is who has entries there.
+    pub async fn follow_all(&self) -> Result<()> {
+        for chain in self.chains.all() {
+            self.cold.follow(&chain).await?;
+        }
+        Ok(())
+    }
+
+    /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known, which
+    /// takes no request unless one of them has entries of the saga.
+    pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: Loaded, home: &Home) -> Result<Loaded> {
+        if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
+            return Ok(loaded);
+        }
+        for chain in self.chains.all() {
+            let is_other = !home.iter().any(|own| own.topic == chain.topic && own.partition == chain.partition);
+            if is_other
+                && self.cold.known_end(&chain).is_some()
+                && self.cold.may_hold(&chain, saga).await?
+                && !self.cold.entries_at(&chain, saga, Micros::MAX).await?.is_empty()
+            {
+                loaded.split = true;
+                break;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// From hot alone, where one read shows all of the saga and cold has nothing of it in another home.
+    pub(super) async fn load_quickly(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<Loaded>> {
+        let candidates = homes.concat();
+        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        self.heard(saga, &marks);
+        let at_home = homes.iter().position(|home| read.members.iter().all(|member| may_be_of(member, home)));
+        let Some(at_home) = at_home.filter(|_| read.members.len() < FIRST_READ) else { return Ok(None) };
+        let run =
+            merge::hot_run(&current(&read.members, self.fold), Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
+        let is_here = |stored: &StoredEntry| is_of(&stored.entry.position, &homes[at_home]);
+        if !run.entries.iter().all(is_here) || self.cold_elsewhere(saga, homes, at_home).await? {
+            return Ok(None);
+        }
+        Ok(self.hot_alone(saga, &marks, run).await?.ok())
+    }
+
+    /// May cold, as far as it is known, have entries of the saga in another of these homes?
+    async fn cold_elsewhere(&self, saga: &SagaId, homes: &[Home], at_home: usize) -> Result<bool> {
+        let others = homes.iter().enumerate().filter(|(at, _)| *at != at_home);
+        for chain in others.flat_map(|(_, home)| home) {
+            if self.cold.known_end(chain).is_none() {
+                self.cold.follow(chain).await?;
+            }
+            if self.cold.may_hold(chain, saga).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// From the first of several homes that has any entry of the saga, of whatever time.
+    pub(super) async fn load_among(&self, saga: &SagaId, upto: Micros, back: Back, homes: &[Home]) -> Result<Loaded> {
+        let survey = self.survey(saga, homes).await?;
+        let Some((first, others)) = survey.inhabited.split_first() else {
+            return self.load_home(saga, upto, back, &homes.concat()).await;
+        };
+        let mut loaded = self.load_home(saga, upto, back, &homes[*first]).await?;
+        loaded.split |= !others.is_empty();
+        let own: Vec<ChainId> = loaded.reach.to.iter().map(|(chain, _)| chain.clone()).collect();
+        loaded.reach.to.extend(survey.nothing_below.into_iter().filter(|(chain, _)| !own.contains(chain)));
+        Ok(loaded)
+    }
+
+    async fn survey(&self, saga: &SagaId, homes: &[Home]) -> Result<Survey> {
+        let read = self.all_members(saga).await?;
+        let candidates = homes.concat();
+        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        self.heard(saga, &marks);
+        let several_topics = candidates.iter().any(|chain| chain.topic != candidates[0].topic);
+        let mut survey = Survey { inhabited: Vec::new(), nothing_below: Vec::new() };
+        for (at, home) in homes.iter().enumerate() {
+            let is_here = |member: &Member| match may_be_of(member, home) {
+                true if several_topics => {
+                    decode_member(saga, &member.bytes).is_ok_and(|stored| is_of(&stored.entry.position, home))
+                }
+                here => here,
+            };
+            let in_hot = read.members.iter().any(is_here);
+            if in_hot || self.in_cold(saga, home, &marks).await? {
+                survey.inhabited.push(at);
+            } else {
+                let known = |chain: &ChainId| merge::reach(marks.of(chain), self.cold.known_end(chain).map(known), false);
+                survey.nothing_below.extend(home.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to))));
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Does cold have entries of the saga there, as far as hot does not vouch?
+    async fn in_cold(&self, saga: &SagaId, home: &Home, marks: &Marks<'_>) -> Result<bool> {
+        let behind = |chain: &&ChainId| {
+            let from = marks.of(chain).map(|mark| mark.from);
+            from.is_none() || self.cold.known_end(chain).and_then(|end| end.next) < from
+        };
+        try_join_all(home.iter().filter(behind).map(|chain| self.cold.follow(chain))).await?;
+        for chain in home {
+            if self.cold.may_hold(chain, saga).await? && !self.cold.entries_at(chain, saga, Micros::MAX).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every member of the saga's key. None where hot does not answer: then cold alone counts.
+    async fn all_members(&self, saga: &SagaId) -> Result<HotRead> {
+        let mut limit = FIRST_READ * 8;
+        loop {
+            let query = HotQuery { saga: saga.clone(), upto: Micros::MAX, limit };
+            let read = match self.hot.read(&[query]).await {
+                Ok(mut reads) => reads.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?,
+                Err(error) if error.is_unavailable() => return Ok(HotRead::default()),
+                Err(error) => return Err(error.context("read hot history")),
+            };
+            let bytes: usize = read.members.iter().map(|member| member.bytes.len()).sum();
+            // As many as fit in memory, if the others are like these; what is beyond is not seen.
+            let most = (self.max_bytes / (bytes / limit).max(1)).min(self.max_entries + 1);
+            if read.members.len() < limit || most <= limit {
+                return Ok(read);
+            }
+            limit = (limit * 8).min(most);
+        }
+    }
+}
+
+/// The members that lie in partitions of the home; `None`: all do. One that cannot be read is left in: it speaks for itself.
+pub(super) fn of_home(members: &[Member], home: &[ChainId]) -> Option<Vec<Member>> {
+    let is_all = members.iter().all(|member| may_be_of(member, home));
+    (!is_all).then(|| members.iter().filter(|member| may_be_of(member, home)).cloned().collect())
+}
+
+fn may_be_of(member: &Member, home: &[ChainId]) -> bool {
+    peek_member(&member.bytes).ok().is_none_or(|header| home.iter().any(|chain| chain.partition == header.partition))
+}
+
+pub(super) fn is_of(position: &Position, home: &[ChainId]) -> bool {
+    home.iter().any(|chain| holds(chain, position))
+}
