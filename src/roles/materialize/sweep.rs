@@ -184,6 +184,7 @@ mod tests {
             complete_through: Micros(0),
             leader_epoch: None,
             topic_id: None,
+            installation: Default::default(),
             clock: LogClock::default(),
             fold_settings: String::new(),
             gap: false,
