@@ -8,7 +8,7 @@ use super::stores::{self, Stores};
 use crate::cold::directory::Directory;
 use crate::config::Config;
 use crate::hot::memory::MemoryHot;
-use crate::hot::{ActivityFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite};
+use crate::hot::{ActivityFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
 use crate::saga::event::StepEvent;
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
@@ -47,8 +47,8 @@ pub(super) async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<Ste
         batch.sagas.push(SagaWrite { saga: saga.clone(), members, persist: false });
         batch.activity.push(ActivityFact { saga, saga_name, minute: n as i64 });
     }
-    hot.write(&batch).await.expect("written");
+    let written = hot.write(&batch, Tokens::default().next()).await.expect("written");
     let chain = ChainId { topic: topic.into(), incarnation: 0, partition: 0 };
-    let new = Mark { from: Offset(0), to: end, complete_through: Micros(0) };
-    hot.move_marks(&[MarkMove { chain, bucket: 0, expect: None, new }]).await.expect("marked");
+    let new = Mark { from: Offset(0), to: end, complete_through: Micros(0), settled: Offset(0) };
+    hot.move_marks(&[MarkMove { chain, bucket: 0, expect: None, new }], &written).await.expect("marked");
 }

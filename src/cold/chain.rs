@@ -57,6 +57,11 @@ impl ChainWriter {
         Ok(writer)
     }
 
+    /// What it knows of the chain, to its end.
+    pub fn view(&self) -> &ChainView {
+        &self.view
+    }
+
     pub fn chain(&self) -> &ChainId {
         &self.view.chain
     }

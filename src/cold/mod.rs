@@ -16,7 +16,7 @@ mod recorder;
 pub mod s3;
 pub mod segment;
 mod tail;
-mod view;
+pub mod view;
 
 use std::path::Path;
 use std::sync::Arc;

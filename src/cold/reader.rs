@@ -22,7 +22,7 @@ use crate::cold::view::{self, ChainView};
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::entry::StoredEntry;
-use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 
 /// How far a chain goes.
@@ -63,6 +63,14 @@ struct Known {
 impl Known {
     fn view(&self) -> Arc<ChainView> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the one that goes further.
+    fn learn(&self, view: ChainView) {
+        let mut known = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.begin.is_some() && view.segments() >= known.segments() {
+            *known = Arc::new(view);
+        }
     }
 }
 
@@ -126,8 +134,23 @@ impl ColdReader {
         new.map(|index| &index.info).try_for_each(|info| self.owners.check_segment(info))?;
         // What was found before a failure is kept.
         let end = end_of(&view);
-        *known.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        known.learn(view);
         followed.map(|()| end)
+    }
+
+    /// What the owner of a chain knows of it, so that it need not be asked.
+    pub fn learn(&self, view: &ChainView) {
+        self.known(&view.chain).learn(view.clone());
+    }
+
+    /// May this be the saga's newest entry in the chain? `false`: the newest segments have another one. They are at hand;
+    /// of what lies further back nothing is said.
+    pub fn may_be_newest(&self, chain: &ChainId, saga: &SagaId, offset: Offset, sequence: EntrySequence) -> bool {
+        let view = self.known(chain).view();
+        match view.newest_sequences(saga.hash64()) {
+            Some(mut newest) => newest.any(|newest| newest == sequence.0),
+            None => view.trailing.first().is_none_or(|first| offset < first.info.start),
+        }
     }
 
     /// What `follow` found last, without asking; `None`: nothing yet.
@@ -209,6 +232,11 @@ impl ColdReader {
         Ok(self.index(segment).await?.info.clone())
     }
 
+    /// The segment up to the known end that covers this offset.
+    pub fn segment_over(&self, chain: &ChainId, offset: Offset) -> Option<SegmentRef> {
+        self.known(chain).view().all().rev().take_while(|segment| segment.end >= offset).find(|segment| segment.start <= offset)
+    }
+
     /// Segments up to the known end with rows of effective time since <= t < until, newest first.
     pub async fn overlapping(&self, chain: &ChainId, since: Micros, until: Micros) -> Result<Vec<SegmentRef>> {
         let overlaps = |segment: &SegmentRef| segment.effective.is_some_and(|(min, max)| min < until && max >= since);
@@ -217,10 +245,22 @@ impl ColdReader {
 
     /// The segment's rows of effective time since <= t < until, by saga id and sequence; reads key columns only.
     pub async fn scan(&self, segment: &SegmentRef, since: Micros, until: Micros) -> Result<Vec<RowSummary>> {
+        let mut found = Vec::new();
+        self.scan_each(segment, since, until, |row| found.push(row)).await?;
+        Ok(found)
+    }
+
+    /// As [`ColdReader::scan`], of a few row groups at a time.
+    pub async fn scan_each(
+        &self,
+        segment: &SegmentRef,
+        since: Micros,
+        until: Micros,
+        mut take: impl FnMut(RowSummary) + Send,
+    ) -> Result<()> {
         let index = self.index(segment).await?;
         let overlaps = |g: &&Group| g.effective.0 < until.0 && g.effective.1 >= since.0;
         let groups: Vec<&Group> = index.groups.iter().filter(overlaps).collect();
-        let mut found = Vec::new();
         let mut at = 0;
         while at < groups.len() {
             let mut range = groups[at].bytes_of(columns::KEYS);
@@ -234,11 +274,12 @@ impl ColdReader {
             }
             let part = self.part(segment, range).await?;
             for group in &groups[at..to] {
-                found.extend(read::summaries(group, &part, since, until).map_err(|e| e.context(load_of(segment)))?);
+                let rows = read::summaries(group, &part, since, until).map_err(|e| e.context(load_of(segment)))?;
+                rows.into_iter().for_each(&mut take);
             }
             at = to;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Segments of one catalog file with this hash, oldest first. The catalog is a hint: where it is damaged the indexes

@@ -65,6 +65,29 @@ impl ChainView {
         self.trailing.iter().any(|index| !index.find(hash).is_empty()) || self.files.iter().any(|file| file.may_contain(hash))
     }
 
+    /// The sequence of the newest entry under this hash (of each saga that has it), as far as the newest segments tell.
+    pub fn newest_sequences(&self, hash: u64) -> Option<impl Iterator<Item = u64>> {
+        let rows = self.trailing.iter().rev().map(|index| index.find(hash)).find(|rows| !rows.is_empty())?;
+        Some(rows.iter().map(|rows| rows.last_sequence))
+    }
+
+    /// Of entries (saga hash, sequence; by hash) those that the newest segments may have already, since they have a later
+    /// one under the hash: its place, and the segment.
+    pub fn not_above(&self, entries: &[(u64, u64)]) -> Vec<(usize, SegmentRef)> {
+        let mut found = Vec::new();
+        for index in &self.trailing {
+            let mut stored = index.sagas.iter().peekable();
+            for (at, (hash, sequence)) in entries.iter().enumerate() {
+                while stored.next_if(|rows| rows.hash < *hash).is_some() {}
+                let same = stored.clone().take_while(|rows| rows.hash == *hash);
+                if same.into_iter().any(|rows| rows.last_sequence >= *sequence) {
+                    found.push((at, index.segment_ref()));
+                }
+            }
+        }
+        found
+    }
+
     /// Every segment, oldest first.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = SegmentRef> {
         let covered = self.files.iter().flat_map(|file| file.segments.iter().cloned());

@@ -8,11 +8,15 @@ use super::folds::current;
 use super::homes::of_home;
 use super::load::known;
 use super::merge::{self, Back, Ending, Marks};
+use crate::cold::reader::{RowSummary, SagaSegment};
+use crate::cold::segment::NewRow;
+use crate::cold::view::ChainView;
 use crate::error::Result;
-use crate::hot::{HotQuery, HotRead};
+use crate::hot::{Durable, HotQuery, HotRead};
 use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::fold::{Saga, WINDOW};
-use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
 /// Sagas read from cold at the same time.
@@ -33,8 +37,7 @@ impl History {
     pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<Newest>>>> {
         // Some entries may be there twice, with and without their saga.
         let limit = WINDOW + WINDOW / 4;
-        let queries: Vec<HotQuery> =
-            sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: crate::saga::time::Micros::MAX, limit }).collect();
+        let queries: Vec<HotQuery> = sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: Micros::MAX, limit }).collect();
         let reads = match self.hot.read(&queries).await {
             Ok(reads) => reads,
             Err(error) if error.is_unavailable() => vec![HotRead::default(); sagas.len()],
@@ -64,6 +67,48 @@ impl History {
         Ok(found)
     }
 
+    /// What the owner of a chain knows of it.
+    pub fn learn_chain(&self, view: &ChainView) {
+        self.cold.learn(view);
+    }
+
+    /// Does the chain have an entry of one of these rows' sagas that is not below the saga's first row? Then they were
+    /// folded from less than the chain holds. Looks at the newest segments, which are at hand.
+    pub async fn has_already(&self, view: &ChainView, rows: &[NewRow]) -> Result<Option<EntrySequence>> {
+        // A saga's first row carries its fold.
+        let first = rows.iter().filter(|row| row.saga.is_some()).map(|row| &row.entry);
+        let mut first: Vec<_> = first.map(|entry| (entry.event.saga_id.hash64(), entry)).collect();
+        first.sort_unstable_by_key(|(hash, _)| *hash);
+        let sequences: Vec<(u64, u64)> = first.iter().map(|(hash, entry)| (*hash, entry.sequence.0)).collect();
+        for (at, segment) in view.not_above(&sequences) {
+            // A hash finds; the id decides.
+            let (_, entry) = first[at];
+            let stored =
+                self.cold.load(&SagaSegment { segment, first_effective_time: Micros::MIN }, &entry.event.saga_id).await?;
+            if stored.last().is_some_and(|last| last.entry.sequence >= entry.sequence) {
+                return Ok(Some(entry.sequence));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The sagas of the segment that covers this offset, each with its newest entry there, and the offset after the
+    /// segment. `None`: the chain does not reach there.
+    pub async fn durable_sagas(&self, chain: &ChainId, offset: Offset) -> Result<Option<(Vec<Durable>, Offset)>> {
+        if self.cold.segment_over(chain, offset).is_none() {
+            self.cold.follow(chain).await?;
+        }
+        let Some(segment) = self.cold.segment_over(chain, offset) else { return Ok(None) };
+        let mut sagas: Vec<Durable> = Vec::new();
+        // By saga and sequence.
+        let take = |row: RowSummary| match sagas.last_mut().filter(|last| last.saga == row.saga_id) {
+            Some(last) => last.sequence = row.sequence,
+            None => sagas.push(Durable { saga: row.saga_id, sequence: row.sequence }),
+        };
+        self.cold.scan_each(&segment, Micros::MIN, Micros::MAX, take).await?;
+        Ok(Some((sagas, segment.end.next())))
+    }
+
     async fn newest_from_hot(&self, saga: &SagaId, chain: &ChainId, end: Offset, read: &HotRead) -> Result<Option<Saga>> {
         // What another partition has of the saga is folded by that one's owner, for itself.
         let family = self.chains.family(saga, chain);
@@ -75,7 +120,13 @@ impl History {
         let own = if self.chains.were_raised() { None } else { of_home(&read.members, &family) };
         let members = current(own.as_ref().unwrap_or(&read.members), self.fold);
         let mut run = merge::hot_run(&members, Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
-        let Some(newest) = run.entries.first().map(|stored| stored.entry.position.clone()) else { return Ok(None) };
+        let Some(newest) = run.entries.first().map(|stored| &stored.entry) else { return Ok(None) };
+        let (sequence, newest) = (newest.sequence, newest.position.clone());
+        // A mark is believed, but not against what the chain is known to hold.
+        let own = newest.topic == chain.topic && newest.partition == chain.partition;
+        if own && !self.cold.may_be_newest(chain, saga, newest.offset, sequence) {
+            return Ok(None);
+        }
         if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
             return Ok(None);
         }

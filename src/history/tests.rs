@@ -30,8 +30,11 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         6 => (any::<u8>(), proptest::bool::weighted(0.2)).prop_map(|(partition, crash)| Act::Consume { partition, crash }),
         4 => any::<u8>().prop_map(|partition| Act::Flush { partition }),
         1 => Just(Act::Evict),
+        1 => Just(Act::LateExpiry),
         1 => any::<u8>().prop_map(|bucket| Act::Wipe { bucket }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(bucket, share)| Act::GoBack { bucket, share }),
+        2 => (any::<u8>(), any::<u8>(), 5..9_u8)
+            .prop_map(|(partition, bucket, share)| Act::FailOver { partition, bucket, share }),
         1 => any::<u8>().prop_map(|partition| Act::Restart { partition }),
         1 => (0..20_u8).prop_map(|minutes_ago| Act::DropIndexes { minutes_ago }),
         1 => Just(Act::RaisePartitions),
@@ -284,6 +287,59 @@ fn hot_entries_go_on_from_cold_after_a_wipe() {
         world.act(&Act::Consume { partition: 0, crash: false }).await;
         assert_eq!(sources(&world).await, [Source::Both]);
         check_states(&world).await;
+    });
+}
+
+/// `entries` of one saga, all durable.
+async fn durable(entries: u8) -> World {
+    let mut world = World::new(1, SnapshotPolicy::EveryEvent).await;
+    for change in 0..entries {
+        world.act(&Act::Log { saga: 0, kind: 4, change, seconds: 1, late: 0, hole: false }).await;
+    }
+    world.act(&Act::Consume { partition: 0, crash: false }).await;
+    world.act(&Act::Flush { partition: 0 }).await;
+    world
+}
+
+#[test]
+fn a_mark_is_not_believed_against_what_the_chain_is_known_to_hold() {
+    run(async {
+        let mut world = durable(6).await;
+        world.forge("saga-0", 2).await;
+        world.act(&Act::Restart { partition: 0 }).await;
+        world.act(&Act::Log { saga: 0, kind: 4, change: 1, seconds: 1, late: 0, hole: false }).await;
+        // Loads the saga, and compares it with the truth.
+        world.act(&Act::Consume { partition: 0, crash: false }).await;
+        assert_eq!(world.truth[&SagaId::from("saga-0")].len(), 7);
+    });
+}
+
+#[test]
+fn an_entry_that_is_not_above_what_the_chain_has_is_recognised() {
+    run(async {
+        let world = durable(6).await;
+        let told = world.truth[&SagaId::from("saga-0")].last().expect("six").clone();
+        assert_eq!(world.has_already(&[&told]).await, Some(told.entry.sequence));
+        let mut next = told.clone();
+        next.entry.sequence = told.entry.sequence.next();
+        assert_eq!(world.has_already(&[&next]).await, None);
+        let mut other = told;
+        other.entry.event.saga_id = "saga-1".into();
+        assert_eq!(world.has_already(&[&other]).await, None);
+    });
+}
+
+#[test]
+fn the_sagas_of_a_segment_come_with_their_newest_entries() {
+    run(async {
+        let mut world = written(1).await;
+        world.act(&Act::Flush { partition: 0 }).await;
+        let chain = world::chain(0);
+        let (found, next) = world.history.durable_sagas(&chain, Offset(0)).await.expect("cold answers").expect("a segment");
+        assert_eq!(next, world.durable_end(0));
+        let newest = world.truth.iter().map(|(saga, told)| (saga.clone(), told.last().expect("entries").entry.sequence));
+        assert!(found.into_iter().map(|durable| (durable.saga, durable.sequence)).eq(newest));
+        assert_eq!(world.history.durable_sagas(&chain, next).await.expect("cold answers"), None);
     });
 }
 

@@ -4,8 +4,8 @@
 //! so that a bucket lies in one slot. A saga id stands last and raw: it can hold any characters. Knows names only.
 
 use crate::error::{Error, Result};
-use crate::hot::Hold;
 use crate::hot::shelf::Shelf;
+use crate::hot::{Hold, Token};
 use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Changes when what is stored under a key changes its meaning; keys of another version are never read.
@@ -61,6 +61,11 @@ impl Keys {
         format!("{}marks", self.head(bucket))
     }
 
+    /// Hash: what was written and no mark has moved over yet; field [`token_field`], value the write's number.
+    pub fn tokens(&self, bucket: u16) -> String {
+        format!("{}tokens", self.head(bucket))
+    }
+
     /// Sorted set of the one member [`FLOOR`]: shelves of minutes before its score were dropped.
     pub fn floor(&self, bucket: u16) -> String {
         format!("{}floor", self.head(bucket))
@@ -108,6 +113,11 @@ pub fn parse_hold(bucket: u16, member: &str) -> Option<Hold> {
 /// `topic/incarnation/partition`: topic names have no `/`.
 pub fn mark_field(chain: &ChainId) -> String {
     format!("{}/{}/{}", chain.topic, chain.incarnation, chain.partition)
+}
+
+/// `writer.piece`: 16 hexadecimal digits, then from 0.
+pub fn token_field(token: Token, piece: u32) -> String {
+    format!("{:016x}.{piece}", token.writer)
 }
 
 pub fn parse_mark_field(field: &str) -> Option<ChainId> {

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::shelf::{self, Index, Shelf};
 use super::{
-    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
-    MarkOutcome, Marks, Member,
+    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, KEPT,
+    Mark, MarkMove, MarkOutcome, Marks, Member, Token, Written,
 };
 use crate::error::Result;
 use crate::saga::installation::Installation;
@@ -33,6 +33,8 @@ pub struct MemoryHot {
 struct State {
     sagas: BTreeMap<SagaId, Key>,
     marks: BTreeMap<ChainId, Mark>,
+    /// Of each writer: the number of its last write, until a mark is moved by it.
+    tokens: BTreeMap<u64, u64>,
     /// The store's order: by time, then by bytes.
     shelves: BTreeMap<Shelf, BTreeSet<(Micros, Vec<u8>)>>,
     /// Shelves of minutes before this one were dropped.
@@ -108,7 +110,7 @@ impl HotStore for MemoryHot {
         1
     }
 
-    async fn write(&self, batch: &HotBatch) -> Result<()> {
+    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
         let mut state = self.state();
         for write in &batch.sagas {
             if self.alive(&state, &write.saga).is_none() {
@@ -132,15 +134,27 @@ impl HotStore for MemoryHot {
             let facts = state.shelves.entry(Shelf::of_activity(fact)).or_default();
             facts.insert((Micros(0), fact.saga.as_str().as_bytes().to_vec()));
         }
-        Ok(())
+        if batch.is_empty() {
+            return Ok(Written::default());
+        }
+        state.tokens.insert(token.writer, token.number);
+        Ok(Written { token, pieces: [(0, 1)].into() })
     }
 
-    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
         let mut state = self.state();
+        let Token { writer, number } = written.token;
+        let proved = written.pieces(0) == 0 || state.tokens.get(&writer) == Some(&number);
+        if proved {
+            state.tokens.remove(&writer);
+        }
         let outcomes = moves.iter().map(|wanted| {
             let found = state.marks.get(&wanted.chain).copied();
             if found != wanted.expect {
                 return MarkOutcome::Found(found);
+            }
+            if !proved {
+                return MarkOutcome::Unproved;
             }
             state.marks.insert(wanted.chain.clone(), wanted.new);
             MarkOutcome::Moved
@@ -171,14 +185,24 @@ impl HotStore for MemoryHot {
         Ok(HotRead { members: members.collect(), marks: state.marks() })
     }
 
-    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
+    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
         let at = (self.clock)().saturating_add(self.ttl);
         let mut state = self.state();
-        for saga in sagas {
-            if let Some(key) = state.sagas.get_mut(saga) {
+        for Durable { saga, sequence } in sagas {
+            let Some(key) = state.sagas.get_mut(saga) else { continue };
+            if key.members.last().is_some_and(|(_, bytes)| sequence_of(bytes) <= sequence.0) {
                 key.expires = Some(at);
             }
+            if key.members.len() as u64 > 2 * KEPT {
+                key.members.retain(|(_, bytes)| sequence_of(bytes) > sequence.0.saturating_sub(KEPT));
+            }
         }
+        state.tokens.insert(written.token.writer, written.token.number);
+        Ok(Written { token: written.token, pieces: [(0, written.pieces(0) + 1)].into() })
+    }
+
+    async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
+        self.state().sagas.retain(|saga, _| !sagas.contains(saga));
         Ok(())
     }
 
@@ -240,6 +264,11 @@ impl HotStore for MemoryHot {
     async fn health(&self) -> Result<HotHealth> {
         Ok(HotHealth::default())
     }
+}
+
+/// Members begin with it.
+fn sequence_of(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |sequence| u64::from_be_bytes(*sequence))
 }
 
 fn member((effective_time, bytes): &(Micros, Bytes)) -> Member {

@@ -11,9 +11,11 @@ mod redis_index;
 mod redis_link;
 mod redis_owner;
 mod redis_pack;
+mod redis_settle;
 pub mod redis_store;
 mod redis_url;
 pub mod shelf;
+mod token;
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 
+pub use token::{Token, Tokens, Written};
+
 /// Per partition and bucket: every entry with an offset in [from, to) was written to this store before the mark moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
@@ -34,6 +38,8 @@ pub struct Mark {
     pub to: Offset,
     /// Everything appended to the partition before this time (recorded time) is below `to`.
     pub complete_through: Micros,
+    /// Keys of sagas whose newest entry is below this were let expire ([`HotStore::settle`]).
+    pub settled: Offset,
 }
 
 /// A compare-and-set of one mark. After an unknown outcome `Found(Some(new))` tells that the earlier try did it.
@@ -51,6 +57,9 @@ pub enum MarkOutcome {
     Moved,
     /// Another value or none was there: nothing changed.
     Found(Option<Mark>),
+    /// The expected value was there, but not all of what was written before: the store lost it. Nothing changed; write
+    /// it again, whole.
+    Unproved,
 }
 
 /// One member of a saga's sorted set. `bytes` begin with the entry sequence (8 bytes, big-endian), so equal scores
@@ -125,6 +134,25 @@ impl HotBatch {
     pub fn is_empty(&self) -> bool {
         self.sagas.is_empty() && self.failures.is_empty() && self.activity.is_empty() && self.holds.is_empty()
     }
+
+    /// Keeps what belongs to buckets that are wanted.
+    pub fn retain(&mut self, bucket: impl Fn(&SagaId) -> u16, wanted: impl Fn(u16) -> bool) {
+        self.sagas.retain(|write| wanted(bucket(&write.saga)));
+        self.failures.retain(|fact| wanted(bucket(&fact.saga)));
+        self.activity.retain(|fact| wanted(bucket(&fact.saga)));
+        self.holds.retain(|hold| wanted(hold.bucket));
+    }
+}
+
+/// So many durable members of a saga are kept at least; the store drops what is further back once there are twice as many.
+pub const KEPT: u64 = 1_024;
+
+/// A saga with entries that are durable in S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Durable {
+    pub saga: SagaId,
+    /// Of the newest that are.
+    pub sequence: EntrySequence,
 }
 
 /// A read of one saga: its newest members with effective time <= `upto`.
@@ -199,11 +227,12 @@ pub trait HotStore: Send + Sync {
         bucket_of(saga, self.buckets())
     }
 
-    /// Adds members and facts. All or an error; after an error any part may be there.
-    async fn write(&self, batch: &HotBatch) -> Result<()>;
+    /// Adds members and facts, and after them the token. All or an error; after an error any part may be there.
+    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written>;
 
-    /// Compares and sets each mark on its own; one script per bucket.
-    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>>;
+    /// Compares and sets each mark on its own, where the tokens of what was written to its bucket stand, and takes these
+    /// away; one script per bucket.
+    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>>;
 
     /// All marks of a bucket.
     async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>>;
@@ -215,8 +244,13 @@ pub trait HotStore: Send + Sync {
     /// effective time; a page that is all one time needs a higher limit.
     async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead>;
 
-    /// Lets the keys of these sagas expire after the store's ttl: all their entries are durable in S3.
-    async fn expire(&self, sagas: &[SagaId]) -> Result<()>;
+    /// Lets the keys of these sagas expire after the store's ttl, those that hold nothing newer than what is durable: who
+    /// comes late meets a key that another owner goes on with. Drops from each key what is durable and further back than
+    /// [`KEPT`], now and then. Proved as what was written before: gives that and its own pieces.
+    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written>;
+
+    /// Removes the keys of these sagas: what is not durable of them never happened, the rest is in S3.
+    async fn forget(&self, sagas: &[SagaId]) -> Result<()>;
 
     /// At most `limit` facts, newest first.
     async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>>;

@@ -261,8 +261,12 @@ mod tests {
     #[test]
     fn a_mark_that_was_lost_or_began_anew_meanwhile_vouches_for_nothing() {
         let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
-        let mark =
-            |from, to| vec![vec![(chain.clone(), Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0) })]];
+        let mark = |from, to| {
+            vec![vec![(
+                chain.clone(),
+                Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0), settled: Offset(0) },
+            )]]
+        };
         assert_eq!(held(mark(0, 9), &mark(0, 12)).len(), 1);
         assert_eq!(held(mark(0, 9), &mark(5, 12)), []);
         assert_eq!(held(mark(0, 9), &mark(0, 8)), []);

@@ -4,14 +4,13 @@
 //! the opposite order, so that nothing is left that no label leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
-use super::keys::{Keys, hold_member};
+use super::keys::{Keys, hold_member, token_field};
 use super::shelf::{self, Shelf};
-use super::{Hold, HotBatch, SagaWrite};
+use super::{Hold, HotBatch, SagaWrite, Token, Written};
 use crate::saga::position::SagaId;
 
 /// What a command costs beside its arguments' bytes: lengths and separators.
@@ -21,7 +20,8 @@ pub(super) struct Packer<'a> {
     keys: &'a Keys,
     /// Bytes of one pipeline; a single command can be over it.
     limit: usize,
-    done: Vec<Pipeline>,
+    /// Each of one bucket.
+    done: Vec<(u16, Pipeline)>,
     /// Per bucket: what is being filled.
     open: BTreeMap<u16, (Pipeline, usize)>,
 }
@@ -31,18 +31,27 @@ impl<'a> Packer<'a> {
         Self { keys, limit: usize::try_from(limit).unwrap_or(usize::MAX).max(1), done: Vec::new(), open: BTreeMap::new() }
     }
 
-    pub fn batch(mut self, batch: &HotBatch) -> Vec<Pipeline> {
+    /// Each pipeline ends with the token: whoever finds it finds the whole pipeline.
+    pub fn batch(mut self, batch: &HotBatch, token: Token) -> (Vec<Pipeline>, Written) {
         for write in &batch.sagas {
             self.saga(write);
         }
         self.holds(&batch.holds);
         self.facts(batch);
-        self.finish()
+        let mut written = Written { token, ..Written::default() };
+        let mut pipelines = self.finish();
+        for (bucket, pipeline) in &mut pipelines {
+            let piece = written.pieces.entry(*bucket).or_default();
+            let field = token_field(token, *piece);
+            pipeline.cmd("HSET").arg(self.keys.tokens(*bucket)).arg(field).arg(token.number).ignore();
+            *piece += 1;
+        }
+        (pipelines.into_iter().map(|(_, pipeline)| pipeline).collect(), written)
     }
 
     pub fn hold(mut self, holds: &[Hold]) -> Vec<Pipeline> {
         self.holds(holds);
-        self.finish()
+        self.pipelines()
     }
 
     pub fn release(mut self, holds: &[Hold]) -> Vec<Pipeline> {
@@ -50,22 +59,26 @@ impl<'a> Packer<'a> {
             let (key, member) = (self.keys.held(hold.bucket), hold_member(hold));
             self.room(hold.bucket, key.len() + member.len() + OVERHEAD).cmd("ZREM").arg(key).arg(member).ignore();
         }
-        self.finish()
+        self.pipelines()
     }
 
-    pub fn expire(mut self, sagas: &[SagaId], ttl: Duration) -> Vec<Pipeline> {
-        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_TTL_MS);
+    fn pipelines(&mut self) -> Vec<Pipeline> {
+        self.finish().into_iter().map(|(_, pipeline)| pipeline).collect()
+    }
+
+    pub fn forget(mut self, sagas: &[SagaId]) -> Vec<Pipeline> {
         for saga in sagas {
             let bucket = self.bucket(saga);
             let key = self.keys.saga(bucket, saga);
-            self.room(bucket, key.len() + OVERHEAD).cmd("PEXPIRE").arg(key).arg(ttl).ignore();
+            self.room(bucket, key.len() + OVERHEAD).cmd("UNLINK").arg(key).ignore();
         }
-        self.finish()
+        self.pipelines()
     }
 
-    fn finish(mut self) -> Vec<Pipeline> {
-        self.done.extend(self.open.into_values().map(|(pipeline, _)| pipeline));
-        self.done
+    fn finish(&mut self) -> Vec<(u16, Pipeline)> {
+        let open = std::mem::take(&mut self.open);
+        self.done.extend(open.into_iter().map(|(bucket, (pipeline, _))| (bucket, pipeline)));
+        std::mem::take(&mut self.done)
     }
 
     fn bucket(&self, saga: &SagaId) -> u16 {
@@ -76,7 +89,7 @@ impl<'a> Packer<'a> {
     fn room(&mut self, bucket: u16, bytes: usize) -> &mut Pipeline {
         let (pipeline, filled) = self.open.entry(bucket).or_default();
         if *filled > 0 && *filled + bytes > self.limit {
-            self.done.push(std::mem::take(pipeline));
+            self.done.push((bucket, std::mem::take(pipeline)));
             *filled = 0;
         }
         *filled += bytes;
@@ -155,14 +168,13 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// About 292 years: Redis refuses times beyond 64 bits of milliseconds.
-const MAX_TTL_MS: u64 = 1 << 43;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hot::Member;
     use crate::saga::time::Micros;
+
+    const TOKEN: Token = Token { writer: 7, number: 1 };
 
     fn commands(pipelines: &[Pipeline]) -> Vec<Vec<String>> {
         let text = |arg: redis::Arg<&[u8]>| match arg {
@@ -182,24 +194,29 @@ mod tests {
     fn a_pipeline_is_cut_by_bytes_and_persist_goes_before_each_zadd() {
         let keys = Keys::new("t", 1).unwrap();
         let batch = HotBatch { sagas: vec![write("a", 4, 400, true), write("b", 0, 0, true)], ..HotBatch::default() };
-        let pipelines = Packer::new(&keys, 1_000).batch(&batch);
-        assert_eq!(commands(&pipelines), [vec!["PERSIST", "ZADD"], vec!["PERSIST", "ZADD", "PERSIST"]]);
+        let (pipelines, written) = Packer::new(&keys, 1_000).batch(&batch, TOKEN);
+        assert_eq!(commands(&pipelines), [vec!["PERSIST", "ZADD", "HSET"], vec!["PERSIST", "ZADD", "PERSIST", "HSET"]]);
+        assert_eq!(written.pieces, [(0, 2)].into());
     }
 
     #[test]
     fn a_member_over_the_limit_goes_alone() {
         let keys = Keys::new("t", 1).unwrap();
         let batch = HotBatch { sagas: vec![write("a", 2, 400, false)], ..HotBatch::default() };
-        assert_eq!(commands(&Packer::new(&keys, 10).batch(&batch)), [["ZADD"], ["ZADD"]]);
+        let (pipelines, written) = Packer::new(&keys, 10).batch(&batch, TOKEN);
+        assert_eq!(commands(&pipelines), [["ZADD", "HSET"], ["ZADD", "HSET"]]);
+        assert_eq!(written.pieces, [(0, 2)].into());
     }
 
     #[test]
     fn a_pipeline_holds_one_bucket() {
         let keys = Keys::new("t", 16).unwrap();
         let batch = HotBatch { sagas: (0..64).map(|n| write(&n.to_string(), 1, 8, false)).collect(), ..HotBatch::default() };
-        for pipeline in Packer::new(&keys, 1 << 20).batch(&batch) {
+        let (pipelines, written) = Packer::new(&keys, 1 << 20).batch(&batch, TOKEN);
+        assert_eq!(written.pieces.into_values().sum::<u32>() as usize, pipelines.len());
+        for pipeline in pipelines {
             let tag = |cmd: &Cmd| match cmd.args_iter().nth(1) {
-                Some(redis::Arg::Simple(key)) => String::from_utf8_lossy(key).split(":s:").next().unwrap().to_owned(),
+                Some(redis::Arg::Simple(key)) => String::from_utf8_lossy(key).split_inclusive('}').next().unwrap().to_owned(),
                 _ => unreachable!("every command has a key"),
             };
             assert_eq!(pipeline.cmd_iter().map(tag).collect::<BTreeSet<_>>().len(), 1);

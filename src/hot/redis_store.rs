@@ -1,6 +1,6 @@
 //! The hot store in Redis, one server or a cluster. Layout: docs/data-formats.md; key names: [`super::keys`].
 //!
-//! Writes are pipelines without scripts; only marks are compared and set by one. Members are read in one MULTI with
+//! Writes are pipelines without scripts, each with the token at its end; only marks are compared and set by one. Members are read in one MULTI with
 //! the marks, so no wipe can fall between the two. Knows no retry: one try, `Unavailable`, the next call connects anew.
 
 use std::collections::BTreeMap;
@@ -13,15 +13,15 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
-use super::keys::{Keys, mark_field, parse_mark_field};
+use super::keys::{Keys, mark_field, parse_mark_field, token_field};
 use super::redis_index::DROP_LABELS;
 use super::redis_link::{Link, garbage};
 use super::redis_pack::Packer;
 use super::redis_url::{RedisUrl, Server};
 use super::shelf;
 use super::{
-    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
-    MarkOutcome, Marks, Member, redis_health,
+    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    MarkMove, MarkOutcome, Marks, Member, Token, Written, redis_health, redis_settle,
 };
 use crate::config;
 use crate::error::{Error, Result};
@@ -41,14 +41,28 @@ const MAX_BULK: u64 = 512 << 20;
 /// How long the key of a trial write lives.
 const PROBE_SECONDS: u64 = 60;
 
-/// Per mark: field, expected value (empty: none), new value. Answers `=` if moved, else what is there.
+/// How many tokens, of each field and value; then per mark: field, expected value (empty: none), new value. Answers `=` if
+/// moved, `!` if a token is missing, else what is there. Tokens that were found have done their duty. Those of writers
+/// that died go all together once they are many: a living one's write that this takes for lost is only written again.
 const MOVE_MARKS: &str = "\
+local last = 1 + 2 * tonumber(ARGV[1])
+local proved = true
+for i = 2, last, 2 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then proved = false end
+end
+if proved and last > 1 then
+  for i = 2, last, 2 do redis.call('HDEL', KEYS[2], ARGV[i]) end
+  if redis.call('HLEN', KEYS[2]) > 4096 then redis.call('DEL', KEYS[2]) end
+end
 local out = {}
-for i = 1, #ARGV, 3 do
+for i = last + 1, #ARGV, 3 do
   local found = redis.call('HGET', KEYS[1], ARGV[i]) or ''
   if found == ARGV[i + 1] then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
-    found = '='
+    found = '!'
+    if proved then
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+      found = '='
+    end
   end
   out[#out + 1] = found
 end
@@ -56,7 +70,7 @@ return out";
 
 pub struct RedisHot {
     pub(super) keys: Keys,
-    ttl: Duration,
+    pub(super) ttl: Duration,
     pipeline_bytes: u64,
     /// Reads do not queue behind pipelines of writes.
     pub(super) reads: Link,
@@ -65,6 +79,7 @@ pub struct RedisHot {
     pub(super) drop_labels: redis::Script,
     /// What the servers say of `proto-max-bulk-len`.
     max_bulk: AtomicU64,
+    pub(super) settle: redis::Script,
 }
 
 impl RedisHot {
@@ -86,6 +101,7 @@ impl RedisHot {
             move_marks: redis::Script::new(MOVE_MARKS),
             drop_labels: redis::Script::new(DROP_LABELS),
             max_bulk: AtomicU64::new(MAX_BULK),
+            settle: redis_settle::script(),
         })
     }
 
@@ -118,10 +134,15 @@ impl RedisHot {
         if reads.len() == queries.len() { Ok(reads) } else { Err(garbage("answers")) }
     }
 
-    async fn move_in_bucket(&self, bucket: u16, moves: &[&MarkMove]) -> Result<Vec<MarkOutcome>> {
+    async fn move_in_bucket(&self, bucket: u16, moves: &[&MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
-            command.arg(script).arg(1).arg(self.keys.marks(bucket));
+            command.arg(script).arg(2).arg(self.keys.marks(bucket)).arg(self.keys.tokens(bucket));
+            let pieces = written.pieces(bucket);
+            command.arg(pieces);
+            for piece in 0..pieces {
+                command.arg(token_field(written.token, piece)).arg(written.token.number);
+            }
             for wanted in moves {
                 let expect = wanted.expect.as_ref().map(mark_value).unwrap_or_default();
                 command.arg(mark_field(&wanted.chain)).arg(expect).arg(mark_value(&wanted.new));
@@ -135,6 +156,7 @@ impl RedisHot {
         }
         let outcome = |found: String| match found.as_str() {
             "=" => Ok(MarkOutcome::Moved),
+            "!" => Ok(MarkOutcome::Unproved),
             "" => Ok(MarkOutcome::Found(None)),
             value => Ok(MarkOutcome::Found(Some(parse_mark(value)?))),
         };
@@ -148,19 +170,20 @@ impl HotStore for RedisHot {
         self.keys.buckets()
     }
 
-    async fn write(&self, batch: &HotBatch) -> Result<()> {
-        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).batch(batch);
-        self.send(pipelines).await.map_err(|e| e.context("write history to hot store"))
+    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
+        let (pipelines, written) = Packer::new(&self.keys, self.pipeline_bytes).batch(batch, token);
+        self.send(pipelines).await.map_err(|e| e.context("write history to hot store"))?;
+        Ok(written)
     }
 
-    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
         let mut buckets = BTreeMap::<u16, (Vec<usize>, Vec<&MarkMove>)>::new();
         for (place, wanted) in moves.iter().enumerate() {
             let (places, moves) = buckets.entry(wanted.bucket).or_default();
             places.push(place);
             moves.push(wanted);
         }
-        let scripts = buckets.iter().map(|(bucket, (_, moves))| self.move_in_bucket(*bucket, moves));
+        let scripts = buckets.iter().map(|(bucket, (_, moves))| self.move_in_bucket(*bucket, moves, written));
         let outcomes: Vec<_> = stream::iter(scripts.collect::<Vec<_>>())
             .buffered(IN_FLIGHT)
             .try_collect()
@@ -206,9 +229,13 @@ impl HotStore for RedisHot {
         Ok(reads.into_iter().next().unwrap_or_default())
     }
 
-    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
-        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).expire(sagas, self.ttl);
-        self.send(pipelines).await.map_err(|e| e.context("let keys of hot store expire"))
+    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+        self.settle_all(sagas, written).await.map_err(|e| e.context("let keys of hot store expire"))
+    }
+
+    async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
+        let pipelines = Packer::new(&self.keys, self.pipeline_bytes).forget(sagas);
+        self.send(pipelines).await.map_err(|e| e.context("forget sagas in hot store"))
     }
 
     async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
@@ -293,15 +320,17 @@ fn in_order<T>(places: impl Iterator<Item = usize>, answers: impl Iterator<Item 
     placed.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// `from:to:complete_through`, decimal.
+/// `from:to:complete_through:settled`, decimal.
 fn mark_value(mark: &Mark) -> String {
-    format!("{}:{}:{}", mark.from, mark.to, mark.complete_through.0)
+    format!("{}:{}:{}:{}", mark.from, mark.to, mark.complete_through.0, mark.settled)
 }
 
 fn parse_mark(value: &str) -> Result<Mark> {
     let parse = || {
         let mut parts = value.split(':').map(|part| part.parse::<i64>().ok());
-        let mark = Mark { from: Offset(parts.next()??), to: Offset(parts.next()??), complete_through: Micros(parts.next()??) };
+        let mut next = || parts.next().flatten();
+        let (from, to, complete_through, settled) = (Offset(next()?), Offset(next()?), Micros(next()?), Offset(next()?));
+        let mark = Mark { from, to, complete_through, settled };
         parts.next().is_none().then_some(mark)
     };
     parse().ok_or_else(|| garbage("a mark"))
@@ -337,10 +366,10 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_and_anything_else_is_corrupt() {
-        let mark = Mark { from: Offset(3), to: Offset(40), complete_through: Micros(-5) };
-        assert_eq!(mark_value(&mark), "3:40:-5");
-        assert_eq!(parse_mark("3:40:-5"), Ok(mark));
-        for value in ["", "3:40", "3:40:5:6", "a:b:c", "3: 40:5"] {
+        let mark = Mark { from: Offset(3), to: Offset(40), complete_through: Micros(-5), settled: Offset(7) };
+        assert_eq!(mark_value(&mark), "3:40:-5:7");
+        assert_eq!(parse_mark("3:40:-5:7"), Ok(mark));
+        for value in ["", "3:40:5", "3:40:5:6:7", "a:b:c:d", "3: 40:5:6"] {
             assert!(matches!(parse_mark(value), Err(Error::Corrupt(_))), "{value}");
         }
     }

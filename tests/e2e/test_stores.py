@@ -204,3 +204,39 @@ def test_a_state_larger_than_redis_takes_holds_nothing_up(make_world, private_re
     model = world.judge()
     newest_states_equal_model(process, model)
     archive_equals_log(world, model)
+
+
+def partitions_of(process):
+    return process.metrics().get('resaga_consumer_assigned_partitions{role="materialize"}', 0)
+
+
+def test_partitions_that_come_while_s3_is_down_are_read_when_it_is_back(make_world, private_s3):
+    s3 = private_s3
+    world = make_world({"s3_endpoint": s3.endpoint, "s3_bucket": s3.bucket, "s3_key": s3.key, "s3_secret": s3.secret})
+    quick = {"cold.timeout": "1s", "cold.flush_interval": "300ms", "kafka.properties.session_timeout_ms": 3000}
+    first, second = world.start("first", **quick), world.start("second", **quick)
+    stream = list(generator.interleaved(26, generator.sagas(26, 40)))
+    world.send(stream[:200])
+    world.await_caught_up()
+    s3.kill()
+    first.kill()
+    wait_for("second has been given all", lambda: "partition not taken over yet" in second.tail(200), 40)
+    world.send(stream[200:])
+    s3.start()
+    world.await_caught_up()
+    model = world.judge()
+    newest_states_equal_model(second, model)
+    archive_equals_log(world, model)
+
+
+def test_a_process_that_was_given_partitions_while_s3_is_down_stops_when_told_to(make_world, private_s3):
+    s3 = private_s3
+    world = make_world({"s3_endpoint": s3.endpoint, "s3_bucket": s3.bucket, "s3_key": s3.key, "s3_secret": s3.secret})
+    quick = {"cold.timeout": "1s", "kafka.properties.session_timeout_ms": 3000}
+    first, second = world.start("first", **quick), world.start("second", **quick)
+    wait_for("both have some", lambda: partitions_of(first) and partitions_of(second), 30)
+    s3.kill()
+    first.kill()
+    wait_for("second opens what it was given", lambda: "open chain" in second.tail(200), 40)
+    code, seconds = second.terminate()
+    assert (code, seconds < 10) == (0, True), (code, seconds)

@@ -21,7 +21,7 @@ use resaga::history::answer::Child;
 use resaga::history::chains::{Chains, TopicLayout};
 use resaga::history::{History, MAX_ENTRIES};
 use resaga::hot::memory::MemoryHot;
-use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite};
+use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
 use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
 use resaga::saga::request::LogRecord;
@@ -75,9 +75,11 @@ impl World {
         let through = Micros(Micros::from_millis(1_768_039_200_000).0 + 3_600_000_000);
         match tier {
             Tier::Hot => {
-                hot.write(&batch).await.expect("hot write");
-                let new = Mark { from: Offset(0), to: Offset(events.len() as i64), complete_through: through };
-                hot.move_marks(&[MarkMove { chain: chain.clone(), bucket: 0, expect: None, new }]).await.expect("mark");
+                let written = hot.write(&batch, Tokens::default().next()).await.expect("hot write");
+                let new =
+                    Mark { from: Offset(0), to: Offset(events.len() as i64), complete_through: through, settled: Offset(0) };
+                let wanted = MarkMove { chain: chain.clone(), bucket: 0, expect: None, new };
+                hot.move_marks(&[wanted], &written).await.expect("mark");
             }
             Tier::Cold => {
                 let mut writer = ChainWriter::open(objects.clone(), chain.clone(), Some(Offset(0))).await.expect("chain");

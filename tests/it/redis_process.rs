@@ -6,15 +6,38 @@ use std::time::{Duration, Instant};
 
 pub struct RedisProcess {
     port: u16,
+    options: &'static [&'static str],
     child: Child,
 }
 
+/// A node of a cluster; writes no file that a test would have to look for.
+const NODE: &[&str] = &["--cluster-enabled", "yes", "--cluster-config-file", "", "--cluster-node-timeout", "2000"];
+
 impl RedisProcess {
     pub async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-        let server = Self { port, child: spawn(port) };
+        Self::start_with(&[]).await
+    }
+
+    /// One server of a cluster that has no other yet.
+    pub async fn start_node() -> Self {
+        Self::start_with(NODE).await
+    }
+
+    async fn start_with(options: &'static [&'static str]) -> Self {
+        // The bus of a cluster listens 10,000 above.
+        let port = loop {
+            let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+            if options.is_empty() || port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+                break port;
+            }
+        };
+        let server = Self { port, options, child: spawn(port, options) };
         server.wait_until_up().await;
         server
+    }
+
+    pub fn port(&self) -> String {
+        self.port.to_string()
     }
 
     pub fn url(&self) -> String {
@@ -24,7 +47,7 @@ impl RedisProcess {
     /// Killed and started again, empty.
     pub async fn restart(&mut self) {
         self.stop();
-        self.child = spawn(self.port);
+        self.child = spawn(self.port, self.options);
         self.wait_until_up().await;
     }
 
@@ -34,6 +57,41 @@ impl RedisProcess {
 
     pub async fn command(&self, words: &[&str]) {
         self.try_command(words).await.expect("redis command");
+    }
+
+    /// The answer as text.
+    pub async fn ask(&self, words: &[&str]) -> String {
+        let answer = self.try_command(words).await.expect("redis command");
+        redis::from_redis_value(answer).expect("a text")
+    }
+
+    /// Until the answer holds this.
+    pub async fn wait_for(&self, words: &[&str], wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.ask(words).await.contains(wanted) {
+            assert!(Instant::now() < deadline, "{words:?} never told {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Drops the replicas' connections, as one who knows the password.
+    pub async fn cut_replica(&self, password: &str) {
+        let url = format!("redis://:{password}@127.0.0.1:{}/0", self.port);
+        let mut connection = redis::Client::open(url).expect("url").get_multiplexed_async_connection().await.expect("connect");
+        let cut: u32 =
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").query_async(&mut connection).await.expect("cut");
+        assert_eq!(cut, 1);
+    }
+
+    /// Gone, with whatever it has not told its replica.
+    pub fn kill(&mut self) {
+        self.stop();
+    }
+
+    /// From now on reached where `other`, which is gone, was.
+    pub async fn move_to(&mut self, other: &Self) {
+        self.config("port", &other.port()).await;
+        self.port = other.port;
     }
 
     async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
@@ -61,9 +119,10 @@ impl Drop for RedisProcess {
     }
 }
 
-fn spawn(port: u16) -> Child {
+fn spawn(port: u16, options: &[&str]) -> Child {
     Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(options)
         .stdout(Stdio::null())
         .spawn()
         .expect("start redis-server")

@@ -25,6 +25,22 @@ class Redis(Server):
         # The pid shows that it is ours that answers, not a stranger on the same port.
         return f"process_id:{self.process.pid}\r\n" in self.ask("INFO", "server")
 
+    def follow(self, primary):
+        """Becomes the replica of another; it has everything when this returns."""
+        self.ask("REPLICAOF", "127.0.0.1", str(primary.port))
+        wait_for("replica in step", lambda: "master_link_status:up" in self.ask("INFO", "replication") and primary.ask("WAIT", "1", "1000") == "1", 20)
+
+    def lose_sight(self):
+        """Gets nothing more from its primary, and keeps what it has."""
+        self.ask("REPLICAOF", "127.0.0.1", "1")
+
+    def take_over(self, primary):
+        """The primary is gone, and this one answers at its address."""
+        primary.kill()
+        self.ask("REPLICAOF", "NO", "ONE")
+        self.ask("CONFIG", "SET", "port", str(primary.port))
+        self.port, self.address, self.url = primary.port, primary.address, primary.url
+
     def ask(self, *words):
         """One command, its reply as text (errors too)."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:

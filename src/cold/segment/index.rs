@@ -3,7 +3,7 @@
 //!
 //! Block, little-endian: u32 length and JSON of [`SegmentInfo`]; u32 row groups, of each u64 place in the object, u32
 //! rows, i64 least and i64 greatest effective time, and per column u32 length and u32 CRC-32 of its bytes; u32 sagas,
-//! then as arrays, sorted by hash: u64 hashes, u32 first rows, u32 row counts, i64 first and i64 last effective times.
+//! then as arrays, sorted by hash: u64 hashes, u32 first rows, u32 row counts, i64 first effective times, u64 last entry sequences.
 
 use std::ops::Range;
 
@@ -48,7 +48,8 @@ pub struct SagaRows {
     pub first_row: u32,
     pub rows: u32,
     pub first_effective: i64,
-    pub last_effective: i64,
+    /// Entry sequence of the last of them.
+    pub last_sequence: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl SegmentIndex {
         self.sagas.iter().for_each(|s| out.put_u32_le(s.first_row));
         self.sagas.iter().for_each(|s| out.put_u32_le(s.rows));
         self.sagas.iter().for_each(|s| out.put_i64_le(s.first_effective));
-        self.sagas.iter().for_each(|s| out.put_i64_le(s.last_effective));
+        self.sagas.iter().for_each(|s| out.put_u64_le(s.last_sequence));
         tail::seal(&out, MAGIC)
     }
 
@@ -170,7 +171,7 @@ impl SegmentIndex {
         let first_rows = fields.many(count, 4, Fields::u32)?;
         let rows = fields.many(count, 4, Fields::u32)?;
         let first = fields.many(count, 8, Fields::i64)?;
-        let last = fields.many(count, 8, Fields::i64)?;
+        let last = fields.many(count, 8, Fields::u64)?;
         fields.end()?;
         let sagas = (0..count)
             .map(|i| SagaRows {
@@ -178,7 +179,7 @@ impl SegmentIndex {
                 first_row: first_rows[i],
                 rows: rows[i],
                 first_effective: first[i],
-                last_effective: last[i],
+                last_sequence: last[i],
             })
             .collect();
         Ok(Self { info, tail_len, groups, sagas })

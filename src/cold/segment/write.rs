@@ -161,13 +161,13 @@ impl RawGroup {
             group.rows.end = number + 1;
             let effective = row.entry.effective_time.0;
             match (before, sagas.last_mut()) {
-                (Some(_), Some(saga)) => (saga.rows, saga.last_effective) = (saga.rows + 1, effective),
+                (Some(_), Some(saga)) => (saga.rows, saga.last_sequence) = (saga.rows + 1, row.entry.sequence.0),
                 _ => sagas.push(SagaRows {
                     hash: row.saga_id().hash64(),
                     first_row: number as u32,
                     rows: 1,
                     first_effective: effective,
-                    last_effective: effective,
+                    last_sequence: row.entry.sequence.0,
                 }),
             }
         }

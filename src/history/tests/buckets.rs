@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::hot::memory::MemoryHot;
 use crate::hot::{
-    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
-    MarkOutcome,
+    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    MarkMove, MarkOutcome, Token, Written,
 };
 use crate::saga::position::{ChainId, SagaId};
 use crate::saga::time::Micros;
@@ -21,10 +21,11 @@ const TTL: Duration = Duration::from_secs(1);
 /// What changed one bucket, to play it again up to some point: an older copy of the store.
 #[derive(Clone)]
 enum Change {
-    Write(HotBatch),
-    Mark(MarkMove),
+    Write(HotBatch, Token),
+    Mark(MarkMove, Written),
     Drop(i64),
-    Expire(Vec<SagaId>),
+    Settle(Vec<Durable>, Written),
+    Forget(SagaId),
     Pass,
 }
 
@@ -45,13 +46,14 @@ impl Bucket {
     async fn make(&mut self, change: Change) -> Result<Option<MarkOutcome>> {
         self.changes.push(change.clone());
         match change {
-            Change::Write(batch) => self.store.write(&batch).await?,
+            Change::Write(batch, token) => drop(self.store.write(&batch, token).await?),
             Change::Drop(minute) => self.store.drop_indexes_before(minute, i64::MAX).await?,
-            Change::Expire(sagas) => self.store.expire(&sagas).await?,
+            Change::Settle(sagas, written) => drop(self.store.settle(&sagas, &written).await?),
+            Change::Forget(saga) => self.store.forget(&[saga]).await?,
             Change::Pass => {
                 self.clock.fetch_add(2, Ordering::Relaxed);
             }
-            Change::Mark(wanted) => return Ok(self.store.move_marks(&[wanted]).await?.pop()),
+            Change::Mark(wanted, written) => return Ok(self.store.move_marks(&[wanted], &written).await?.pop()),
         }
         Ok(None)
     }
@@ -84,8 +86,8 @@ impl Buckets {
     }
 
     /// Keys that may expire do.
-    pub async fn evict(&self, sagas: &[SagaId]) {
-        self.expire(sagas).await.expect("memory store");
+    pub async fn evict(&self, sagas: &[Durable]) {
+        self.settle(sagas, &Written::default()).await.expect("memory store");
         for bucket in &self.buckets {
             bucket.lock().await.make(Change::Pass).await.expect("memory store");
         }
@@ -109,24 +111,27 @@ impl HotStore for Buckets {
         self.buckets.len() as u16
     }
 
-    async fn write(&self, batch: &HotBatch) -> Result<()> {
+    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
+        let mut written = Written { token, ..Written::default() };
         for bucket in 0..self.buckets() {
-            let part = HotBatch {
-                sagas: batch.sagas.iter().filter(|write| self.bucket(&write.saga) == bucket).cloned().collect(),
-                failures: batch.failures.iter().filter(|fact| self.bucket(&fact.saga) == bucket).cloned().collect(),
-                activity: batch.activity.iter().filter(|fact| self.bucket(&fact.saga) == bucket).cloned().collect(),
-                holds: batch.holds.iter().filter(|hold| hold.bucket == bucket).cloned().collect(),
-            };
-            self.buckets[usize::from(bucket)].lock().await.make(Change::Write(part)).await?;
+            let mut part = batch.clone();
+            part.retain(|saga| self.bucket(saga), |of| of == bucket);
+            if !part.is_empty() {
+                self.buckets[usize::from(bucket)].lock().await.make(Change::Write(part, token)).await?;
+                written.pieces.insert(bucket, 1);
+            }
         }
-        Ok(())
+        Ok(written)
     }
 
-    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
         let mut outcomes = Vec::new();
         for wanted in moves {
+            // Each bucket is a store of one.
+            let pieces = written.pieces.get(&wanted.bucket).map(|pieces| (0, *pieces)).into_iter().collect();
+            let written = Written { token: written.token, pieces };
             let mut bucket = self.buckets[usize::from(wanted.bucket)].lock().await;
-            outcomes.extend(bucket.make(Change::Mark(wanted.clone())).await?);
+            outcomes.extend(bucket.make(Change::Mark(wanted.clone(), written)).await?);
         }
         Ok(outcomes)
     }
@@ -149,10 +154,22 @@ impl HotStore for Buckets {
         self.store(self.bucket(saga)).await.range(saga, since, until, limit).await
     }
 
-    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
+    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+        let mut written = written.clone();
+        for bucket in 0..self.buckets() {
+            let part: Vec<Durable> = sagas.iter().filter(|durable| self.bucket(&durable.saga) == bucket).cloned().collect();
+            if !part.is_empty() {
+                let before = Written { token: written.token, pieces: [(0, written.pieces(bucket))].into() };
+                self.buckets[usize::from(bucket)].lock().await.make(Change::Settle(part, before)).await?;
+                *written.pieces.entry(bucket).or_default() += 1;
+            }
+        }
+        Ok(written)
+    }
+
+    async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
         for saga in sagas {
-            let mut bucket = self.buckets[usize::from(self.bucket(saga))].lock().await;
-            bucket.make(Change::Expire(vec![saga.clone()])).await?;
+            self.buckets[usize::from(self.bucket(saga))].lock().await.make(Change::Forget(saga.clone())).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! A log, its owners, hot and cold, driven by random acts; and the truth: every entry folded once, in order.
 
+mod forged;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -11,7 +13,9 @@ use crate::cold::reader::ColdReader;
 use crate::cold::segment::{NewRow, NewSegment};
 use crate::history::History;
 use crate::history::chains::{Chains, TopicLayout};
-use crate::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite};
+use crate::hot::{
+    ActivityFact, Durable, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite, Tokens, Written,
+};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
@@ -65,10 +69,18 @@ pub enum Act {
         partition: u8,
     },
     Evict,
+    /// Somebody who owned a partition lets keys expire that it saw become durable, however long ago.
+    LateExpiry,
     Wipe {
         bucket: u8,
     },
     GoBack {
+        bucket: u8,
+        share: u8,
+    },
+    /// As `Consume`, and between entries and mark a bucket is put back.
+    FailOver {
+        partition: u8,
         bucket: u8,
         share: u8,
     },
@@ -97,6 +109,7 @@ pub struct World {
     chains: Arc<Chains>,
     store: Arc<dyn ObjectStore>,
     settings: FoldSettings,
+    tokens: Tokens,
     pub counts: Vec<i32>,
     log: Vec<Vec<(i64, StepEvent, Micros)>>,
     ends: Vec<i64>,
@@ -105,6 +118,8 @@ pub struct World {
     pub now: Micros,
     /// Hot was put back and no owner has noticed.
     pub stale: bool,
+    /// Every entry that was, as its owner saw it.
+    made_durable: Vec<Durable>,
     /// Members written.
     writes: u64,
     /// Hot lost a bucket's marks and no owner has noticed.
@@ -139,6 +154,7 @@ impl World {
             chains,
             store,
             settings,
+            tokens: Tokens::default(),
             counts: vec![1],
             log: vec![Vec::new()],
             ends: vec![0],
@@ -146,6 +162,7 @@ impl World {
             truth: BTreeMap::new(),
             now: Micros(1_768_000_000_000_000),
             stale: false,
+            made_durable: Vec::new(),
             writes: 0,
             wiped: false,
             told_to: vec![Offset(0)],
@@ -163,6 +180,7 @@ impl World {
 
     async fn owner(&self, partition: usize) -> Owner {
         let writer = ChainWriter::open(self.store.clone(), chain(partition), None).await.expect("open chain");
+        self.history.learn_chain(writer.view());
         let mut marks = Vec::new();
         for bucket in 0..self.hot.buckets() {
             let found = self.hot.marks(bucket).await.expect("marks");
@@ -180,9 +198,16 @@ impl World {
         let bucket = |wanted: u8| u16::from(wanted) % self.hot.buckets();
         match *act {
             Act::Log { saga, kind, change, seconds, late, hole } => self.log(saga, kind, change, seconds, late, hole),
-            Act::Consume { partition: wanted, crash } => self.consume(partition(wanted), crash).await,
+            Act::Consume { partition: wanted, crash } => self.consume(partition(wanted), crash, None).await,
+            Act::FailOver { partition: of, bucket: wanted, share } => {
+                let back = (bucket(wanted), usize::from(share % 9));
+                self.consume(partition(of), false, Some(back)).await;
+                // Owners of other partitions have not noticed.
+                self.stale = self.log.len() > 1;
+            }
             Act::Flush { partition: wanted } => self.flush(partition(wanted)).await,
             Act::Evict => self.hot.evict(&self.durable_sagas()).await,
+            Act::LateExpiry => self.hot.evict(&self.made_durable).await,
             Act::Wipe { bucket: wanted } => {
                 self.hot.wipe(bucket(wanted)).await;
                 self.wiped = true;
@@ -205,7 +230,7 @@ impl World {
             }
             Act::RaisePartitions if self.counts.len() == 1 => {
                 // Moved sagas are folded in the new partition only when the old one is durable to its end.
-                self.consume(0, false).await;
+                self.consume(0, false, None).await;
                 self.flush(0).await;
                 self.counts = vec![3, 1];
                 self.chains.set(layout(&self.counts));
@@ -269,16 +294,17 @@ impl World {
     }
 
     /// All of their entries are durable.
-    fn durable_sagas(&self) -> Vec<SagaId> {
+    fn durable_sagas(&self) -> Vec<Durable> {
         let durable = |told: &Told| told.entry.position.offset < self.durable_end(told.entry.position.partition as usize);
         let is_durable = |saga: &&SagaId| {
             let unread = self.owners.iter().flat_map(|owner| &owner.buffer).any(|(told, _)| told.entry.event.saga_id == **saga);
             !unread && self.truth[*saga].iter().all(durable)
         };
-        self.truth.keys().filter(is_durable).cloned().collect()
+        let newest = |saga: &SagaId| self.truth[saga].last().map_or_else(Default::default, |told| told.entry.sequence);
+        self.truth.keys().filter(is_durable).map(|saga| Durable { saga: saga.clone(), sequence: newest(saga) }).collect()
     }
 
-    async fn consume(&mut self, partition: usize, crash: bool) {
+    async fn consume(&mut self, partition: usize, crash: bool, back: Option<(u16, usize)>) {
         let from = self.owners[partition].position;
         let records: Vec<_> = self.log[partition].iter().filter(|(offset, ..)| *offset >= from).cloned().collect();
         self.load_missed(partition, &records).await;
@@ -301,14 +327,17 @@ impl World {
             owner.buffer.push((told.clone(), member));
             self.tell(told);
         }
-        self.hot.write(&batch).await.expect("memory store");
+        let written = self.hot.write(&batch, self.tokens.next()).await.expect("memory store");
+        if let Some((bucket, share)) = back {
+            self.hot.go_back(bucket, share).await;
+        }
         if crash {
             self.owners[partition] = self.owner(partition).await;
             return;
         }
         self.owners[partition].position = self.ends[partition];
         for bucket in 0..self.hot.buckets() {
-            self.move_mark(partition, bucket).await;
+            self.move_mark(partition, bucket, &written).await;
         }
         // A reader of the running system, who may be told of all that by now.
         if !self.is_down() {
@@ -347,7 +376,8 @@ impl World {
         }
     }
 
-    async fn move_mark(&mut self, partition: usize, bucket: u16) {
+    async fn move_mark(&mut self, partition: usize, bucket: u16, written: &Written) {
+        let mut written = written.clone();
         let owner = &mut self.owners[partition];
         let position = Offset(owner.position);
         let next = owner.writer.next();
@@ -361,17 +391,18 @@ impl World {
                 let mut batch = HotBatch::default();
                 let lost = owner.buffer.iter().filter(|(told, _)| told.entry.position.offset >= from);
                 lost.for_each(|(told, member)| add(&mut batch, told, member));
-                self.hot.write(&batch).await.expect("memory store");
+                written = self.hot.write(&batch, self.tokens.next()).await.expect("memory store");
             }
             let to = old.map_or(position, |mark| mark.to.max(position));
-            let new = Mark { from: old.map_or(next, |mark| mark.from), to, complete_through: self.now };
+            let new = Mark { from: old.map_or(next, |mark| mark.from), to, complete_through: self.now, settled: next };
             let wanted = MarkMove { chain: chain(partition), bucket, expect: known, new };
-            match self.hot.move_marks(&[wanted]).await.expect("memory store")[0] {
+            match self.hot.move_marks(&[wanted], &written).await.expect("memory store")[0] {
                 MarkOutcome::Moved => {
                     owner.marks[usize::from(bucket)] = Some(new);
                     return;
                 }
                 MarkOutcome::Found(other) => (known, found) = (other, true),
+                MarkOutcome::Unproved => found = true,
             }
         }
     }
@@ -408,13 +439,16 @@ impl World {
             gap: false,
         };
         owner.writer.append(&segment).await.expect("append segment");
+        let durable = owner.buffer.iter().map(|(told, _)| &told.entry);
+        let durable = durable.map(|entry| Durable { saga: entry.event.saga_id.clone(), sequence: entry.sequence });
+        self.made_durable.extend(durable);
         owner.buffer.clear();
     }
 
     /// All marks are as their owners left them.
     pub async fn heal(&mut self) {
         for partition in 0..self.log.len() {
-            self.consume(partition, false).await;
+            self.consume(partition, false, None).await;
         }
         self.stale = false;
         self.wiped = false;
@@ -427,6 +461,15 @@ impl World {
 
     pub fn is_down(&self) -> bool {
         *self.hot.down.lock().expect("not poisoned")
+    }
+}
+
+fn row(told: &Told) -> NewRow {
+    NewRow {
+        entry: Arc::new(told.entry.clone()),
+        status: told.saga.state.status,
+        context: Some(told.saga.state.context.clone()),
+        saga: Some(encode_saga(&told.saga).into()),
     }
 }
 

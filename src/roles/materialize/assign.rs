@@ -1,8 +1,13 @@
 //! Taking over a partition: find the chain's end, compare it with the log, and start there (DESIGN 4, Edges).
+//!
+//! Runs beside the loop and for a while only: a store that does not answer holds up neither a shutdown nor the group;
+//! partitions that could not be opened are assigned again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 
 use super::cache::Limits;
 use super::partition::{Content, Partition};
@@ -13,7 +18,8 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::cold::segment::SegmentInfo;
 use crate::error::{Error, Result};
-use crate::hot::Mark;
+use crate::hot::{HotStore, Mark};
+use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::roles::retry::{Backoff, until_available};
 use crate::saga::installation::OF_ANOTHER;
@@ -28,42 +34,64 @@ const MAX_CACHED_BYTES: u64 = 512 << 20;
 /// Fewest bytes that a partition's cache keeps.
 const MIN_CACHED_BYTES: u64 = 8 << 20;
 
+/// So long the group waits for partitions to be opened.
+const GRACE: Duration = Duration::from_secs(5);
+
+type Starts = Vec<(TopicPartition, StartAt)>;
+
 /// What is known of a partition before it is read.
 struct Opened {
     assigned: AssignedPartition,
     chain: ChainId,
     writer: ChainWriter,
     gaps: Vec<(Offset, Offset)>,
+    /// Why the log is not the one that the chain was made from: code and reason.
+    disagreement: Option<(&'static str, String)>,
+}
+
+/// Partitions that were assigned together, as far as they could be opened.
+pub(super) struct Opening {
+    opened: Vec<(TopicPartition, Result<Opened>)>,
+    /// Of each bucket.
+    marks: Vec<HashMap<ChainId, Mark>>,
+    reply: oneshot::Sender<Starts>,
 }
 
 impl Materialize {
-    pub(super) async fn assigned(&mut self, partitions: Vec<AssignedPartition>) -> Result<Vec<(TopicPartition, StartAt)>> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
-        let opened = partitions.into_iter().map(|assigned| {
-            let objects = self.parts.objects.clone();
-            until_available("open chain", move || open(objects.clone(), assigned.clone()))
+    pub(super) fn assigned(&mut self, partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Starts>) {
+        let (objects, hot, ends) = (self.parts.objects.clone(), self.parts.hot.clone(), self.parts.ends.clone());
+        let owners = self.settings.owners.clone();
+        self.opens.spawn(async move {
+            let opened = partitions.into_iter().map(|assigned| {
+                let (partition, objects, ends) = (assigned.partition.clone(), objects.clone(), ends.clone());
+                let owners = owners.clone();
+                async move { (partition, open_within_grace(objects, &ends, &owners, assigned).await) }
+            });
+            let opened = futures::future::join_all(opened).await;
+            let marks = if opened.is_empty() { Vec::new() } else { marks(&*hot).await? };
+            Ok(Opening { opened, marks, reply })
         });
-        let opened = futures::future::join_all(opened).await;
-        let marks = self.marks().await?;
-        let mut starts = Vec::with_capacity(opened.len());
-        for (partition, opened) in names.into_iter().zip(opened) {
+    }
+
+    /// Takes over what could be opened.
+    pub(super) fn opened(&mut self, Opening { opened, marks, reply }: Opening) -> Result<()> {
+        if reply.is_closed() {
+            // The intake waits no longer: it stops, or says itself that it has given up.
+            return Ok(());
+        }
+        let mut starts = Starts::with_capacity(opened.len());
+        for (partition, opened) in opened {
             let start = match opened {
-                Ok(opened) => match self.disagrees(&opened).await {
-                    Ok(Some((code, reason))) => {
-                        self.alarm(&partition, code, &reason);
-                        StartAt::Stop
-                    }
-                    Ok(None) => self.take_over(opened, &marks),
-                    // Its leader is gone since it was described: the others need not wait for it.
-                    Err(Error::Unavailable(reason)) => {
-                        tracing::warn!(%partition, reason, "partition not taken over yet");
-                        StartAt::Later
-                    }
-                    Err(other) => return Err(other),
-                },
+                Ok(Opened { disagreement: Some((code, reason)), .. }) => {
+                    self.alarm(&partition, code, &reason);
+                    StartAt::Stop
+                }
+                Ok(opened) => self.take_over(opened, &marks),
+                // Its leader is gone since it was described, or cold does not answer: the others need not wait for it.
+                Err(Error::Unavailable(reason)) => {
+                    tracing::warn!(%partition, reason, "partition not taken over yet");
+                    StartAt::Later
+                }
                 Err(Error::Corrupt(reason)) => {
                     self.alarm(&partition, HISTORY_CORRUPT, &reason);
                     StartAt::Stop
@@ -73,7 +101,12 @@ impl Materialize {
             starts.push((partition, start));
         }
         self.share_cache();
-        Ok(starts)
+        self.assigned_metric();
+        if !starts.iter().any(|(_, start)| *start == StartAt::Later) {
+            (self.parts.assigned)(true);
+        }
+        let _ = reply.send(starts);
+        Ok(())
     }
 
     /// Each partition's share of the cache: as many are owned now.
@@ -86,19 +119,8 @@ impl Materialize {
         self.owned.values_mut().for_each(|owned| owned.partition.cache.set_limits(share));
     }
 
-    async fn disagrees(&self, opened: &Opened) -> Result<Option<(&'static str, String)>> {
-        let Opened { assigned, writer, .. } = opened;
-        let mut log = Log { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
-        if writer.next() > log.end {
-            // The end was read first: an owner before, cut off from the group alone, may have gone on meanwhile.
-            let ends = self.parts.ends.ends(std::slice::from_ref(&assigned.partition)).await?;
-            log.end = ends.first().map_or(log.end, |(_, end)| *end);
-        }
-        Ok(disagreement(&log, writer.next(), writer.newest(), &self.settings.owners))
-    }
-
     fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> StartAt {
-        let Opened { assigned, chain, writer, gaps } = opened;
+        let Opened { assigned, chain, writer, gaps, disagreement: _ } = opened;
         let partition = assigned.partition;
         let (now, wall) = (Instant::now(), (self.parts.now)());
         let told = marks.iter().flat_map(HashMap::values).map(|mark| mark.complete_through);
@@ -109,6 +131,7 @@ impl Materialize {
         let known = marks.iter().map(|bucket| bucket.get(&chain).copied()).collect();
         let start = writer.next();
         let least = Limits { sagas: MIN_CACHED_SAGAS, bytes: MIN_CACHED_BYTES };
+        self.parts.history_of(content).learn_chain(writer.view());
         let mut state = Partition::new(chain, content, start, least, known);
         state.gaps = gaps;
         state.clock = writer.newest().map(|newest| newest.clock).unwrap_or_default();
@@ -123,6 +146,7 @@ impl Materialize {
             partition: state,
             uncommitted: writer.newest().is_some() && committed != Some(start),
             writer: Some(writer),
+            flush: None,
             generation: self.generation,
             topic_id: assigned.topic_id,
             leader_epoch: assigned.leader_epoch,
@@ -139,20 +163,39 @@ impl Materialize {
         self.ends_asked = None;
         at
     }
+}
 
-    /// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set
-    /// finds what there really is.
-    async fn marks(&self) -> Result<Vec<HashMap<ChainId, Mark>>> {
-        let mut marks = Vec::new();
-        for bucket in 0..self.parts.hot.buckets() {
-            let found = match self.parts.hot.marks(bucket).await {
-                Err(error) if error.is_unavailable() => Vec::new(),
-                other => other?,
-            };
-            marks.push(found.into_iter().collect());
-        }
-        Ok(marks)
+/// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set finds
+/// what there really is.
+async fn marks(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
+    let mut marks = Vec::new();
+    for bucket in 0..hot.buckets() {
+        let found = match hot.marks(bucket).await {
+            Err(error) if error.is_unavailable() => Vec::new(),
+            other => other?,
+        };
+        marks.push(found.into_iter().collect());
     }
+    Ok(marks)
+}
+
+async fn open_within_grace(
+    objects: Arc<dyn ObjectStore>,
+    ends: &Ends,
+    owners: &Owners,
+    assigned: AssignedPartition,
+) -> Result<Opened> {
+    let open = until_available("open chain", || open(objects.clone(), assigned.clone()));
+    let in_time = tokio::time::timeout(GRACE, open).await;
+    let mut opened = in_time.unwrap_or_else(|_| Err(Error::unavailable("open chain: cold does not answer")))?;
+    let mut log = Log { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
+    if opened.writer.next() > log.end {
+        // The end was read first: an owner before, cut off from the group alone, may have gone on meanwhile.
+        let now = ends.ends(std::slice::from_ref(&assigned.partition)).await?;
+        log.end = now.first().map_or(log.end, |(_, end)| *end);
+    }
+    opened.disagreement = disagreement(&log, opened.writer.next(), opened.writer.newest(), owners);
+    Ok(opened)
 }
 
 async fn open(objects: Arc<dyn ObjectStore>, assigned: AssignedPartition) -> Result<Opened> {
@@ -161,7 +204,7 @@ async fn open(objects: Arc<dyn ObjectStore>, assigned: AssignedPartition) -> Res
     let chain = ChainId { topic, incarnation, partition };
     let writer = ChainWriter::open(objects.clone(), chain.clone(), Some(assigned.earliest)).await?;
     let gaps = gaps(&*objects, &chain).await?;
-    Ok(Opened { assigned, chain, writer, gaps })
+    Ok(Opened { assigned, chain, writer, gaps, disagreement: None })
 }
 
 /// What Kafka says of a partition.

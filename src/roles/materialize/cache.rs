@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
+use crate::hot::Durable;
 use crate::saga::fold::Saga;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
 
@@ -149,20 +150,22 @@ impl Cache {
         }
     }
 
-    /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer. Those that have ended
-    /// are forgotten: hardly any gets another event, and that one can be loaded.
-    pub fn unpin_through(&mut self, end: Offset) -> Vec<SagaId> {
+    /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer, with
+    /// their newest entry. Those that have ended are forgotten: hardly any gets another event, and that one can be loaded.
+    pub fn unpin_through(&mut self, end: Offset) -> Vec<Durable> {
         let done: Vec<SagaId> =
             self.pinned.iter().filter(|(_, (_, pin, _))| pin.newest <= end).map(|(id, _)| id.clone()).collect();
-        for id in &done {
-            if let Some((saga, _, weight)) = self.pinned.remove(id) {
-                self.pinned_bytes -= weight;
-                if !saga.state.status.is_end() {
-                    self.rest(&saga);
-                }
+        let mut at_rest = Vec::with_capacity(done.len());
+        for id in done {
+            let Some((saga, _, weight)) = self.pinned.remove(&id) else { continue };
+            self.pinned_bytes -= weight;
+            let sequence = saga.state.entry.sequence;
+            if !saga.state.status.is_end() {
+                self.rest(&saga);
             }
+            at_rest.push(Durable { saga: id, sequence });
         }
-        done
+        at_rest
     }
 
     /// Forgets the durable sagas that were not used for longest. Only between batches.
@@ -225,7 +228,8 @@ mod tests {
             cache.pin(Box::new(saga.clone()), pin);
             prop_assert_eq!(cache.take(&id), Some((Box::new(saga.clone()), Some(pin))));
             cache.pin(Box::new(saga.clone()), pin);
-            prop_assert_eq!(cache.unpin_through(Offset(7)), std::slice::from_ref(&id));
+            let sequence = saga.state.entry.sequence;
+            prop_assert_eq!(cache.unpin_through(Offset(7)), [Durable { saga: id.clone(), sequence }]);
             let kept = if saga.state.status.is_end() { None } else { Some((Box::new(saga), None)) };
             prop_assert_eq!(cache.take(&id), kept);
         }

@@ -1,13 +1,14 @@
 //! Making entries durable: the dead letters and outcomes before the segment's end acknowledged, then the segment appended
 //! to the chain; then the owner commits the offset. In this order: the next owner goes on at the chain's end, so nothing
-//! that came before it may still be unsent. The first two wait for their dependency as long as it takes; a commit that
+//! that came before it may still be unsent. A row that is not above what the chain has of its saga is never appended. The first two wait for their dependency as long as it takes; a commit that
 //! fails is tried again later, beside other work.
 
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
+use crate::history::History;
 use crate::kafka::intake::Intake;
-use crate::roles::retry::Backoff;
+use crate::roles::retry::{Backoff, until_available};
 use crate::saga::position::{Offset, TopicPartition};
 
 use super::publish::Sends;
@@ -19,6 +20,7 @@ pub struct Flush {
     pub generation: u64,
     pub writer: ChainWriter,
     pub segment: NewSegment,
+    pub history: History,
     /// What must be acknowledged before the segment is appended.
     pub sends: Sends,
 }
@@ -41,8 +43,17 @@ pub async fn flush(mut flush: Flush) -> Flushed {
 
 async fn send_and_append(sends: Sends, flush: &mut Flush) -> Result<Appended> {
     sends.acknowledged().await?;
+    let compare = || flush.history.has_already(flush.writer.view(), &flush.segment.rows);
+    if let Some(sequence) = until_available("compare segment with chain", compare).await? {
+        let chain = flush.writer.chain();
+        return Err(Error::corrupt(format!(
+            "append to {chain}: it has entry {} of a saga already, folded otherwise",
+            sequence.0
+        )));
+    }
     crate::crash::point("materialize.before_put");
     let appended = append(&mut flush.writer, &flush.segment).await?;
+    flush.history.learn_chain(flush.writer.view());
     crate::crash::point("materialize.after_put");
     Ok(appended)
 }

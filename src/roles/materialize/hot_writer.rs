@@ -1,14 +1,15 @@
-//! Writes to the hot store, one after the other: entries first, then marks by compare-and-set (DESIGN 4).
+//! Writes to the hot store, one after the other: entries first, then marks by compare-and-set, and only over entries
+//! that are proved to be still there; else these are written again whole (DESIGN 4).
 //!
 //! Runs beside the fold: the next batch is folded while the one before is being written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::hot::{HotBatch, HotStore, Mark, MarkMove, MarkOutcome};
+use crate::hot::{Durable, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use crate::roles::retry::until_available;
-use crate::saga::position::{Offset, SagaId};
+use crate::saga::position::{EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 
 /// The move of one mark, and what its owner vouches for itself: the mark may hold more, of an owner before.
@@ -27,15 +28,17 @@ pub struct Move {
 #[derive(Default)]
 pub struct HotWork {
     pub batch: HotBatch,
-    /// After the entries.
+    /// Sagas with entries that are durable, the newest of them: after the entries.
+    pub settle: HashMap<SagaId, EntrySequence>,
+    /// Sagas with entries that never happened.
+    pub forget: Vec<SagaId>,
+    /// Last.
     pub moves: Vec<Move>,
-    /// Sagas of which all entries are durable, those of this very write included. Last.
-    pub expire: HashSet<SagaId>,
 }
 
 impl HotWork {
     pub fn is_empty(&self) -> bool {
-        self.expire.is_empty() && self.batch.sagas.is_empty() && self.moves.is_empty()
+        self.settle.is_empty() && self.forget.is_empty() && self.batch.is_empty() && self.moves.is_empty()
     }
 
     /// Members to be written.
@@ -50,15 +53,20 @@ impl HotWork {
 
     /// This work, then `next`.
     pub fn append(&mut self, next: Self) {
-        for write in &next.batch.sagas {
-            self.expire.remove(&write.saga);
-        }
         self.batch.sagas.extend(next.batch.sagas);
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
         self.batch.holds.extend(next.batch.holds);
         self.moves.extend(next.moves);
-        self.expire.extend(next.expire);
+        self.forget.extend(next.forget);
+        self.settle(next.settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }));
+    }
+
+    pub fn settle(&mut self, sagas: impl IntoIterator<Item = Durable>) {
+        for Durable { saga, sequence } in sagas {
+            let newest = self.settle.entry(saga).or_insert(sequence);
+            *newest = sequence.max(*newest);
+        }
     }
 }
 
@@ -69,53 +77,66 @@ pub struct Moved {
     pub found: Option<Option<Mark>>,
 }
 
+/// What became of one write.
+#[derive(Default)]
+pub struct Done {
+    pub moved: Vec<Moved>,
+    /// How often a mark could not move because what was written before it was lost, and was written again.
+    pub rewritten: u64,
+}
+
 /// Carries out the work, waiting for the store as long as it takes.
-pub async fn write(hot: Arc<dyn HotStore>, mut work: HotWork) -> Result<Vec<Moved>> {
-    begin_marks(&*hot, &mut work.moves).await?;
-    if !work.batch.is_empty() {
-        until_available("write hot entries", || hot.write(&work.batch)).await?;
+pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
+    let HotWork { mut batch, settle, forget, moves } = work;
+    let mut settle: Vec<Durable> = settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }).collect();
+    let (mut done, mut wanted) = (Done::default(), moves);
+    loop {
+        let mut written = match batch.is_empty() {
+            true => Written { token: tokens.next(), ..Written::default() },
+            false => until_available("write hot entries", || hot.write(&batch, tokens.next())).await?,
+        };
+        crate::crash::point("materialize.after_hot");
+        if !settle.is_empty() {
+            written = until_available("let durable hot entries expire", || hot.settle(&settle, &written)).await?;
+        }
+        if !forget.is_empty() {
+            until_available("forget what never happened", || hot.forget(&forget)).await?;
+        }
+        wanted = move_marks(&*hot, wanted, &written, &mut done.moved).await?;
+        if wanted.is_empty() {
+            return Ok(done);
+        }
+        // A fail-over between the entries and their mark keeps the one and loses the other.
+        done.rewritten += wanted.len() as u64;
+        let buckets: HashSet<u16> = wanted.iter().map(|wanted| wanted.mark.bucket).collect();
+        tracing::info!(marks = wanted.len(), "hot store lost what was written before its marks moved, writing it again");
+        batch.retain(|saga| hot.bucket(saga), |bucket| buckets.contains(&bucket));
+        settle.retain(|durable| buckets.contains(&hot.bucket(&durable.saga)));
     }
-    crate::crash::point("materialize.after_hot");
-    let marks: Vec<MarkMove> = work.moves.iter().map(|wanted| wanted.mark.clone()).collect();
-    let outcomes =
-        if marks.is_empty() { Vec::new() } else { until_available("move hot marks", || hot.move_marks(&marks)).await? };
-    if !work.expire.is_empty() {
-        let sagas: Vec<SagaId> = work.expire.into_iter().collect();
-        until_available("let durable hot entries expire", || hot.expire(&sagas)).await?;
+}
+
+/// Moves marks over what was written; gives those back before which it was lost.
+async fn move_marks(hot: &dyn HotStore, wanted: Vec<Move>, written: &Written, moved: &mut Vec<Moved>) -> Result<Vec<Move>> {
+    if wanted.is_empty() {
+        return Ok(wanted);
     }
-    let moved = work.moves.into_iter().zip(outcomes).map(|(wanted, outcome)| {
+    let marks: Vec<MarkMove> = wanted.iter().map(|wanted| wanted.mark.clone()).collect();
+    let outcomes = until_available("move hot marks", || hot.move_marks(&marks, written)).await?;
+    let mut unproved = Vec::new();
+    for (wanted, outcome) in wanted.into_iter().zip(outcomes) {
         let found = match outcome {
             MarkOutcome::Moved => None,
             // The answer to an earlier try was lost: it did move.
             MarkOutcome::Found(Some(mark)) if mark == wanted.mark.new => None,
             MarkOutcome::Found(other) => Some(other),
+            MarkOutcome::Unproved => {
+                unproved.push(wanted);
+                continue;
+            }
         };
-        Moved { wanted, found }
-    });
-    Ok(moved.collect())
-}
-
-/// Where no mark is known an empty one is set before the entries are written: moving it afterwards then proves that the
-/// store was not wiped in between, which "still no mark" would not.
-async fn begin_marks(hot: &dyn HotStore, moves: &mut [Move]) -> Result<()> {
-    let none: Vec<&mut Move> = moves.iter_mut().filter(|wanted| wanted.mark.expect.is_none()).collect();
-    if none.is_empty() {
-        return Ok(());
+        moved.push(Moved { wanted, found });
     }
-    let empty = |wanted: &Move| {
-        let from = wanted.mark.new.from;
-        Mark { from, to: from, complete_through: Micros(0) }
-    };
-    let begin: Vec<MarkMove> = none.iter().map(|wanted| MarkMove { new: empty(wanted), ..wanted.mark.clone() }).collect();
-    let outcomes = until_available("begin hot marks", || hot.move_marks(&begin)).await?;
-    for (wanted, outcome) in none.into_iter().zip(outcomes) {
-        let begun = empty(wanted);
-        // Anything else is found again after the entries, and told then.
-        if matches!(outcome, MarkOutcome::Moved) || outcome == MarkOutcome::Found(Some(begun)) {
-            wanted.mark.expect = Some(begun);
-        }
-    }
-    Ok(())
+    Ok(unproved)
 }
 
 /// How a mark that was not what it was left at is mended.
@@ -141,12 +162,17 @@ pub fn heal(found: Option<Mark>, durable: Offset, position: Offset) -> Heal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::hot::memory::MemoryHot;
+    use crate::hot::{
+        ActivityFact, FailureFact, Hold, HotHealth, HotQuery, HotRead, IndexQuery, IndexRead, Member, SagaWrite, Token,
+    };
     use crate::saga::position::ChainId;
 
     fn mark(from: i64, to: i64) -> Mark {
-        Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0) }
+        Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0), settled: Offset(from) }
     }
 
     fn healed(write_from: i64, begin: i64, to: i64) -> Heal {
@@ -157,42 +183,123 @@ mod tests {
         ChainId { topic: "events".into(), incarnation: 0, partition: 0 }
     }
 
-    fn first_move() -> Move {
-        let mark = MarkMove { chain: chain(), bucket: 0, expect: None, new: mark(10, 25) };
-        Move { mark, generation: 1, position: Offset(25), through: None }
+    fn memory() -> Arc<MemoryHot> {
+        Arc::new(MemoryHot::new(std::time::Duration::from_secs(60), Box::new(std::time::Duration::default)))
+    }
+
+    fn entry(sequence: u64) -> HotBatch {
+        let bytes = sequence.to_be_bytes().to_vec().into();
+        let members = vec![Member { effective_time: Micros(sequence as i64), bytes }];
+        HotBatch { sagas: vec![SagaWrite { saga: "a".into(), members, persist: false }], ..HotBatch::default() }
+    }
+
+    fn onward(expect: Option<Mark>, new: Mark) -> Move {
+        let mark = MarkMove { chain: chain(), bucket: 0, expect, new };
+        Move { mark, generation: 1, position: new.to, through: None }
+    }
+
+    async fn entries(hot: &dyn HotStore) -> usize {
+        let query = HotQuery { saga: "a".into(), upto: Micros::MAX, limit: 9 };
+        hot.read(&[query]).await.expect("memory store")[0].members.len()
     }
 
     #[tokio::test]
-    async fn a_store_that_is_wiped_during_its_very_first_write_is_noticed() {
-        let hot = MemoryHot::new(std::time::Duration::from_secs(60), Box::new(std::time::Duration::default));
-        let mut moves = [first_move()];
-        begin_marks(&hot, &mut moves).await.expect("memory store");
-        assert_eq!(moves[0].mark.expect, Some(mark(10, 10)), "an empty mark stands for the writes to come");
-        // Wiped: the same store, new.
-        let hot = MemoryHot::new(std::time::Duration::from_secs(60), Box::new(std::time::Duration::default));
-        let [wanted] = moves;
-        let outcome = hot.move_marks(&[wanted.mark]).await.expect("memory store");
-        assert_eq!(outcome, [MarkOutcome::Found(None)]);
+    async fn entries_that_a_fail_over_lost_before_their_mark_moved_are_written_again() {
+        for wiped in [false, true] {
+            // The copy has what the primary had before this write: a mark or nothing.
+            let (primary, copy) = (memory(), memory());
+            let known = (!wiped).then_some(mark(10, 11));
+            for store in [&primary, &copy] {
+                let first = HotWork {
+                    batch: entry(1),
+                    moves: known.map(|new| onward(None, new)).into_iter().collect(),
+                    ..HotWork::default()
+                };
+                if !wiped {
+                    write(store.clone(), Arc::default(), first).await.expect("memory store");
+                }
+            }
+            let hot = Arc::new(FailsOver { stores: [primary, copy.clone()], at: AtomicUsize::new(0) });
+            let work = HotWork { batch: entry(2), moves: vec![onward(known, mark(10, 12))], ..HotWork::default() };
+            let done = write(hot, Arc::default(), work).await.expect("memory store");
+            assert_eq!((done.rewritten, done.moved.len()), (1, 1));
+            assert_eq!(copy.marks(0).await.expect("memory store"), [(chain(), mark(10, 12))]);
+            assert_eq!(entries(&*copy).await, if wiped { 1 } else { 2 });
+        }
     }
 
     #[tokio::test]
     async fn a_first_mark_moves_and_says_so() {
-        let hot: Arc<dyn HotStore> =
-            Arc::new(MemoryHot::new(std::time::Duration::from_secs(60), Box::new(std::time::Duration::default)));
-        let work = HotWork { moves: vec![first_move()], ..HotWork::default() };
-        let moved = write(hot.clone(), work).await.expect("memory store");
-        assert_eq!(moved[0].found, None);
+        let hot = memory();
+        let work = HotWork { batch: entry(1), moves: vec![onward(None, mark(10, 25))], ..HotWork::default() };
+        let done = write(hot.clone(), Arc::default(), work).await.expect("memory store");
+        assert_eq!((done.moved[0].found, done.rewritten), (None, 0));
         assert_eq!(hot.marks(0).await.expect("memory store"), [(chain(), mark(10, 25))]);
     }
 
-    #[test]
-    fn a_saga_that_is_written_again_does_not_expire() {
-        let saga = SagaId::from("a");
-        let mut work = HotWork { expire: [saga.clone(), "b".into()].into(), ..HotWork::default() };
-        let mut next = HotWork::default();
-        next.batch.sagas.push(crate::hot::SagaWrite { saga, members: Vec::new(), persist: true });
-        work.append(next);
-        assert_eq!(work.expire, ["b".into()].into());
+    /// Another store from the first move of a mark on.
+    struct FailsOver {
+        stores: [Arc<MemoryHot>; 2],
+        at: AtomicUsize,
+    }
+
+    impl FailsOver {
+        fn store(&self) -> &MemoryHot {
+            &self.stores[self.at.load(Ordering::Relaxed)]
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl HotStore for FailsOver {
+        fn buckets(&self) -> u16 {
+            1
+        }
+        async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
+            self.store().write(batch, token).await
+        }
+        async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
+            self.at.store(1, Ordering::Relaxed);
+            self.store().move_marks(moves, written).await
+        }
+        async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
+            self.store().marks(bucket).await
+        }
+        async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
+            self.store().read(queries).await
+        }
+        async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
+            self.store().range(saga, since, until, limit).await
+        }
+        async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+            self.store().settle(sagas, written).await
+        }
+        async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
+            self.store().forget(sagas).await
+        }
+        async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
+            self.store().failures(query, limit).await
+        }
+        async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
+            self.store().activity(query, limit).await
+        }
+        async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
+            self.store().drop_indexes_before(minute, latest).await
+        }
+        async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+            self.store().holds(before).await
+        }
+        async fn hold(&self, holds: &[Hold]) -> Result<()> {
+            self.store().hold(holds).await
+        }
+        async fn release(&self, holds: &[Hold]) -> Result<()> {
+            self.store().release(holds).await
+        }
+        async fn takes_writes(&self) -> Result<()> {
+            self.store().takes_writes().await
+        }
+        async fn health(&self) -> Result<HotHealth> {
+            self.store().health().await
+        }
     }
 
     #[test]

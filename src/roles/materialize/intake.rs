@@ -46,11 +46,7 @@ impl Materialize {
         match event {
             IntakeEvent::Assigned { partitions, reply } => {
                 self.parts.metrics.consumer_rebalances.with_label_values(&["materialize"]).inc();
-                let starts = self.assigned(partitions).await?;
-                self.assigned_metric();
-                (self.parts.assigned)(true);
-                // The intake has given up if nobody listens; it says so itself.
-                let _ = reply.send(starts);
+                self.assigned(partitions, reply);
             }
             IntakeEvent::Revoked { partitions, lost, reply } => {
                 self.revoked(&partitions, lost).await?;
@@ -73,7 +69,7 @@ impl Materialize {
                 }
             }
             IntakeEvent::OffsetsGone { partition, position, reason } => {
-                self.alarm(&partition, "offsets_gone", &format!("offset {position}: {reason}"));
+                self.offsets_gone(&partition, position, &reason).await;
             }
             IntakeEvent::Stats(stats) => self.stats(&stats),
             IntakeEvent::Failed(error) if self.stopping => tracing::debug!(%error, "intake closed"),
@@ -92,7 +88,7 @@ impl Materialize {
         }
     }
 
-    fn assigned_metric(&self) {
+    pub(super) fn assigned_metric(&self) {
         self.parts.metrics.consumer_assigned_partitions.with_label_values(&["materialize"]).set(self.owned.len() as i64);
     }
 
@@ -126,13 +122,13 @@ impl Materialize {
             for partition in partitions {
                 self.start_flush(partition);
             }
-            let busy = |owned: &super::Owned| owned.writer.is_none() || !owned.partition.active.is_empty();
+            let busy = |owned: &super::Owned| owned.flush.is_some() || !owned.partition.active.is_empty();
             let cold_busy = partitions.iter().filter_map(|partition| self.owned.get(partition)).any(busy);
             if !cold_busy && self.hot.is_empty() && self.commits.is_empty() {
                 break;
             }
             tokio::select! {
-                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flushed(super::joined(done)?)?,
+                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flush_ended(done)?,
                 Some(done) = self.hot.join_next(), if !self.hot.is_empty() => self.hot_written(super::joined(done)??)?,
                 Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(super::joined(done)?),
                 else => break,
@@ -176,20 +172,10 @@ impl Materialize {
                 self.waiting.push_front((records, held));
             }
             // What is stored cannot be read: this partition would be folded wrongly, the others need not wait for it.
-            Err(Error::Corrupt(reason)) => self.give_up(&records.partition, &reason).await?,
+            Err(Error::Corrupt(reason)) => self.give_up(&records.partition, HISTORY_CORRUPT, &reason),
             Err(other) => return Err(other),
         }
         Ok(())
-    }
-
-    /// Reads a partition no further until it is assigned anew; what was folded of it becomes durable.
-    async fn give_up(&mut self, partition: &TopicPartition, reason: &str) -> Result<()> {
-        self.alarm(partition, HISTORY_CORRUPT, reason);
-        self.waiting.retain(|(records, _)| records.partition != *partition);
-        if let Some(owned) = self.owned.get_mut(partition) {
-            owned.stopped = true;
-        }
-        self.intake.pause(vec![partition.clone()]).await
     }
 
     /// Gives back what of the batch was too much for one fold.
@@ -370,10 +356,7 @@ impl Materialize {
         let Some(owned) = self.owned.get(partition) else { return Ok(0) };
         let (chain, durable) = (owned.partition.chain.clone(), owned.partition.durable);
         let started = Instant::now();
-        let history = match owned.partition.content {
-            Content::StepEvents => &self.parts.history,
-            Content::ReplayLog => &self.parts.log_history,
-        };
+        let history = self.parts.history_of(owned.partition.content);
         let found = history.newest_sagas(sagas, &chain, durable).await?;
         let timer = self.parts.metrics.event_process_duration.with_label_values(&["load"]);
         timer.observe(started.elapsed().as_secs_f64());

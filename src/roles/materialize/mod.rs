@@ -9,13 +9,16 @@ mod buffer;
 mod cache;
 mod facts;
 mod flush;
+mod hot_pipeline;
 mod hot_writer;
 mod intake;
 mod names;
 mod packed;
 mod partition;
 mod publish;
+mod settle;
 mod split;
+mod stop;
 mod sweep;
 mod taken;
 mod through;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::object_store::ObjectStore;
@@ -35,7 +38,7 @@ use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::chains::Chains;
-use crate::hot::{HotStore, MarkMove};
+use crate::hot::{HotStore, Tokens};
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Held, Intake, IntakeEvent};
@@ -49,10 +52,12 @@ use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 
+use assign::Opening;
 use flush::{Commit, Flush, Flushed};
-use hot_writer::{HotWork, Move, Moved};
+use hot_writer::{Done, HotWork};
 use partition::Partition;
 use publish::Sends;
+use settle::Behind;
 
 use super::retry::Backoff;
 use super::stopped;
@@ -117,6 +122,8 @@ struct Owned {
     partition: Partition,
     /// `None` while a flush has it.
     writer: Option<ChainWriter>,
+    /// Of the flush that runs.
+    flush: Option<AbortHandle>,
     generation: u64,
     topic_id: Option<String>,
     leader_epoch: Option<i32>,
@@ -141,14 +148,19 @@ pub struct Materialize {
     intake: Intake,
     owned: HashMap<TopicPartition, Owned>,
     generation: u64,
+    /// Partitions that were assigned and are being opened.
+    opens: JoinSet<Result<Opening>>,
     /// Records read and not yet folded; the intake bounds their bytes.
     waiting: VecDeque<(PartitionRecords, Arc<Held>)>,
     /// Sagas that are loaded in one round trip.
     load_together: usize,
-    hot: JoinSet<Result<Vec<Moved>>>,
+    hot: JoinSet<Result<Done>>,
+    tokens: Arc<Tokens>,
     /// Folded while the write before it runs.
     next: Option<HotWork>,
     flushes: JoinSet<Flushed>,
+    /// Reads from cold what was made durable and not let go of in hot.
+    settling: JoinSet<Behind>,
     commits: JoinSet<(Vec<Commit>, bool)>,
     ends: JoinSet<(Option<Micros>, Result<EachEnd>)>,
     /// `None`: to be asked with the next look.
@@ -166,11 +178,14 @@ impl Materialize {
             intake,
             owned: HashMap::new(),
             generation: 0,
+            opens: JoinSet::new(),
             waiting: VecDeque::new(),
             load_together: intake::FEW_TOGETHER,
             hot: JoinSet::new(),
+            tokens: Arc::default(),
             next: None,
             flushes: JoinSet::new(),
+            settling: JoinSet::new(),
             commits: JoinSet::new(),
             ends: JoinSet::new(),
             ends_asked: None,
@@ -188,10 +203,12 @@ impl Materialize {
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
-                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flushed(joined(done)?)?,
+                Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => self.flush_ended(done)?,
                 Some(done) = self.hot.join_next(), if !self.hot.is_empty() => self.hot_written(joined(done)??)?,
                 Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(joined(done)?),
                 Some(done) = self.ends.join_next(), if !self.ends.is_empty() => self.learn_ends(joined(done)?),
+                Some(done) = self.settling.join_next(), if !self.settling.is_empty() => self.settled(joined(done)?),
+                Some(done) = self.opens.join_next(), if !self.opens.is_empty() => self.opened(joined(done)??)?,
                 event = events.recv() => match event {
                     Some(event) => self.intake_event(event).await?,
                     None => return Ok(()),
@@ -231,6 +248,7 @@ impl Materialize {
         if ask && self.ends.is_empty() && !self.owned.is_empty() {
             self.ask_ends(now);
             self.commit_what_is_durable();
+            self.settle_behind();
         }
         self.flush_due(now);
         self.start_hot();
@@ -272,72 +290,6 @@ impl Materialize {
                 self.parts.metrics.consumer_lag_records.with_label_values(&labels).set(lag);
             }
         }
-    }
-
-    // Hot.
-
-    /// Starts the next hot write if none runs: what was folded last, or marks that are due.
-    fn start_hot(&mut self) {
-        if !self.hot.is_empty() {
-            return;
-        }
-        let mut work = self.next.take().unwrap_or_default();
-        let now = (self.parts.now)();
-        let due: Vec<TopicPartition> =
-            self.owned.iter().filter(|(_, owned)| owned.mark_is_due()).map(|(partition, _)| partition.clone()).collect();
-        for partition in due {
-            if let Some(owned) = self.owned.get_mut(&partition) {
-                work.moves.extend(owned.mark_moves(now));
-            }
-        }
-        if !work.is_empty() {
-            self.hot.spawn(hot_writer::write(self.parts.hot.clone(), work));
-        }
-    }
-
-    fn hot_written(&mut self, moved: Vec<Moved>) -> Result<()> {
-        let mut healing = HotWork::default();
-        let (now, held_before) = ((self.parts.now)(), self.held_before());
-        for Moved { wanted: Move { mark, generation, position, through }, found } in moved {
-            let of = |owned: &&mut Owned| owned.generation == generation && owned.partition.chain == mark.chain;
-            let Some(owned) = self.owned.values_mut().find(of) else { continue };
-            let Some(known) = owned.partition.marks.get_mut(usize::from(mark.bucket)) else { continue };
-            owned.partition.written = owned.partition.written.max(position);
-            match found {
-                None => *known = Some(mark.new),
-                Some(found) => {
-                    *known = found;
-                    self.parts.metrics.hot_marks_lost.inc();
-                    tracing::info!(chain = %mark.chain, bucket = mark.bucket, "hot store lost writes, writing them again");
-                    owned.partition.cache.hot_lost_writes();
-                    let heal = hot_writer::heal(found, owned.partition.durable, position);
-                    let mut batch = owned.partition.undurable_from(heal.write_from);
-                    let hot = &self.parts.hot;
-                    batch.sagas.retain(|write| hot.bucket(&write.saga) == mark.bucket);
-                    sweep::hold_old(&mut batch, held_before, &mark.chain, owned.partition.position, &**hot);
-                    let kept = found.filter(|found| heal.begin == found.from).map(|found| found.complete_through);
-                    let complete_through = through::carried(kept, through, now);
-                    let new = crate::hot::Mark { from: heal.begin, to: heal.to, complete_through };
-                    let mark = MarkMove { expect: found, new, ..mark };
-                    let moves = vec![Move { mark, generation, position, through }];
-                    healing.append(HotWork { batch, moves, ..HotWork::default() });
-                }
-            }
-        }
-        if !healing.is_empty() {
-            // Before anything newer, so that marks only ever cover what was written.
-            self.hot.spawn(hot_writer::write(self.parts.hot.clone(), healing));
-        }
-        self.start_hot();
-        Ok(())
-    }
-
-    fn queue_hot(&mut self, work: HotWork) {
-        match &mut self.next {
-            Some(next) => next.append(work),
-            None => self.next = Some(work),
-        }
-        self.start_hot();
     }
 
     // Cold.
@@ -388,19 +340,38 @@ impl Materialize {
             generation: owned.generation,
             writer,
             segment,
+            history: self.parts.history_of(owned.partition.content).clone(),
             sends: std::mem::take(&mut owned.sends),
         };
-        self.flushes.spawn(flush::flush(flush));
+        owned.flush = Some(self.flushes.spawn(flush::flush(flush)));
+    }
+
+    fn flush_ended(&mut self, done: std::result::Result<Flushed, JoinError>) -> Result<()> {
+        match done {
+            // Of a partition that was disowned.
+            Err(error) if error.is_cancelled() => Ok(()),
+            done => self.flushed(joined(done)?),
+        }
     }
 
     fn flushed(&mut self, done: Flushed) -> Result<()> {
         let Some(owned) = self.owned.get_mut(&done.partition).filter(|owned| owned.generation == done.generation) else {
             return Ok(());
         };
-        let (appended, durable) = (done.appended?, done.writer.next());
+        if owned.partition.disowned {
+            return Ok(());
+        }
+        let appended = match done.appended {
+            Err(Error::Corrupt(reason)) => return self.flush_refused(&done.partition, &reason),
+            other => other?,
+        };
+        let durable = done.writer.next();
         let clock = done.writer.newest().map(|newest| newest.clock).unwrap_or_default();
-        (owned.writer, owned.uncommitted) = (Some(done.writer), true);
+        (owned.writer, owned.flush) = (Some(done.writer), None);
+        owned.uncommitted = true;
         let sealed = owned.partition.sealed.take();
+        let begins_anew = durable > owned.partition.position;
+        let long = sealed.iter().flat_map(|sealed| settle::long_sagas(sealed, durable)).collect();
         if let Appended::Exists { stored, same_end, same_entries } = &appended {
             self.settings.owners.check_segment(stored)?;
             tracing::warn!(
@@ -419,11 +390,13 @@ impl Materialize {
             let delay = (self.parts.now)().0 - oldest.entry.recorded_time.0;
             self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
         }
-        owned.partition.durable = durable;
+        let start = std::mem::replace(&mut owned.partition.durable, durable);
         split::look(&self.parts, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
-        let settled = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
+        let at_rest = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
         owned.partition.cache.trim();
-        self.queue_hot(HotWork { expire: settled.into_iter().collect(), ..HotWork::default() });
+        if !begins_anew {
+            self.settle_flushed(&done.partition, start, long, at_rest);
+        }
         self.commit_what_is_durable();
         Ok(())
     }
@@ -468,32 +441,6 @@ impl Materialize {
     }
 }
 
-impl Owned {
-    /// Did the position move, or is it time to look whether the mark is still there?
-    fn mark_is_due(&self) -> bool {
-        self.checked.elapsed() >= HEARTBEAT || self.partition.position > self.partition.written
-    }
-
-    /// Moves every bucket's mark to the position. Only called when everything folded so far is in the same write.
-    fn mark_moves(&mut self, now: Micros) -> Vec<Move> {
-        self.checked = Instant::now();
-        let (generation, partition) = (self.generation, &mut self.partition);
-        let (position, through) = (partition.position, partition.through.at(partition.position));
-        let moves = partition.marks.iter().enumerate().map(|(bucket, known)| {
-            // A mark that stops below the chain's end vouches for what this owner never saw: begin anew.
-            let kept = known.filter(|mark| mark.to >= partition.base);
-            let new = crate::hot::Mark {
-                from: kept.map_or(partition.base, |mark| mark.from),
-                to: kept.map_or(position, |mark| mark.to.max(position)),
-                complete_through: through::carried(kept.map(|mark| mark.complete_through), through, now),
-            };
-            let mark = MarkMove { chain: partition.chain.clone(), bucket: bucket as u16, expect: *known, new };
-            Move { mark, generation, position, through }
-        });
-        moves.collect()
-    }
-}
-
-fn joined<T>(done: std::result::Result<T, tokio::task::JoinError>) -> Result<T> {
+fn joined<T>(done: std::result::Result<T, JoinError>) -> Result<T> {
     done.map_err(|e| Error::bug(format!("a task of materialize ended: {e}")))
 }

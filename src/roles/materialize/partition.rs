@@ -96,10 +96,14 @@ pub struct Partition {
     pub max_member: usize,
     /// The mark of each bucket as last known.
     pub marks: Vec<Option<Mark>>,
+    /// Hot was told of all that is durable below this.
+    pub settled: Offset,
     pub through: Through,
     /// What the records before `position` say of the time.
     pub clock: LogClock,
     names: Names,
+    /// See [`Partition::disown`].
+    pub disowned: bool,
     /// Ranges of lost offsets that an operator accepted, ascending: (first, last).
     pub gaps: Vec<(Offset, Offset)>,
     /// Sagas loaded from an earlier incarnation of the topic: their next entry comes after a gap.
@@ -110,7 +114,10 @@ pub struct Partition {
 
 impl Partition {
     pub fn new(chain: ChainId, content: Content, durable: Offset, cache: Limits, marks: Vec<Option<Mark>>) -> Self {
+        // Without a mark there is nothing in hot, or the mark is found when it is to be moved.
+        let settled = marks.iter().flatten().map(|mark| mark.settled).min();
         Self {
+            settled: settled.map_or(durable, |settled| settled.min(durable)),
             chain,
             content,
             durable,
@@ -125,6 +132,7 @@ impl Partition {
             through: Through::default(),
             clock: LogClock::default(),
             names: Names::default(),
+            disowned: false,
             gaps: Vec::new(),
             of_before: HashSet::new(),
             suspects: Vec::new(),
@@ -240,6 +248,19 @@ impl Partition {
             (self.base, self.position, self.written) = (durable, durable, durable);
             self.clock = clock;
         }
+    }
+
+    /// Nothing that is not durable was, after all: position and cache go back to what is. Gives the sagas of which hot has more.
+    pub fn disown(&mut self) -> Vec<SagaId> {
+        let active = std::mem::take(&mut self.active);
+        let sealed = self.sealed.take();
+        let rows = sealed.iter().flat_map(|sealed| sealed.rows()).chain(active.rows());
+        let sagas: HashSet<SagaId> = rows.map(|row| row.entry.event.saga_id.clone()).collect();
+        self.cache.clear();
+        self.of_before.clear();
+        self.disowned = true;
+        (self.base, self.position, self.written) = (self.durable, self.durable, self.durable);
+        sagas.into_iter().collect()
     }
 
     /// Sagas of these events whose states must be loaded first.
@@ -366,6 +387,7 @@ fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hot::Durable;
     use crate::saga::event::{ContextChange, Kind};
     use crate::saga::testing::{event, settings};
 
@@ -441,7 +463,8 @@ mod tests {
         assert_eq!(fold(&mut partition, 3), (true, false));
         assert_eq!(fold(&mut partition, 4), (false, false));
         // Durable: the key may expire from now on, or be evicted.
-        assert_eq!(partition.cache.unpin_through(Offset(4)), [SagaId::from("order-1")]);
+        let at_rest = Durable { saga: "order-1".into(), sequence: EntrySequence(5) };
+        assert_eq!(partition.cache.unpin_through(Offset(4)), [at_rest]);
         assert_eq!(fold(&mut partition, 5), (true, true));
         assert_eq!(fold(&mut partition, 6), (false, false));
     }

@@ -170,7 +170,7 @@ mod tests {
         let mut batch = HotBatch { failures: vec![failure("long-ago", 40), failure("today", 0)], ..HotBatch::default() };
         hold_old(&mut batch, Sweep::held_before(NOW, KEEP), &chain(), Offset(2), &*hot);
         assert_eq!(batch.holds.len(), 1, "what is new need not be held");
-        hot.write(&batch).await.expect("memory store");
+        hot.write(&batch, crate::hot::Tokens::default().next()).await.expect("memory store");
         for _ in 0..2 {
             swept_by_another(&hot, [&history, &history]).await;
             assert_eq!(found(&hot).await, ["today", "long-ago"]);

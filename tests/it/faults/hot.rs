@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use resaga::error::{Error, Result};
 use resaga::hot::{
-    ActivityFact, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark, MarkMove,
-    MarkOutcome,
+    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    MarkMove, MarkOutcome, Token, Tokens, Written,
 };
 use resaga::saga::position::{ChainId, SagaId};
 use resaga::saga::time::Micros;
@@ -62,9 +62,10 @@ struct State {
 
 #[derive(Clone)]
 enum Change {
-    Write(HotBatch),
-    MoveMarks(Vec<MarkMove>),
-    Expire(Vec<SagaId>),
+    Write(HotBatch, Token),
+    MoveMarks(Vec<MarkMove>, Written),
+    Settle(Vec<Durable>, Written),
+    Forget(Vec<SagaId>),
     DropBefore(i64),
     Hold(Vec<Hold>),
     Release(Vec<Hold>),
@@ -73,9 +74,10 @@ enum Change {
 impl Change {
     async fn redo(&self, store: &dyn HotStore) -> Result<()> {
         match self {
-            Self::Write(batch) => store.write(batch).await,
-            Self::MoveMarks(moves) => store.move_marks(moves).await.map(drop),
-            Self::Expire(sagas) => store.expire(sagas).await,
+            Self::Write(batch, token) => store.write(batch, *token).await.map(drop),
+            Self::MoveMarks(moves, written) => store.move_marks(moves, written).await.map(drop),
+            Self::Settle(sagas, written) => store.settle(sagas, written).await.map(drop),
+            Self::Forget(sagas) => store.forget(sagas).await,
             Self::DropBefore(minute) => store.drop_indexes_before(*minute, i64::MAX).await,
             Self::Hold(holds) => store.hold(holds).await,
             Self::Release(holds) => store.release(holds).await,
@@ -195,15 +197,15 @@ impl HotStore for FaultyHot {
     fn buckets(&self) -> u16 {
         self.buckets
     }
-    async fn write(&self, batch: &HotBatch) -> Result<()> {
+    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
         let turn = self.enter("write").await?;
-        let answer = turn.store().write(batch).await;
-        turn.end(Some(Change::Write(batch.clone())), answer)
+        let answer = turn.store().write(batch, token).await;
+        turn.end(Some(Change::Write(batch.clone(), token)), answer)
     }
-    async fn move_marks(&self, moves: &[MarkMove]) -> Result<Vec<MarkOutcome>> {
+    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
         let turn = self.enter("move_marks").await?;
-        let answer = turn.store().move_marks(moves).await;
-        turn.end(Some(Change::MoveMarks(moves.to_vec())), answer)
+        let answer = turn.store().move_marks(moves, written).await;
+        turn.end(Some(Change::MoveMarks(moves.to_vec(), written.clone())), answer)
     }
     async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
         let turn = self.enter("marks").await?;
@@ -220,10 +222,15 @@ impl HotStore for FaultyHot {
         let answer = turn.store().range(saga, since, until, limit).await;
         turn.end(None, answer)
     }
-    async fn expire(&self, sagas: &[SagaId]) -> Result<()> {
-        let turn = self.enter("expire").await?;
-        let answer = turn.store().expire(sagas).await;
-        turn.end(Some(Change::Expire(sagas.to_vec())), answer)
+    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+        let turn = self.enter("settle").await?;
+        let answer = turn.store().settle(sagas, written).await;
+        turn.end(Some(Change::Settle(sagas.to_vec(), written.clone())), answer)
+    }
+    async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
+        let turn = self.enter("forget").await?;
+        let answer = turn.store().forget(sagas).await;
+        turn.end(Some(Change::Forget(sagas.to_vec())), answer)
     }
     async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
         let turn = self.enter("failures").await?;
@@ -288,7 +295,7 @@ mod tests {
         let run = async |seed| {
             let store = faulty(seed, rates);
             for to in 1..200 {
-                let _ = store.move_marks(&mark_move(None, to)).await;
+                let _ = store.move_marks(&mark_move(None, to), &Written::default()).await;
                 let _ = store.marks(0).await;
             }
             store.trace().await
@@ -302,9 +309,9 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_fails_after_it_was_done_was_done() {
         let store = faulty(1, Rates { after: 1_000, ..Rates::default() });
-        assert!(store.move_marks(&mark_move(None, 1)).await.is_err());
+        assert!(store.move_marks(&mark_move(None, 1), &Written::default()).await.is_err());
         store.set_rates(Rates { before: 1_000, ..Rates::default() }).await;
-        assert!(store.move_marks(&mark_move(Some(1), 2)).await.is_err());
+        assert!(store.move_marks(&mark_move(Some(1), 2), &Written::default()).await.is_err());
         store.set_rates(Rates::default()).await;
         assert_eq!(store.marks(0).await.expect("marks"), [(chain(0), mark(0, 1))]);
     }
@@ -313,7 +320,7 @@ mod tests {
     async fn an_older_copy_has_the_older_mark_and_a_wiped_store_none() {
         let store = faulty(1, Rates::default());
         for to in 1..=5 {
-            store.move_marks(&mark_move((to > 1).then(|| to - 1), to)).await.expect("move mark");
+            store.move_marks(&mark_move((to > 1).then(|| to - 1), to), &Written::default()).await.expect("move mark");
         }
         store.put_back(2).await;
         assert_eq!(store.marks(0).await.expect("marks"), [(chain(0), mark(0, 3))]);
@@ -321,5 +328,45 @@ mod tests {
         assert_eq!(store.marks(0).await.expect("marks"), []);
         store.set_down(true);
         assert!(store.marks(0).await.expect_err("down").is_unavailable());
+    }
+    /// As the owner of a partition does, with a store that fails over at any moment: entry after entry, each followed by
+    /// its mark, all that is not proved written again.
+    #[tokio::test]
+    async fn whatever_copy_a_store_is_put_back_to_a_mark_that_moved_has_its_entries() {
+        use crate::hot_contract::{member, saga};
+        let rates = Rates { before: 50, after: 100, slow: 0, wiped: 20, older_copy: 200 };
+        for seed in 0..20 {
+            let (store, tokens) = (faulty(seed, rates), Tokens::default());
+            let (mut known, mut proved) = (None, 0);
+            for to in 1..60 {
+                loop {
+                    // What the mark last known does not vouch for.
+                    let from = known.map_or(0, |mark: Mark| mark.to.0);
+                    let members = (from..to).map(|n| member(n as u64, n));
+                    let batch = HotBatch { sagas: vec![saga("s", members)], ..HotBatch::default() };
+                    let Ok(written) = store.write(&batch, tokens.next()).await else { continue };
+                    let wanted = MarkMove { chain: chain(0), bucket: 0, expect: known, new: mark(0, to) };
+                    match store.move_marks(&[wanted], &written).await {
+                        Ok(outcomes) => match outcomes[0] {
+                            MarkOutcome::Moved => known = Some(mark(0, to)),
+                            MarkOutcome::Found(found) => known = found,
+                            MarkOutcome::Unproved => continue,
+                        },
+                        Err(_) => continue,
+                    }
+                    if known == Some(mark(0, to)) {
+                        break;
+                    }
+                }
+                store.set_rates(Rates::default()).await;
+                let read = store.range(&"s".into(), Micros::MIN, Micros::MAX, 100).await.expect("read");
+                if let Some((_, mark)) = read.marks.first() {
+                    assert!(read.members.len() as i64 >= mark.to.0, "seed {seed}: {} of {}", read.members.len(), mark.to);
+                    proved += 1;
+                }
+                store.set_rates(rates).await;
+            }
+            assert!(proved > 0);
+        }
     }
 }

@@ -1,0 +1,44 @@
+"""An unclean election under a running owner: what it folded of the lost tail never becomes durable (guarantees 2 and 5)."""
+
+import os
+
+from checks import archive_equals_log, newest_states_equal_model
+from sagas import Story, completed
+from servers.process import wait_for
+
+
+def test_the_folded_part_of_a_lost_tail_is_not_made_durable(make_world, private_kafka):
+    broker = private_kafka
+    world = make_world({"kafka": broker.address}, partitions=1)
+    segment = broker.directory / "data" / f"{world.events}-0" / "00000000000000000000.log"
+    owner = world.start(**{"cold.flush_interval": "300ms"})
+    world.send(completed("kept").stream())
+    world.await_caught_up()
+    owner.stop()
+    kept = os.stat(segment).st_size
+    _, end = world.log.ends(world.events)[0]
+
+    # Folded, in Redis, and not in S3 for long.
+    owner = world.start(**{"cold.flush_interval": "10m"})
+    lost = Story("lost").start().done("reserve_inventory")
+    world.send(lost.stream())
+    wait_for("folded", lambda: owner.state("lost").status == 200, 30)
+    broker.kill()
+    os.truncate(segment, kept)
+    broker.start()
+    wait_for("the tail is lost", lambda: world.log.ends(world.events)[0][1] == end, 60)
+
+    def alarm():
+        return [name for name, value in owner.metrics().items() if name.startswith("resaga_partition_alarms") and "offsets_replaced" in name and value]
+    wait_for("the partition stops", alarm, 60)
+    owner.stop()
+    assert all(offset < end for _, offset in world.archive.rows(world.events)), "the lost tail is in the archive"
+
+    # The log goes on otherwise, and so does the archive.
+    world.send(completed("new").stream())
+    owner = world.start(**{"cold.flush_interval": "300ms"})
+    world.await_caught_up()
+    model = world.judge()
+    archive_equals_log(world, model)
+    newest_states_equal_model(owner, model)
+    assert owner.state("lost").status == 404
