@@ -122,7 +122,7 @@ proptest! {
                         ContextChange::None => assert_eq!(before, ContextChange::None),
                         after => {
                             assert_ne!(before, ContextChange::None);
-                            assert_eq!(after, ContextChange::Full(row.context.clone()));
+                            assert_eq!(after, ContextChange::Full(row.context.clone().expect("given")));
                         }
                     }
                     assert_eq!(stored, sent);
