@@ -120,7 +120,8 @@ impl History {
             if in_hot || self.in_cold(saga, home, &marks).await? {
                 survey.inhabited.push(at);
             } else {
-                let known = |chain: &ChainId| merge::reach(marks.of(chain), self.cold.known_end(chain).map(known), false);
+                let cold_end = |chain: &ChainId| self.cold.known_end(chain).map(known);
+                let known = |chain: &ChainId| merge::reach(marks.of(chain), cold_end(chain), false, (self.now)());
                 survey.nothing_below.extend(home.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to))));
             }
         }
