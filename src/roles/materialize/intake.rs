@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Materialize;
 use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
-use super::partition::{Content, Decoded, MUCH_MERGED};
+use super::partition::{Content, Decoded, MUCH_MERGED, record_begins};
 use super::publish::DeadLetter;
 use super::sweep;
 use crate::cpu;
@@ -322,7 +322,7 @@ impl Materialize {
     }
 
     /// Puts sagas that have durable entries into the cache, in the order in which they are needed and as many as fit in
-    /// memory; gives how many of the records can be folded then, at least one.
+    /// memory; gives how many of the events can be folded then. The rest finds more in the cache the next time.
     async fn load_missing(&mut self, partition: &TopicPartition, decoded: &[Decoded]) -> Result<usize> {
         let Some(owned) = self.owned.get(partition) else { return Ok(decoded.len()) };
         let may_have_entries = |id: &SagaId| {
@@ -336,7 +336,7 @@ impl Materialize {
             if loaded >= MAX_LOADED_BYTES {
                 let missing: HashSet<SagaId> = missing.into_iter().collect();
                 let waits = |decoded: &Decoded| missing.contains(&decoded.event.saga_id);
-                return Ok(decoded.iter().position(waits).unwrap_or(decoded.len()));
+                return Ok(decoded.iter().position(waits).map_or(decoded.len(), |at| record_begins(decoded, at)));
             }
             let later = missing.split_off(self.load_together.min(missing.len()));
             let bytes = self.load(partition, &missing).await?;

@@ -377,6 +377,13 @@ fn member_bytes(entry: &Entry, fold: u32, before: Option<&Json>, whole: Option<&
     with_saga.or_else(alone).unwrap_or_else(|| frame::absent_member(entry, fold))
 }
 
+/// Where the record of the event at this place begins: the events of one record are folded together, for a position
+/// lies between records.
+pub fn record_begins(events: &[Decoded], place: usize) -> usize {
+    let Some(at) = events.get(place) else { return place };
+    events[..place].iter().rposition(|before| before.offset != at.offset).map_or(0, |last| last + 1)
+}
+
 /// Does the member of this entry hold the whole saga? Hot can be read from there on. It does where hot may have nothing
 /// of the saga (all was durable, so its key may be gone), and from time to time.
 fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bool {
@@ -411,6 +418,14 @@ mod tests {
         let mut partition = partition();
         let whole: Vec<i64> = (0..40).filter(|number| fold(&mut partition, *number).0).collect();
         assert_eq!(whole, [16, 32]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_between_records_not_between_the_events_of_one() {
+        let of = |offset| Decoded { offset: Offset(offset), recorded: Micros(0), size: 0, event: event(Kind::Checkpoint) };
+        let events = [of(7), of(7), of(8), of(9), of(9)];
+        let begins: Vec<usize> = (0..=5).map(|place| record_begins(&events, place)).collect();
+        assert_eq!(begins, [0, 0, 2, 3, 3, 5]);
     }
 
     #[test]
