@@ -80,3 +80,20 @@ def test_a_registry_that_is_away_ends_no_process_and_holds_up_what_needs_it_alon
     wait_for("the held up one, too", lambda: process.state("stray").status == 200, 20)
     wait_for("all sagas are answered", lambda: all(process.state(name).status == 200 for name in names), 15)
     assert process.is_running()
+
+
+def test_a_request_whose_schema_nobody_can_be_asked_for_holds_up_its_own_partition_alone(make_world, registry):
+    world = make_world(**{"registry.url": registry.url})
+    process = world.start()
+    registry.stop()
+    world.log.send(world.requests, "stray", avro(99, "stray"))
+    world.log.flush()
+    for n in range(12):
+        world.request({"request_id": f"r-{n}", "command": "REPLAY", "saga_id": f"s-{n}"})
+    answered = lambda: len({message.key() for message in world.log.read(world.replay_log)})  # noqa: E731
+    wait_for("requests of other partitions are refused", lambda: answered() >= 6, 20)
+    registry.start()
+    wait_for("all are", lambda: answered() == 12, 20)
+    (topic, *_, code, letter), = wait_for("the stray is a dead letter", lambda: dead_letters(world), 20)
+    assert (topic, code, letter.key()) == (world.requests, "invalid_request", b"stray")
+    assert process.is_running()

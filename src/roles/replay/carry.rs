@@ -257,14 +257,31 @@ impl Replay {
             }
             out
         };
+        let mut waits: Vec<TopicPartition> = Vec::new();
+        let mut unavailable = None;
         for (partition, ends, records) in read {
+            if waits.contains(&partition) {
+                continue;
+            }
             for record in records {
                 let next = self.owned.get(&partition).map(|owned| owned.next).unwrap_or_default();
                 let is_again = behind.is_none() && record.offset < next;
                 if is_again && !batch.draft.looked_again.entry(partition.clone()).or_default().insert(record.offset) {
                     continue;
                 }
-                match self.take_up_record(&record, &partition).await? {
+                let what = match self.take_up_record(&record, &partition).await {
+                    // The registry does not answer, or has its schema not yet: it waits where it is, and what comes behind it.
+                    Err(Error::Unavailable(reason)) => {
+                        unavailable = Some(reason);
+                        if let Some(looked) = batch.draft.looked_again.get_mut(&partition) {
+                            looked.remove(&record.offset);
+                        }
+                        waits.push(partition.clone());
+                        break;
+                    }
+                    what => what?,
+                };
+                match what {
                     Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
                     Taken::Dead(letter) => {
                         let mut letter = self.as_small_as_it_must_be(letter, &partition, record.offset).await?;
@@ -276,6 +293,7 @@ impl Replay {
                     Taken::Forward(forwarded)
                         if forwarded.partition.is_some_and(|home| self.writable.lacks(&forwarded.topic, home)) =>
                     {
+                        waits.push(partition.clone());
                         break;
                     }
                     Taken::Forward(forwarded) => batch.draft.records.push(forwarded),
@@ -288,7 +306,10 @@ impl Replay {
         if taken == 0 {
             self.drop_taken();
         }
-        Ok(taken)
+        match unavailable {
+            Some(reason) if taken == 0 && batch.items.is_empty() => Err(Error::Unavailable(reason)),
+            _ => Ok(taken),
+        }
     }
 
     async fn take_up_record(&self, record: &Record, partition: &TopicPartition) -> Result<Taken> {
