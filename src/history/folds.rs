@@ -63,7 +63,7 @@ mod tests {
 
     fn run(members: &[Member], fold: &FoldSettings) -> HotRun {
         let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
-        let mark = Mark { from: Offset(0), to: Offset(100), complete_through: Micros(0) };
+        let mark = Mark { from: Offset(0), to: Offset(100), complete_through: Micros(0), settled: Offset(0) };
         let (candidates, marks) = ([chain.clone()], [(chain, mark)]);
         let marks = Marks { candidates: &candidates, marks: &marks };
         hot_run(

@@ -29,7 +29,7 @@ fn told(number: usize, kind: Kind, error: Option<Box<ErrorInfo>>) -> StepEvent {
 fn a_long_history_is_put_together_in_the_time_of_its_length() {
     let length = 100_000_u64;
     let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
-    let mark = Mark { from: Offset(0), to: Offset(i64::MAX), complete_through: Micros(0) };
+    let mark = Mark { from: Offset(0), to: Offset(i64::MAX), complete_through: Micros(0), settled: Offset(0) };
     let marks = Marks { candidates: std::slice::from_ref(&chain), marks: &[(chain.clone(), mark)] };
     let member = |number: u64| Member { effective_time: Micros(0), bytes: number.to_be_bytes().to_vec().into() };
     let members: Vec<Member> = (1..=length).rev().map(member).collect();

@@ -12,7 +12,7 @@ use crate::history::answer::When;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::memory::MemoryHot;
-use crate::hot::{HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite};
+use crate::hot::{HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens, Written};
 use crate::saga::entry::Entry;
 use crate::saga::event::{Kind, StepEvent};
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
@@ -60,13 +60,13 @@ impl Half {
     async fn heat(&self, hot: &dyn HotStore) {
         let members = self.told.iter().map(|(.., member)| member.clone()).collect();
         let sagas = vec![SagaWrite { saga: saga(), members, persist: false }];
-        hot.write(&HotBatch { sagas, ..HotBatch::default() }).await.expect("written");
+        hot.write(&HotBatch { sagas, ..HotBatch::default() }, Tokens::default().next()).await.expect("written");
     }
 
     async fn mark(&self, hot: &dyn HotStore, from: Offset) {
-        let new = Mark { from, to: self.end(), complete_through: Micros(i64::MAX) };
+        let new = Mark { from, to: self.end(), complete_through: Micros(i64::MAX), settled: Offset(0) };
         let wanted = MarkMove { chain: self.chain.clone(), bucket: 0, expect: None, new };
-        hot.move_marks(&[wanted]).await.expect("marked");
+        hot.move_marks(&[wanted], &Written::default()).await.expect("marked");
     }
 
     async fn freeze(&self, store: &Arc<dyn ObjectStore>) {
@@ -74,7 +74,7 @@ impl Half {
         let row = |(entry, saga, _): &(Entry, Saga, Member)| NewRow {
             entry: Arc::new(entry.clone()),
             status: saga.state.status,
-            context: saga.state.context.clone(),
+            context: Some(saga.state.context.clone()),
             saga: Some(encode_saga(saga).into()),
         };
         let segment = NewSegment {
