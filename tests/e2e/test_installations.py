@@ -61,7 +61,7 @@ def test_another_group_is_refused_the_redis_and_a_wiped_one_is_claimed_again(mak
     assert other in first.tail(20)
 
 
-def test_another_cluster_with_the_same_topics_and_group_is_refused(make_world, private_kafka):
+def test_another_cluster_with_the_same_topics_and_group_is_refused(private_kafka, make_world):
     world = make_world()
     production = world.start()
     world.send(begun("order-1").stream())
