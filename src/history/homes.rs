@@ -39,16 +39,24 @@ impl History {
         Ok(())
     }
 
-    /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known, which
-    /// takes no request unless one of them has entries of the saga.
+    /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known. That
+    /// takes no request unless one of them has entries of the saga, or hot begins later than it is known to reach (it was
+    /// wiped): then one, and never again.
     pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: Loaded, home: &Home) -> Result<Loaded> {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
+        let marks = loaded.marks.clone();
         for chain in self.chains.all() {
-            let is_other = !home.iter().any(|own| own.topic == chain.topic && own.partition == chain.partition);
-            if is_other
-                && self.cold.known_end(&chain).is_some()
+            if home.iter().any(|own| own.topic == chain.topic && own.partition == chain.partition) {
+                continue;
+            }
+            let from = marks.iter().find(|(of, _)| *of == chain).map(|(_, mark)| mark.from);
+            let known = self.cold.known_end(&chain).and_then(|end| end.next);
+            if from > Some(Offset(0)) && known < from {
+                self.cold.follow(&chain).await?;
+            }
+            if self.cold.known_end(&chain).is_some()
                 && self.cold.may_hold(&chain, saga).await?
                 && !self.cold.entries_at(&chain, saga, Micros::MAX).await?.is_empty()
             {

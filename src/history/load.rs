@@ -41,6 +41,8 @@ pub(super) struct Loaded {
     pub goes_on: bool,
     /// The saga has events in other partitions, too, which are left out.
     pub split: bool,
+    /// Of the saga's bucket in hot.
+    pub marks: crate::hot::Marks,
 }
 
 impl Loaded {
@@ -133,7 +135,7 @@ impl History {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
         };
-        Ok(loaded.map(|loaded| Loaded { split, ..loaded }))
+        Ok(loaded.map(|loaded| Loaded { split, marks: read.marks.clone(), ..loaded }))
     }
 
     /// Hot said how far it goes.
@@ -159,7 +161,7 @@ impl History {
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let may_miss = self.may_miss(saga, marks.candidates, known);
-        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false, split: false }))
+        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false, split: false, marks: Default::default() }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough. `true`: there were entries of
@@ -272,7 +274,7 @@ impl History {
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
         let may_miss = self.may_miss(saga, marks.candidates, known) || conflict;
-        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held, split: false }))
+        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held, split: false, marks: Default::default() }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
