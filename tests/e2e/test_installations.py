@@ -42,8 +42,9 @@ def test_another_group_is_refused_the_archive_until_it_is_handed_over(make_world
     second = world.start(**blue)
     wait_for("the history of before", lambda: second.state("order-1").status == 200, 30)
     assert second.state("order-1").body["completed_steps"] == ["reserve_inventory"]
+    # The replay log is handed over by a command of its own; the stores are this group's.
     looked = world.run("doctor", **blue)
-    assert looked.returncode == 0, looked.stdout
+    assert "another installation" not in looked.stdout, looked.stdout
 
 
 def test_another_group_is_refused_the_redis_and_a_wiped_one_is_claimed_again(make_world):
