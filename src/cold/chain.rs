@@ -111,11 +111,7 @@ impl ChainWriter {
         let info = Box::new(stored.info.clone());
         let (same_end, same_entries) = (info.end == index.info.end, info.entries_hash == index.info.entries_hash);
         self.push(stored)?;
-        if same_end && same_entries {
-            Ok(created)
-        } else {
-            Ok(Appended::Exists { stored: Box::new(info), same_end, same_entries })
-        }
+        if same_end && same_entries { Ok(created) } else { Ok(Appended::Exists { stored: info, same_end, same_entries }) }
     }
 
     fn push(&mut self, index: SegmentIndex) -> Result<()> {

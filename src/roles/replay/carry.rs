@@ -111,7 +111,7 @@ impl Replay {
         let mut claims = None;
         if behind.is_none() {
             self.look_at_logs().await?;
-            claims = self.to_claim().await?;
+            claims = self.unclaimed().await?;
         }
         batch.draft.owners = self.log_owners();
         if behind.is_none() && Instant::now() >= self.look_again.0 && self.rate.allows(Instant::now()) > 0 {

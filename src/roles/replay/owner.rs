@@ -58,7 +58,7 @@ impl Replay {
     }
 
     /// A partition with something to do whose log is nobody's yet: the next batch is of it alone, and claims it.
-    pub(super) async fn to_claim(&mut self) -> Result<Option<TopicPartition>> {
+    pub(super) async fn unclaimed(&mut self) -> Result<Option<TopicPartition>> {
         let nobodys = self.nobodys_with_work();
         let missing: Vec<TopicPartition> =
             nobodys.iter().filter(|partition| !self.claimers.contains_key(partition)).cloned().collect();
