@@ -3,9 +3,10 @@
 import threading
 import time
 
+from pyarrow.fs import FileSelector
+
 from checks import newest_states_equal_model
 from jsontext import dumps
-from pyarrow.fs import FileSelector
 from sagas import Story, replay
 from servers.process import wait_for
 

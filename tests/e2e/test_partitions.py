@@ -1,9 +1,10 @@
 """Partitions that are not as they should be: strays, a raised count, one without a leader."""
 
-import times
-from checks import archive_equals_log, await_log, log_records, newest_states_equal_model, replayed_exactly_once
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
+
+import times
+from checks import archive_equals_log, await_log, log_records, newest_states_equal_model, replayed_exactly_once
 from log import Log
 from plan import replay_id
 from sagas import failed, replay

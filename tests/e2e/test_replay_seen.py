@@ -5,7 +5,7 @@ import uuid
 
 from confluent_kafka import TopicPartition
 
-from checks import await_log, log_records, replayed_exactly_once
+from checks import await_log, replayed_exactly_once
 from jsontext import dumps
 from plan import replay_id
 from sagas import failed, replay

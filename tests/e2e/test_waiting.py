@@ -2,9 +2,10 @@
 
 import uuid
 
+from confluent_kafka import Producer
+
 import times
 from checks import await_log, dead_letters, log_records, replayed_exactly_once
-from confluent_kafka import Producer
 from jsontext import dumps
 from plan import replay_id
 from sagas import failed, replay
