@@ -229,7 +229,7 @@ async fn a_real_registry_gives_what_java_registers_and_we_read_it() {
     let address = format!("acme/address {run}");
     register(&address, &ADDRESS.replace(r#""Zip""#, r#"{"type":"fixed","name":"Zip","size":2}"#), serde_json::json!([])).await;
     let named = serde_json::json!([{"name": "acme.Address", "subject": address, "version": 1}]);
-    let inner = r#"{"type":"error","name":"Cause","namespace":"a.B$","fields":[]}"#;
+    let inner = r#"{"type":"error","name":"Cause","fields":[]}"#;
     let event = event_with(&format!(r#"{{"name":"to","type":"acme.Address"}},{{"name":"cause","type":{inner}}}"#));
     let id = register(&format!("event {run}"), &event, named).await;
     registry.learn(SchemaRef::Id(SchemaId(id)), &schemas).await.unwrap();
