@@ -49,14 +49,15 @@ def test_a_clock_that_is_40_days_ahead_claims_nothing_more(make_world, tmp_path,
             return True
         wait_for("complete through the newest record", right, 20)
 
-    first = world.start()
+    # One instance after the other: none waits for the group to miss the one before.
+    first = world.start("one")
     goes_on(first)
     first.terminate()
-    wrong = world.start(**clock_ahead)
+    wrong = world.start("one", **clock_ahead)
     goes_on(wrong)
     wrong.terminate()
     # Nothing that the wrong clock said is carried over: neither while nothing happens nor for new sagas.
-    last = world.start()
+    last = world.start("one")
     assert max(claims(last, sent)) <= times.now()
     goes_on(last)
     assert last.get("/v1/sagas", failed_step="charge_payment", limit=1_000).body["sagas"].__len__() == len(sent)
@@ -97,14 +98,14 @@ def sequence(process, story):
 
 def test_another_snapshot_policy_does_not_stop_sagas_in_flight(make_world):
     world = make_world(**{"cold.flush_interval": "1h", "snapshots.policy": "manual"})
-    before = world.start()
+    before = world.start("one")
     stories = [completed(f"s-{number}") for number in range(40)]
     half = [story.stream()[:5] for story in stories]
     world.send(pair for stream in half for pair in stream)
     wait_for("read", lambda: all(sequence(before, story) == 5 for story in stories), 20)
     before.kill()
 
-    after = world.start(**{"snapshots.policy": "every_event"})
+    after = world.start("one", **{"snapshots.policy": "every_event"})
 
     def refolded():
         answers = [after.state(story.saga_id) for story in stories]
@@ -117,6 +118,6 @@ def test_another_snapshot_policy_does_not_stop_sagas_in_flight(make_world):
     wait_for("goes on", lambda: all(sequence(after, story) == count for story in stories), 20)
     assert len(after.get("/v1/sagas/s-7/history").body["entries"]) == count
     after.terminate()  # makes all of it durable
-    last = world.start(**{"snapshots.policy": "every_event"})
+    last = world.start("one", **{"snapshots.policy": "every_event"})
     assert all(last.state(story.saga_id).body["source"] == "hot" for story in stories), "both folds are there, and the newer one is known"
     archive_equals_log(world, world.judge())
