@@ -60,18 +60,16 @@ def test_a_clock_that_is_40_days_ahead_claims_nothing_more(make_world, tmp_path,
     last = world.start("one")
     assert max(claims(last, sent)) <= times.now()
     goes_on(last)
-    assert last.get("/v1/sagas", failed_step="charge_payment", limit=1_000).body["sagas"].__len__() == len(sent)
+    assert len(last.get("/v1/sagas", failed_step="charge_payment", limit=1_000).body["sagas"]) == len(sent)
 
 
 def test_a_saga_with_a_timestamp_beyond_all_calendars_is_found_from_cold(make_world):
     world = make_world()
-    topic = world.events
-    world.log.delete([topic])
+    world.log.delete([world.events])
     world.events += ".stamped"
     world.topics[0] = world.events
     world.log.create([world.events], world.partitions, **{"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": 2**63 - 1})
-    settings = {"topics.events": world.events}
-    world.settings.update(settings)
+    world.settings["topics.events"] = world.events
     process = world.start()
     stamps = {"nanoseconds": times.now() * 1_000, "largest": 2**63 - 1, "usual": times.now() // 1_000}
     for saga_id, stamp in stamps.items():
