@@ -23,16 +23,17 @@ const SHELVES_AT_ONCE: usize = 64;
 /// Shelves dropped in one round trip.
 const DROPPED_AT_ONCE: usize = 1_000;
 
-/// Keys: held, day, shelves. Arguments: last minute, labels of the shelves. Drops those that nobody holds, label and shelf
-/// in one step; answers how many are held, and how many labels the day has left.
+/// Keys: held, day, shelves. Arguments: first and last minute of these shelves, their labels. Drops those that nobody holds,
+/// label and shelf in one step; answers how many are held, and how many labels the day has left. Looks at no holds of other
+/// minutes: a backlog of old events may have many.
 pub(super) const DROP_LABELS: &str = "\
 local held, kept = {}, 0
-for _, hold in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])) do
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do
   local label = string.match(hold, '^[^/]*/%d+/%d+/%d+/(.*)$')
   if label then held[label] = true end
 end
 for i = 3, #KEYS do
-  local label = ARGV[i - 1]
+  local label = ARGV[i]
   if held[label] then
     kept = kept + 1
   else
@@ -189,13 +190,14 @@ impl RedisHot {
         pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(*held).arg(DROPPED_AT_ONCE);
         let (labels,): (Vec<String>,) = self.writes.pipeline(&pipeline).await?;
         let shelves: Vec<_> = labels.iter().filter_map(|label| Some((label, Shelf::parse(label)?))).collect();
+        let minutes = || shelves.iter().map(|(_, shelf)| shelf.minute);
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(2 + shelves.len()).arg(self.keys.held(bucket)).arg(&key);
             for (_, shelf) in &shelves {
                 command.arg(self.keys.shelf(bucket, shelf));
             }
-            command.arg(last);
+            command.arg(minutes().min().unwrap_or(last)).arg(minutes().max().unwrap_or(last));
             for (label, _) in &shelves {
                 command.arg(label);
             }

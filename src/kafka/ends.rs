@@ -134,7 +134,12 @@ impl Ends {
 
     /// Kafka's id of the cluster; `None`: the brokers tell none.
     pub async fn cluster_id(&self) -> Result<Option<String>> {
-        self.blocking(|client, timeout| Ok(client.fetch_cluster_id(timeout))).await
+        self.blocking(|client, timeout| {
+            // The client tells "no answer in time" and "no id" alike. After an answer only the second is left.
+            client.fetch_metadata(None, timeout).map_err(|e| failure::of("read the id of the cluster", &e))?;
+            Ok(client.fetch_cluster_id(timeout))
+        })
+        .await
     }
 
     /// `Invalid` [`TOPIC_MISSING`](super::TOPIC_MISSING): there is no such topic.

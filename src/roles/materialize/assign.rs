@@ -153,6 +153,7 @@ impl Materialize {
             sends: super::publish::Sends::default(),
             stopped: false,
             checked: Instant::now(),
+            settle_not_before: Instant::now(),
             not_before: Instant::now(),
             loading: Backoff::new("fold records of a partition"),
             told_taken: None,

@@ -44,8 +44,8 @@ impl Materialize {
             owned.partition.written = owned.partition.written.max(position);
             match found {
                 None => *known = Some(mark.new),
-                // It vouched for what is not believed any more; somebody moved it, and will see to it.
-                Some(found) if owned.partition.disowned => *known = found,
+                // It vouched for what is not believed any more; somebody moved it, and will see to it: left alone from now on.
+                Some(_) if owned.partition.disowned => *known = None,
                 Some(found) => {
                     *known = found;
                     self.parts.metrics.hot_marks_lost.inc();
@@ -88,7 +88,10 @@ impl Materialize {
 impl Owned {
     /// Did the position move, was more let go of, or is it time to look whether the mark is still there?
     fn mark_is_due(&self) -> bool {
-        let settled = || self.partition.marks.iter().flatten().any(|mark| mark.settled < self.partition.settled);
+        let settled = || {
+            let partition = &self.partition;
+            !partition.disowned && partition.marks.iter().flatten().any(|mark| mark.settled < partition.settled)
+        };
         self.checked.elapsed() >= HEARTBEAT || self.partition.position > self.partition.written || settled()
     }
 

@@ -135,6 +135,8 @@ struct Owned {
     stopped: bool,
     /// When marks were last moved or checked.
     checked: Instant,
+    /// No look for what may be let go of before this: its chain could not be read.
+    settle_not_before: Instant,
     /// No folding before this: a store or the schema registry did not answer for its records.
     not_before: Instant,
     loading: Backoff,
@@ -166,6 +168,8 @@ pub struct Materialize {
     /// `None`: to be asked with the next look.
     ends_asked: Option<Instant>,
     swept: Instant,
+    /// The sweep of the indexes that was begun last.
+    sweep: Option<tokio::task::JoinHandle<()>>,
     stopping: bool,
 }
 
@@ -190,6 +194,7 @@ impl Materialize {
             ends: JoinSet::new(),
             ends_asked: None,
             swept: now,
+            sweep: None,
             stopping: false,
         }
     }

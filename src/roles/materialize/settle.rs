@@ -3,15 +3,19 @@
 //! How far that is done stands in the marks, so it is made up for after a crash, a fail-over or a long outage: what was
 //! made durable since is read from cold, segment after segment.
 
-use super::Materialize;
+use std::time::{Duration, Instant};
+
 use super::buffer::Buffer;
 use super::hot_writer::HotWork;
+use super::{HEARTBEAT, Materialize, Owned};
 use crate::error::Result;
 use crate::hot::{Durable, KEPT};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Sagas in the write that waits while another runs; with more of them the rest is read from cold later.
 const MAX_NEXT_SETTLED: usize = 100_000;
+/// Before a chain that could not be read is tried again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
 
 /// The sagas of the segment at the place where settling stopped, and where the next begins. `None`: there is none.
 pub struct Behind {
@@ -58,7 +62,12 @@ impl Materialize {
         if !self.settling.is_empty() || !self.has_room_to_settle() {
             return;
         }
-        let behind = self.owned.iter().find(|(_, owned)| owned.partition.settled < owned.partition.durable);
+        let now = Instant::now();
+        let is_behind = |owned: &Owned| {
+            let partition = &owned.partition;
+            !partition.disowned && partition.settled < partition.durable && owned.settle_not_before <= now
+        };
+        let behind = self.owned.iter().find(|(_, owned)| is_behind(owned));
         let Some((partition, owned)) = behind else { return };
         let (partition, generation) = (partition.clone(), owned.generation);
         let (chain, from) = (owned.partition.chain.clone(), owned.partition.settled);
@@ -74,8 +83,12 @@ impl Materialize {
         let (sagas, next) = match read {
             Ok(Some(found)) => found,
             // The reader's view of the chain is not that far yet.
-            Ok(None) => return,
-            Err(reason) => return tracing::debug!(%partition, %reason, "durable sagas not read, trying again"),
+            Ok(None) => return owned.settle_not_before = Instant::now() + HEARTBEAT,
+            // Others go on meanwhile: a chain that cannot be read must not keep all keys from expiring.
+            Err(reason) => {
+                owned.settle_not_before = Instant::now() + UNREADABLE_PAUSE;
+                return tracing::warn!(%partition, %reason, "durable sagas not read: their keys in the hot store do not expire yet");
+            }
         };
         // A store that failed over meanwhile may be further behind.
         if owned.partition.settled == from {

@@ -62,7 +62,11 @@ impl Materialize {
         Sweep::held_before(self.parts.clock.latest(Instant::now(), (self.parts.now)()), self.index_keep())
     }
 
-    pub(super) fn sweep_indexes(&self) {
+    pub(super) fn sweep_indexes(&mut self) {
+        // One at a time: a slow store gets no more to do for being slow.
+        if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+            return;
+        }
         let (parts, held_before) = (&self.parts, self.held_before());
         let mut old = HotBatch::default();
         for owned in self.owned.values() {
@@ -74,11 +78,11 @@ impl Materialize {
         let Some(now) = self.broker_time() else { return };
         let plan = Sweep::at(now, parts.clock.latest(Instant::now(), (parts.now)()), self.index_keep());
         let (hot, history, log_history) = (parts.hot.clone(), parts.history.clone(), parts.log_history.clone());
-        tokio::spawn(async move {
+        self.sweep = Some(tokio::spawn(async move {
             if let Err(reason) = sweep(&*hot, [&history, &log_history], old.holds, plan).await {
                 tracing::debug!(%reason, "old index facts not dropped yet");
             }
-        });
+        }));
     }
 }
 
@@ -95,7 +99,12 @@ pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold
             None => {
                 // What an earlier incarnation has not made durable it never will.
                 let is_past = histories.iter().any(|history| history.is_past(&hold.chain));
-                let end = if is_past { Offset(i64::MAX) } else { histories[0].durable_to(&hold.chain).await? };
+                let end = if is_past { Ok(Offset(i64::MAX)) } else { histories[0].durable_to(&hold.chain).await };
+                // A chain that cannot be read keeps what is held for it; the rest is swept.
+                let end = end.unwrap_or_else(|reason| {
+                    tracing::warn!(chain = %hold.chain, %reason, "index facts of a chain stay: how far it is durable is not known");
+                    Offset(i64::MIN)
+                });
                 ends.insert(hold.chain.clone(), end);
                 end
             }
