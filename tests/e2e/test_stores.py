@@ -220,7 +220,7 @@ def test_partitions_that_come_while_s3_is_down_are_read_when_it_is_back(make_wor
     world.await_caught_up()
     s3.kill()
     first.kill()
-    wait_for("second has been given all", lambda: "partition not taken over yet" in second.tail(200), 40)
+    wait_for("second opens what it was given", lambda: "open chain" in second.tail(200), 40)
     world.send(stream[200:])
     s3.start()
     world.await_caught_up()

@@ -19,7 +19,8 @@ def test_the_folded_part_of_a_lost_tail_is_not_made_durable(make_world, private_
     _, end = world.log.ends(world.events)[0]
 
     # Folded, in Redis, and not in S3 for long.
-    owner = world.start(**{"cold.flush_interval": "10m"})
+    # The session outlives the restart of the broker.
+    owner = world.start(**{"cold.flush_interval": "10m", "kafka.properties.session_timeout_ms": 60_000})
     lost = Story("lost").start().done("reserve_inventory")
     world.send(lost.stream())
     wait_for("folded", lambda: owner.state("lost").status == 200, 30)

@@ -1,11 +1,11 @@
 //! Taking over a partition: find the chain's end, compare it with the log, and start there (DESIGN 4, Edges).
 //!
-//! Runs beside the loop and for a while only: a store that does not answer holds up neither a shutdown nor the group;
-//! partitions that could not be opened are assigned again.
+//! Runs beside the loop: a store that does not answer holds up no shutdown. The intake gives up when it has waited long
+//! enough, and the role begins anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -33,9 +33,6 @@ const MIN_CACHED_SAGAS: usize = 256;
 const MAX_CACHED_BYTES: u64 = 512 << 20;
 /// Fewest bytes that a partition's cache keeps.
 const MIN_CACHED_BYTES: u64 = 8 << 20;
-
-/// So long the group waits for partitions to be opened.
-const GRACE: Duration = Duration::from_secs(5);
 
 type Starts = Vec<(TopicPartition, StartAt)>;
 
@@ -65,7 +62,7 @@ impl Materialize {
             let opened = partitions.into_iter().map(|assigned| {
                 let (partition, objects, ends) = (assigned.partition.clone(), objects.clone(), ends.clone());
                 let owners = owners.clone();
-                async move { (partition, open_within_grace(objects, &ends, &owners, assigned).await) }
+                async move { (partition, open_and_compare(objects, &ends, &owners, assigned).await) }
             });
             let opened = futures::future::join_all(opened).await;
             let marks = if opened.is_empty() { Vec::new() } else { marks(&*hot).await? };
@@ -87,7 +84,7 @@ impl Materialize {
                     StartAt::Stop
                 }
                 Ok(opened) => self.take_over(opened, &marks),
-                // Its leader is gone since it was described, or cold does not answer: the others need not wait for it.
+                // Its leader is gone since it was described: the others need not wait for it.
                 Err(Error::Unavailable(reason)) => {
                     tracing::warn!(%partition, reason, "partition not taken over yet");
                     StartAt::Later
@@ -180,15 +177,13 @@ async fn marks(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
     Ok(marks)
 }
 
-async fn open_within_grace(
+async fn open_and_compare(
     objects: Arc<dyn ObjectStore>,
     ends: &Ends,
     owners: &Owners,
     assigned: AssignedPartition,
 ) -> Result<Opened> {
-    let open = until_available("open chain", || open(objects.clone(), assigned.clone()));
-    let in_time = tokio::time::timeout(GRACE, open).await;
-    let mut opened = in_time.unwrap_or_else(|_| Err(Error::unavailable("open chain: cold does not answer")))?;
+    let mut opened = until_available("open chain", || open(objects.clone(), assigned.clone())).await?;
     let mut log = Log { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
     if opened.writer.next() > log.end {
         // The end was read first: an owner before, cut off from the group alone, may have gone on meanwhile.
