@@ -41,7 +41,7 @@ def replica(tmp_path):
     server.kill()
 
 
-def test_keys_may_expire_after_a_fail_over_that_forgot_it(make_world, private_redis, replica):
+def test_keys_may_expire_after_a_fail_over_that_forgot_it(private_redis, replica, make_world):
     primary = private_redis
     world = make_world({"redis": primary.url})
     owner = world.start(**{"hot.timeout": "1s", "cold.flush_interval": "10s"})

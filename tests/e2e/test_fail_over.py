@@ -15,7 +15,7 @@ def replica(tmp_path):
     server.kill()
 
 
-def test_entries_lost_between_their_write_and_their_mark_are_written_again(make_world, private_redis, replica):
+def test_entries_lost_between_their_write_and_their_mark_are_written_again(private_redis, replica, make_world):
     primary = private_redis
     world = make_world({"redis": primary.url})
     owner = world.start(**{"hot.timeout": "1s", "cold.flush_interval": "5s"})
