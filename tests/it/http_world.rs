@@ -201,6 +201,7 @@ impl Replays for Remembers {
                 request_id: idempotency_key.unwrap_or("made").into(),
                 replay_id: "r".into(),
                 new_saga_id: SagaId::new(format!("new-{saga}")),
+                request_sha256: "5e".into(),
             }),
         }
     }
