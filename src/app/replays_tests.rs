@@ -137,7 +137,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     assert_eq!(children.iter().map(|child| child.new_saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
     let listed = ReplayFilter { saga_id: Some(saga), ..ReplayFilter::default() };
     assert_eq!(side.list(&listed, None, 10).await.map(|page| page.records), Ok(vec![record]));
-    let another = String::from_utf8_lossy(BODY).replace("r-1", "r-2");
+    let another = String::from_utf8_lossy(BODY).replace("\"r-1\"", "\"r-2\"");
     assert_eq!(code(side.submit(another.as_bytes(), None).await), "already_replayed");
     let unknown = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
     assert_eq!(code(side.submit(unknown.as_bytes(), None).await), "id_taken");
