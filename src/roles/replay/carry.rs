@@ -11,7 +11,7 @@ use super::fresh::EndsThen;
 use super::owner::may_be_of;
 use super::parked::Parked;
 use super::take_up::{Item, Taken, dead, take_up};
-use super::{MAX_JUST_RESTORED, RECORD_TOO_LARGE, Read, Replay, TICK};
+use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Read, Replay, TICK};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
@@ -229,6 +229,7 @@ impl Replay {
         only: Option<&TopicPartition>,
     ) -> Result<usize> {
         let mut taken = 0;
+        let instant = Instant::now();
         let read: Vec<(TopicPartition, Option<EndsThen>, Vec<Record>)> = {
             let mut left = room;
             let mut out = Vec::new();
@@ -236,7 +237,10 @@ impl Replay {
                 if behind.is_some() && ends.is_none() {
                     break;
                 }
-                let owned = self.owned.get(&records.partition).filter(|owned| owned.log_not_known.is_none());
+                let owned = self
+                    .owned
+                    .get(&records.partition)
+                    .filter(|owned| owned.log_not_known.is_none() && owned.head_rests <= instant);
                 let Some(owned) = owned.filter(|_| may_be_of(&self.parts.desk.log, &records.partition, only)) else { continue };
                 if self.writable.lacks(&self.settings.targets.log, records.partition.partition) {
                     continue;
@@ -273,9 +277,7 @@ impl Replay {
                     // The registry does not answer, or has its schema not yet: it waits where it is, and what comes behind it.
                     Err(Error::Unavailable(reason)) => {
                         unavailable = Some(reason);
-                        if let Some(looked) = batch.draft.looked_again.get_mut(&partition) {
-                            looked.remove(&record.offset);
-                        }
+                        batch.draft.look_again_at(&partition, record.offset);
                         waits.push(partition.clone());
                         break;
                     }
@@ -293,6 +295,7 @@ impl Replay {
                     Taken::Forward(forwarded)
                         if forwarded.partition.is_some_and(|home| self.writable.lacks(&forwarded.topic, home)) =>
                     {
+                        batch.draft.look_again_at(&partition, record.offset);
                         waits.push(partition.clone());
                         break;
                     }
@@ -301,6 +304,12 @@ impl Replay {
                 let looked = batch.offsets.entry(partition.clone()).or_insert(next);
                 *looked = (*looked).max(record.offset.next());
                 taken += 1;
+            }
+        }
+        // Their next batches have room for others.
+        for partition in &waits {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.head_rests = Instant::now() + PARTITION_RESTS;
             }
         }
         if taken == 0 {

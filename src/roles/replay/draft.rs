@@ -72,6 +72,13 @@ impl Draft {
         self.records.is_empty() && self.restored.is_empty()
     }
 
+    /// This record was not looked at after all, in this batch.
+    pub fn look_again_at(&mut self, partition: &TopicPartition, offset: Offset) {
+        if let Some(looked) = self.looked_again.get_mut(partition) {
+            looked.remove(&offset);
+        }
+    }
+
     /// One log record, to the partition of its request. A later one of the same replay replaces it for readers.
     pub fn log(&mut self, targets: &Targets, record: LogRecord, trace: Option<&str>) -> Result<()> {
         let partition = record.position.partition;

@@ -60,6 +60,8 @@ use unseen::Pending;
 pub use draft::{Schemas, Targets as ReplayTargets};
 
 const TICK: Duration = Duration::from_millis(50);
+/// How long a partition lets the others go first after it could not go on.
+const PARTITION_RESTS: Duration = Duration::from_millis(500);
 /// Code of the refusal of a batch with a record that its topic does not take.
 const RECORD_TOO_LARGE: &str = "record_too_large";
 /// Longest wait for the view of the log, before anything is carried out and while other partitions are.
@@ -110,6 +112,10 @@ struct Owned {
     cut_off: bool,
     /// Its requests cannot be told from ones seen before: they wait, unread.
     log_not_known: Option<NotKnown>,
+    /// The next record to read cannot be taken up: not looked at before this, nor what comes behind it.
+    head_rests: Instant,
+    /// A batch of this partition alone, to claim its log, is not tried before this.
+    claim_rests: Instant,
 }
 
 impl Owned {
@@ -314,8 +320,15 @@ impl Replay {
             let committed = assigned.committed.map(|(offset, _)| offset);
             let next = committed.unwrap_or(assigned.earliest).max(assigned.earliest);
             self.tell_what_is_gone(&partition, committed, assigned.earliest);
-            let owned =
-                Owned { next, waiting: Waiting::default(), passed: Passed::default(), cut_off: false, log_not_known: None };
+            let owned = Owned {
+                next,
+                waiting: Waiting::default(),
+                passed: Passed::default(),
+                cut_off: false,
+                log_not_known: None,
+                head_rests: Instant::now(),
+                claim_rests: Instant::now(),
+            };
             self.owned.insert(partition.clone(), owned);
             starts.push((partition, StartAt::Offset(next)));
         }

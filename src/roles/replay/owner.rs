@@ -2,11 +2,11 @@
 //! not ours to carry on: that group replays the same requests. A partition without records is claimed by the first
 //! batch: under a transactional id that all groups share, so that of two that claim it one is fenced or finds the other's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::Replay;
+use super::{Owned, PARTITION_RESTS, Replay};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::TransactionalPublisher;
 use crate::roles::replay_log::ReplayLog;
@@ -78,7 +78,14 @@ impl Replay {
         }
         let log = &self.parts.desk.log;
         let is_nobodys = |partition: &TopicPartition| log.owner(partition.partition).is_none();
-        Ok(nobodys.into_iter().find(|partition| is_nobodys(partition) && self.claimers.contains_key(partition)))
+        let claims = nobodys.iter().find(|partition| is_nobodys(partition) && self.claimers.contains_key(partition)).cloned();
+        // Should nothing come of it, the others go first: what cannot go must keep out nobody.
+        for partition in claims.as_ref().map_or(&nobodys[..], std::slice::from_ref) {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.claim_rests = Instant::now() + PARTITION_RESTS;
+            }
+        }
+        Ok(claims)
     }
 
     fn nobodys_with_work(&self) -> Vec<TopicPartition> {
@@ -86,9 +93,10 @@ impl Replay {
         let is_read = |partition: &TopicPartition| self.read.iter().any(|read| read.records.partition == *partition);
         let topic = &self.settings.targets.log;
         let may_be = |of: i32| log.owner(of).is_none() && !self.writable.lacks(topic, of);
-        let owned = self.owned.iter().filter(|(partition, _)| may_be(partition.partition));
-        let with_work =
-            owned.filter(|(partition, owned)| owned.waiting.is_due(now) || (owned.log_not_known.is_none() && is_read(partition)));
+        let instant = Instant::now();
+        let owned = self.owned.iter().filter(|(partition, owned)| may_be(partition.partition) && owned.claim_rests <= instant);
+        let may_read = |owned: &Owned| owned.log_not_known.is_none() && owned.head_rests <= instant;
+        let with_work = owned.filter(|(partition, owned)| owned.waiting.is_due(now) || (may_read(owned) && is_read(partition)));
         with_work.map(|(partition, _)| partition.clone()).collect()
     }
 
@@ -98,6 +106,9 @@ impl Replay {
             let owner = LogOwner { group: self.settings.group.clone(), generation: 1 };
             self.parts.desk.log.owned_by(partition.partition, owner);
         } else {
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                owned.claim_rests = Instant::now();
+            }
             self.claimers.insert(partition, publisher);
         }
     }
