@@ -1,6 +1,7 @@
 //! A Redis of a test's own, which may be hurt: on a free port, without persistence, gone with the value.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,12 @@ pub struct RedisProcess {
     port: u16,
     options: &'static [&'static str],
     child: Child,
+    /// Where it keeps what a node of a cluster keeps of the others.
+    directory: tempfile::TempDir,
 }
 
-/// A node of a cluster; writes no file that a test would have to look for.
-const NODE: &[&str] = &["--cluster-enabled", "yes", "--cluster-config-file", "", "--cluster-node-timeout", "2000"];
+/// A node of a cluster.
+const NODE: &[&str] = &["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"];
 
 impl RedisProcess {
     pub async fn start() -> Self {
@@ -31,7 +34,8 @@ impl RedisProcess {
                 break port;
             }
         };
-        let server = Self { port, options, child: spawn(port, options) };
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Self { port, options, child: spawn(port, options, directory.path()), directory };
         server.wait_until_up().await;
         server
     }
@@ -47,7 +51,7 @@ impl RedisProcess {
     /// Killed and started again, empty.
     pub async fn restart(&mut self) {
         self.stop();
-        self.child = spawn(self.port, self.options);
+        self.child = spawn(self.port, self.options, self.directory.path());
         self.wait_until_up().await;
     }
 
@@ -119,9 +123,10 @@ impl Drop for RedisProcess {
     }
 }
 
-fn spawn(port: u16, options: &[&str]) -> Child {
+fn spawn(port: u16, options: &[&str], directory: &Path) -> Child {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+        .arg(directory)
         .args(options)
         .stdout(Stdio::null())
         .spawn()
