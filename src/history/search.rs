@@ -68,7 +68,9 @@ impl History {
         let since = filter.since.unwrap_or(Micros::MIN);
         let mut until = filter.until.unwrap_or(Micros::MAX);
         if let Some(place) = &page.after {
-            until = until.min(place.at.saturating_add(1));
+            // Behind a saga others of its time may follow; where the time was up, all from `at` on was looked at: one instant more
+            // would give the same cursor again.
+            until = until.min(if place.saga.is_some() { place.at.saturating_add(1) } else { place.at });
         }
         let mut rows = ColdRows::default();
         // Those with a place in a slice that was looked at; they are candidates of many.
