@@ -75,6 +75,13 @@ def private_redis(tmp_path):
 
 
 @pytest.fixture
+def replica(tmp_path):
+    server = Redis(tmp_path / "replica").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def make_kafka(tmp_path):
     made = []
 

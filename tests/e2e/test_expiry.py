@@ -2,12 +2,9 @@
 
 import signal
 
-import pytest
-
 from checks import newest_states_equal_model, states_equal_model
 from sagas import Story, completed
 from servers.process import wait_for
-from servers.redis import Redis
 
 ABORTED = -signal.SIGABRT
 
@@ -32,13 +29,6 @@ def test_keys_may_expire_after_a_crash_between_durable_and_may_expire(world):
     world.await_caught_up()
     wait_for("every key may expire", lambda: not lasting(world.redis()), 20)
     newest_states_equal_model(owner, world.judge())
-
-
-@pytest.fixture
-def replica(tmp_path):
-    server = Redis(tmp_path / "replica").start()
-    yield server
-    server.kill()
 
 
 def test_keys_may_expire_after_a_fail_over_that_forgot_it(private_redis, replica, make_world):

@@ -1,18 +1,9 @@
 """A Redis primary dies with what its replica does not have yet (guarantees 1, 2, 3 and 5)."""
 
-import pytest
 
 from checks import archive_equals_log, newest_states_equal_model
 from sagas import Story, completed
 from servers.process import wait_for
-from servers.redis import Redis
-
-
-@pytest.fixture
-def replica(tmp_path):
-    server = Redis(tmp_path / "replica").start()
-    yield server
-    server.kill()
 
 
 def test_entries_lost_between_their_write_and_their_mark_are_written_again(private_redis, replica, make_world):

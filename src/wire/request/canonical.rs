@@ -4,42 +4,15 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::order;
 use crate::wire::fields::Fields;
 
-/// Every member that a request may have.
-const MEMBERS: [&str; 27] = [
-    "request_id",
-    "command",
-    "saga_id",
-    "from",
-    "override",
-    "force_failure",
-    "mode",
-    "dry_run",
-    "allow_running",
-    "allow_repeat",
-    "allow_completed",
-    "if_compensated",
-    "saga_version",
-    "target",
-    "new_saga_id",
-    "not_before",
-    "expires_at",
-    "requested_by",
-    "reason",
-    "labels",
-    "replay_id",
-    "batch",
-    "batch_id",
-    "overrides",
-    "schedule",
-    "schedule_id",
-    "outcome",
-];
+/// What other commands have besides the members of a REPLAY, behind them.
+const OTHERS: [&str; 7] = ["replay_id", "batch", "batch_id", "overrides", "schedule", "schedule_id", "outcome"];
 
 pub fn canonical(fields: &Fields<'_>) -> String {
     let mut out = String::with_capacity(512);
-    for name in MEMBERS {
+    for name in order::MEMBERS.into_iter().chain(OTHERS) {
         let Some(raw) = fields.raw(name) else { continue };
         let mut value = raw.json().to_value();
         if matches!(name, "not_before" | "expires_at") {

@@ -30,8 +30,8 @@ pub fn read(fields: &Fields<'_>) -> Checked<ReplayOrder> {
     })
 }
 
-/// Every member of a REPLAY.
-const MEMBERS: [&str; 20] = [
+/// Every member of a REPLAY, in the order of its one text ([`super::canonical`]).
+pub(super) const MEMBERS: [&str; 20] = [
     "request_id",
     "command",
     "saga_id",
