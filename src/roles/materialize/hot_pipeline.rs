@@ -88,11 +88,15 @@ impl Materialize {
 impl Owned {
     /// Did the position move, was more let go of, or is it time to look whether the mark is still there?
     fn mark_is_due(&self) -> bool {
-        let settled = || {
-            let partition = &self.partition;
-            !partition.disowned && partition.marks.iter().flatten().any(|mark| mark.settled < partition.settled)
+        let partition = &self.partition;
+        // One that is disowned gives its marks back at once, in the write that forgets what they vouched for.
+        let moves = |mark: &Mark| match partition.disowned {
+            true => mark.to > partition.durable,
+            false => mark.settled < partition.settled,
         };
-        self.checked.elapsed() >= HEARTBEAT || self.partition.position > self.partition.written || settled()
+        self.checked.elapsed() >= HEARTBEAT
+            || partition.position > partition.written
+            || partition.marks.iter().flatten().any(moves)
     }
 
     /// Moves every bucket's mark to the position. Only called when everything folded so far is in the same write.

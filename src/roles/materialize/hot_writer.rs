@@ -30,10 +30,10 @@ pub struct HotWork {
     pub batch: HotBatch,
     /// Sagas with entries that are durable, the newest of them: after the entries.
     pub settle: HashMap<SagaId, EntrySequence>,
-    /// Sagas with entries that never happened.
-    pub forget: Vec<SagaId>,
-    /// Last.
+    /// After the entries.
     pub moves: Vec<Move>,
+    /// Sagas with entries that never happened. Last: while a mark vouches for them a saga must not lack them.
+    pub forget: HashSet<SagaId>,
 }
 
 impl HotWork {
@@ -53,6 +53,8 @@ impl HotWork {
 
     /// This work, then `next`.
     pub fn append(&mut self, next: Self) {
+        // What is written now did happen.
+        next.batch.sagas.iter().for_each(|write| drop(self.forget.remove(&write.saga)));
         self.batch.sagas.extend(next.batch.sagas);
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
@@ -87,7 +89,7 @@ pub struct Done {
 
 /// Carries out the work, waiting for the store as long as it takes.
 pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
-    let HotWork { mut batch, settle, forget, moves } = work;
+    let HotWork { mut batch, settle, mut forget, moves } = work;
     let mut settle: Vec<Durable> = settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }).collect();
     let (mut done, mut wanted) = (Done::default(), moves);
     loop {
@@ -99,12 +101,9 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
         if !settle.is_empty() {
             written = until_available("let durable hot entries expire", || hot.settle(&settle, &written)).await?;
         }
-        if !forget.is_empty() {
-            until_available("forget what never happened", || hot.forget(&forget)).await?;
-        }
         wanted = move_marks(&*hot, wanted, &written, &mut done.moved).await?;
         if wanted.is_empty() {
-            return Ok(done);
+            break;
         }
         // A fail-over between the entries and their mark keeps the one and loses the other.
         done.rewritten += wanted.len() as u64;
@@ -113,6 +112,15 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
         batch.retain(|saga| hot.bucket(saga), |bucket| buckets.contains(&bucket));
         settle.retain(|durable| buckets.contains(&hot.bucket(&durable.saga)));
     }
+    // Where somebody else moved a mark the entries may be theirs: they see to it.
+    let others: HashSet<u16> =
+        done.moved.iter().filter(|moved| moved.found.is_some()).map(|moved| moved.wanted.mark.bucket).collect();
+    forget.retain(|saga| !others.contains(&hot.bucket(saga)));
+    if !forget.is_empty() {
+        let forget: Vec<SagaId> = forget.into_iter().collect();
+        until_available("forget what never happened", || hot.forget(&forget)).await?;
+    }
+    Ok(done)
 }
 
 /// Moves marks over what was written; gives those back before which it was lost.
@@ -235,6 +243,26 @@ mod tests {
         let done = write(hot.clone(), Arc::default(), work).await.expect("memory store");
         assert_eq!((done.moved[0].found, done.rewritten), (None, 0));
         assert_eq!(hot.marks(0).await.expect("memory store"), [(chain(), mark(10, 25))]);
+    }
+
+    #[tokio::test]
+    async fn what_never_happened_is_forgotten_only_where_no_other_owner_vouches_for_it() {
+        for (stands, left) in [(mark(10, 12), 0), (mark(10, 15), 1)] {
+            let hot = memory();
+            let first = HotWork { batch: entry(1), moves: vec![onward(None, stands)], ..HotWork::default() };
+            write(hot.clone(), Arc::default(), first).await.expect("memory store");
+            let back = onward(Some(mark(10, 12)), mark(10, 11));
+            let work = HotWork { moves: vec![back], forget: [SagaId::from("a")].into(), ..HotWork::default() };
+            write(hot.clone(), Arc::default(), work).await.expect("memory store");
+            assert_eq!(entries(&*hot).await, left, "{stands:?}");
+        }
+    }
+
+    #[test]
+    fn a_saga_that_is_written_after_it_was_to_be_forgotten_is_kept() {
+        let mut work = HotWork { forget: [SagaId::from("a"), "b".into()].into(), ..HotWork::default() };
+        work.append(HotWork { batch: entry(1), ..HotWork::default() });
+        assert_eq!(work.forget, ["b".into()].into());
     }
 
     /// Another store from the first move of a mark on.

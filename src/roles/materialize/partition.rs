@@ -251,16 +251,16 @@ impl Partition {
     }
 
     /// Nothing that is not durable was, after all: position and cache go back to what is. Gives the sagas of which hot has more.
-    pub fn disown(&mut self) -> Vec<SagaId> {
+    pub fn disown(&mut self) -> HashSet<SagaId> {
         let active = std::mem::take(&mut self.active);
         let sealed = self.sealed.take();
         let rows = sealed.iter().flat_map(|sealed| sealed.rows()).chain(active.rows());
-        let sagas: HashSet<SagaId> = rows.map(|row| row.entry.event.saga_id.clone()).collect();
+        let sagas = rows.map(|row| row.entry.event.saga_id.clone()).collect();
         self.cache.clear();
         self.of_before.clear();
         self.disowned = true;
         (self.base, self.position, self.written) = (self.durable, self.durable, self.durable);
-        sagas.into_iter().collect()
+        sagas
     }
 
     /// Sagas of these events whose states must be loaded first.
