@@ -54,7 +54,9 @@ impl HotWork {
     /// This work, then `next`.
     pub fn append(&mut self, next: Self) {
         // What is written now did happen.
-        next.batch.sagas.iter().for_each(|write| drop(self.forget.remove(&write.saga)));
+        for write in &next.batch.sagas {
+            self.forget.remove(&write.saga);
+        }
         self.batch.sagas.extend(next.batch.sagas);
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
