@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::failure::{self, NOT_ASSIGNED};
 use super::intake::{AssignedPartition, Command, GroupMetadata, IntakeEvent, IntakeLimits, Reply, StartAt};
 use super::native::Happening;
-use super::reader::{Reader, fatal, list_of};
+use super::reader::{Reader, list_of};
 use super::statistics;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, TopicPartition};
@@ -137,7 +137,7 @@ impl IntakeThread {
                     }
                     Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
                     Happening::Error { code, fatal: is_fatal, reason, .. } => {
-                        if let Some(error) = fatal(code, is_fatal, &reason) {
+                        if let Some(error) = self.reader.met(code, is_fatal, &reason) {
                             return Err(Exit::Failed(error));
                         }
                     }

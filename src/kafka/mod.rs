@@ -1,6 +1,7 @@
 //! Kafka: intake (a consumer thread whose rebalances are messages with a reply), plain and transactional producers,
 //! topics, and librdkafka's mock cluster. The only folder that names rdkafka.
 
+mod bootstrap;
 pub mod broker_clock;
 mod budget;
 mod client;

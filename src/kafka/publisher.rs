@@ -9,10 +9,11 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bootstrap::Bootstrap;
 use super::client::{Purpose, client_config};
 use super::failure;
 use super::lines;
@@ -49,8 +50,8 @@ impl Publisher {
     }
 
     fn of(config: &ClientConfig) -> Result<Self> {
-        let producer =
-            BaseProducer::from_config_and_context(config, Acknowledged).map_err(|e| failure::of("create producer", &e))?;
+        let producer = BaseProducer::from_config_and_context(config, Acknowledged(Bootstrap::new(config)))
+            .map_err(|e| failure::of("create producer", &e))?;
         let producer = Arc::new(producer);
         let queue = Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("producer without a queue"))?;
         let wanted = Arc::new(());
@@ -109,6 +110,7 @@ fn acknowledge(producer: &BaseProducer<Acknowledged>, mut queue: Waking, wanted:
         while !queue.is_empty() {
             producer.poll(Duration::ZERO);
         }
+        producer.context().0.add_if_lost(producer.client());
         std::thread::park_timeout(QUIET);
     }
 }
@@ -164,7 +166,7 @@ impl Pending {
     }
 }
 
-struct Acknowledged;
+struct Acknowledged(Bootstrap);
 
 impl ClientContext for Acknowledged {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -172,6 +174,7 @@ impl ClientContext for Acknowledged {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
+        self.0.met(error.rdkafka_error_code());
         lines::error_of(&error, reason);
     }
 }

@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use super::bootstrap::Bootstrap;
 use super::broker_clock::Stamp;
 use super::failure;
 use super::intake::StartAt;
@@ -76,6 +77,7 @@ pub(super) struct Taken {
 
 pub(super) struct Reader {
     client: EventConsumer<Closing>,
+    bootstrap: Bootstrap,
     slots: Vec<Slot>,
     /// Where the last record belonged: the next one most likely does too.
     last: usize,
@@ -85,7 +87,7 @@ impl Reader {
     pub(super) fn new(config: &ClientConfig) -> Result<Self> {
         let consumer = BaseConsumer::from_config_and_context(config, Closing).map_err(|e| failure::of("create consumer", &e))?;
         let client = EventConsumer::new(consumer).ok_or_else(|| Error::bug("consumer without a queue"))?;
-        Ok(Self { client, slots: Vec::new(), last: 0 })
+        Ok(Self { client, bootstrap: Bootstrap::new(config), slots: Vec::new(), last: 0 })
     }
 
     /// Wakes this thread when there is something to poll or to read.
@@ -107,7 +109,17 @@ impl Reader {
     }
 
     pub(super) fn poll_happening(&self) -> Option<Event> {
-        self.client.poll_happening()
+        let event = self.client.poll_happening();
+        if event.is_none() {
+            self.bootstrap.add_if_lost(self.consumer().client());
+        }
+        event
+    }
+
+    /// What the client met. Gives what it cannot go on after.
+    pub(super) fn met(&self, code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
+        self.bootstrap.met(Some(code));
+        fatal(code, is_fatal, reason)
     }
 
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
@@ -336,7 +348,7 @@ fn find<'a>(slots: &'a mut [Slot], last: &mut usize, topic: &[u8], partition: i3
 }
 
 /// `None`: librdkafka goes on by itself (reconnects, retries).
-pub(super) fn fatal(code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
+fn fatal(code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
     if is_fatal || failure::is_denied(code) {
         return Some(Error::unavailable(format!("read topics: {reason}")));
     }

@@ -12,7 +12,7 @@ use super::budget::{Budget, Held};
 use super::client::{Purpose, client_config};
 use super::intake::StartAt;
 use super::native::Happening;
-use super::reader::{Reader, fatal};
+use super::reader::Reader;
 use super::record::PartitionRecords;
 use crate::config;
 use crate::error::{Error, Result};
@@ -140,7 +140,7 @@ impl TailThread {
             match event.read() {
                 Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
                 Happening::Error { code, fatal: is_fatal, reason, .. } => {
-                    if let Some(error) = fatal(code, is_fatal, &reason) {
+                    if let Some(error) = self.reader.met(code, is_fatal, &reason) {
                         return Some(error);
                     }
                 }

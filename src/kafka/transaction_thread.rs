@@ -7,14 +7,15 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::bootstrap::Bootstrap;
 use super::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
 use super::failure;
 use super::lines;
@@ -51,7 +52,7 @@ enum Trouble {
 impl TransactionThread {
     pub(super) fn new(kafka: &config::Kafka, transactional_id: &str) -> Result<Self> {
         let config = client_config(kafka, Purpose::Transactional { id: transactional_id })?;
-        let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
+        let producer = BaseProducer::from_config_and_context(&config, Deliveries::new(&config))
             .map_err(|e| failure::of("create transactional producer", &e))?;
         let acknowledgements =
             Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("transactional producer without a queue"))?;
@@ -134,6 +135,7 @@ impl TransactionThread {
         while !self.acknowledgements.is_empty() {
             self.producer.poll(Duration::ZERO);
         }
+        self.producer.context().bootstrap.add_if_lost(self.producer.client());
     }
 
     fn send_offsets(&self, transaction: &Transaction) -> Result<(), Trouble> {
@@ -209,12 +211,16 @@ fn is_fatal(error: &KafkaError) -> bool {
 }
 
 /// Remembers the first record that was not acknowledged.
-#[derive(Default)]
 struct Deliveries {
     failure: Mutex<Option<KafkaError>>,
+    bootstrap: Bootstrap,
 }
 
 impl Deliveries {
+    fn new(config: &ClientConfig) -> Self {
+        Self { failure: Mutex::default(), bootstrap: Bootstrap::new(config) }
+    }
+
     fn first_failure(&self) -> Option<KafkaError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -226,6 +232,7 @@ impl ClientContext for Deliveries {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
+        self.bootstrap.met(error.rdkafka_error_code());
         lines::error_of(&error, reason);
     }
 }

@@ -85,8 +85,8 @@ def replica(tmp_path):
 def make_kafka(tmp_path):
     made = []
 
-    def make(joins=None):
-        made.append(Kafka(tmp_path / f"kafka-{len(made)}", joins=joins))
+    def make(joins=None, **properties):
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}", properties, joins))
         return made[-1].start()
     yield make
     for server in made:

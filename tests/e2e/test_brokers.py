@@ -102,6 +102,24 @@ def test_a_broker_that_does_not_answer_for_longer_than_a_commit_waits(private_ka
     nothing_lost_nothing_twice(world, process, requests)
 
 
+def test_a_cluster_that_names_no_broker_for_a_moment(make_kafka, make_world):
+    """A broker that was frozen is fenced when it goes on, until its next heartbeat: it answers, and answers name no broker.
+    librdkafka then drops all it knows, for good."""
+    kafka = make_kafka(**{"broker.session.timeout.ms": 4000, "broker.heartbeat.interval.ms": 3900})
+    world = make_world({"kafka": kafka.address}, partitions=2)
+    requests = orders(world, 2)
+    process = world.start()
+    world.await_caught_up()
+    for request in requests:
+        kafka.pause()
+        time.sleep(5)
+        kafka.resume()
+        ask(world, [request])
+        world.log.flush()
+        await_log(world, [replay_id(request["request_id"], request["saga_id"])], within=60)
+    nothing_lost_nothing_twice(world, process, requests)
+
+
 def test_brokers_that_are_gone_cost_nothing_and_are_told_in_time(private_kafka, make_world):
     world = make_world({"kafka": private_kafka.address}, partitions=2)
     process = world.start()

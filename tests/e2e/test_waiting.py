@@ -65,7 +65,8 @@ def test_requests_that_wait_keep_nobody_else_out(make_world):
     replayed_exactly_once(world, [soon, now, last])
 
 
-def test_with_a_rate_only_those_that_may_go_are_read(world):
+def test_with_a_rate_only_those_that_may_go_are_read(private_redis, make_world):
+    world = make_world(redis_url=private_redis.url)
     process = world.start(**{"replay.rate": "1/s"})
     sagas = [f"order-{number}" for number in range(200)]
     for saga_id in sagas:

@@ -11,7 +11,9 @@ from resaga import Resaga, run
 from servers.process import wait_for
 
 PARTITIONS = 4
-_databases = itertools.count(1)
+# Of pytest-xdist: workers keep out of each other's databases.
+WORKER, WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_databases = itertools.count()
 _instances = itertools.count(1)
 
 
@@ -29,7 +31,8 @@ class World:
         self.log.create([self.restored, self.replay_log, self.dead_letters], partitions, **{"max.message.bytes": 8 << 20})
         self.archive = Archive(servers["s3_endpoint"], servers["s3_bucket"], self.id, servers["s3_key"], servers["s3_secret"])
         # Databases 40 and up are left to the Rust tests and the demo.
-        self.redis_url = redis_url or f"{servers['redis'].rpartition('/')[0]}/{next(_databases) % 39 + 1}"
+        database = next(_databases) % (39 // WORKERS) * WORKERS + WORKER + 1
+        self.redis_url = redis_url or f"{servers['redis'].rpartition('/')[0]}/{database}"
         self.settings = {
             "kafka.brokers": servers["kafka"], "kafka.group_id": f"g-{self.id}",
             "kafka.properties.session_timeout_ms": 6000, "kafka.properties.heartbeat_interval_ms": 500,

@@ -10,13 +10,15 @@ from pathlib import Path
 
 # Below the range from which the kernel takes ports for outgoing connections, so that nobody is given one of ours.
 _PORTS = range(12_000, 22_000)
+# Of pytest-xdist: each worker has ports of its own, for between "is it free" and "it is taken" another might take it.
+_WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _given = set()
 
 
 def free_port(spare=()):
     """A free loopback port; with `spare=(10000,)` the port that much higher is free as well."""
     for _ in range(1_000):
-        port = random.choice(_PORTS)
+        port = random.choice(_PORTS[_WORKER::_WORKERS])
         wanted = {port, *(port + more for more in spare)}
         if not wanted & _given and all(_is_free(p) for p in wanted):
             _given.update(wanted)

@@ -1,4 +1,4 @@
-//! Questions to brokers through librdkafka's admin calls: ends of partitions, ids of topics.
+//! Questions to brokers through librdkafka's admin calls: ends of partitions, ids of topics. And which brokers to ask.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -21,6 +21,13 @@ pub(in crate::kafka) enum End {
 
 /// Topic, partition, and its offset with the leader epoch, or why the leader gave none.
 pub(in crate::kafka) type Listed = (String, i32, Result<(i64, Option<i32>), RDKafkaErrorCode>);
+
+/// Adds brokers (`host:port,...`) that the client does not have. Gives how many it did not.
+pub(in crate::kafka) fn add_brokers<C: ClientContext>(client: &Client<C>, brokers: &str) -> i32 {
+    let Ok(brokers) = CString::new(brokers) else { return 0 };
+    // SAFETY: the client outlives the call; the list is a C string for the length of the call, librdkafka copies it.
+    unsafe { rd::rd_kafka_brokers_add(client.native_ptr(), brokers.as_ptr()) }
+}
 
 /// ListOffsets with `read_uncommitted`, whatever the client reads with: one request for each leader. A partition without a
 /// leader, or whose leader does not answer, takes the whole time and fails the question for all. Blocks.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
-pub(super) use admin::{End, list_offsets, topic_ids};
+pub(super) use admin::{End, add_brokers, list_offsets, topic_ids};
 pub(super) use events::{Event, EventConsumer, Happening, set_leader_epoch};
 pub(super) use waking::Waking;
 
