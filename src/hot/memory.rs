@@ -232,8 +232,12 @@ impl HotStore for MemoryHot {
         Ok(())
     }
 
-    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
-        Ok(self.state().holds.iter().filter(|hold| hold.shelf.minute < before).cloned().collect())
+    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
+        let state = self.state();
+        let mut found: Vec<_> =
+            state.holds.iter().filter(|hold| hold.bucket == bucket && hold.shelf.minute < before).cloned().collect();
+        found.sort_by_key(|hold| hold.shelf.minute);
+        Ok(found.into_iter().skip(skip).take(limit).collect())
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<()> {

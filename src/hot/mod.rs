@@ -263,8 +263,8 @@ pub trait HotStore: Send + Sync {
     /// which vouch for what was dropped with it, are dropped too, so that owners begin anew.
     async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()>;
 
-    /// What is held of minutes before this one.
-    async fn holds(&self, before: i64) -> Result<Vec<Hold>>;
+    /// What is held in a bucket of minutes before this one, oldest minutes first: at most `limit`, after `skip` others.
+    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>>;
 
     /// Holds shelves that were written before.
     async fn hold(&self, holds: &[Hold]) -> Result<()>;

@@ -213,10 +213,10 @@ impl RedisHot {
         Ok(labels.len() == DROPPED_AT_ONCE)
     }
 
-    /// What is held of a bucket, of minutes before this one.
-    pub(super) async fn held(&self, bucket: u16, before: i64) -> Result<Vec<Hold>> {
+    pub(super) async fn held(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.held(bucket)).arg("-inf").arg(before.saturating_sub(1));
+        pipeline.arg("LIMIT").arg(skip).arg(limit);
         let (members,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
         members.iter().map(|member| parse_hold(bucket, member).ok_or_else(|| garbage("a hold"))).collect()
     }

@@ -256,12 +256,8 @@ impl HotStore for RedisHot {
         Ok(())
     }
 
-    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
-        let mut holds = Vec::new();
-        for bucket in 0..self.buckets() {
-            holds.extend(self.held(bucket, before).await.map_err(|e| e.context("read holds of hot indexes"))?);
-        }
-        Ok(holds)
+    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
+        self.held(bucket, before, skip, limit).await.map_err(|e| e.context("read holds of hot indexes"))
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<()> {

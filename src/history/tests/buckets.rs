@@ -205,12 +205,8 @@ impl HotStore for Buckets {
         Ok(())
     }
 
-    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
-        let mut all = Vec::new();
-        for bucket in 0..self.buckets() {
-            all.extend(self.store(bucket).await.holds(before).await?);
-        }
-        Ok(all)
+    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
+        self.store(bucket).await.holds(bucket, before, skip, limit).await
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<()> {

@@ -315,8 +315,8 @@ mod tests {
         async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
             self.store().drop_indexes_before(minute, latest).await
         }
-        async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
-            self.store().holds(before).await
+        async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
+            self.store().holds(bucket, before, skip, limit).await
         }
         async fn hold(&self, holds: &[Hold]) -> Result<()> {
             self.store().hold(holds).await

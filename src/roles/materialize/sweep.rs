@@ -18,6 +18,8 @@ use super::{Materialize, facts};
 
 /// So many minutes before they are dropped facts are held: sweepers and owners need not agree to the minute.
 const HELD_AHEAD: i64 = 60;
+/// Holds read in one round trip: a backlog of old events may have one for each fact.
+const HOLDS_AT_ONCE: usize = 10_000;
 
 /// When what is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,32 +93,52 @@ pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold
     if !holds.is_empty() {
         hot.hold(&holds).await?;
     }
-    let mut ends: BTreeMap<ChainId, Offset> = BTreeMap::new();
-    let mut durable = Vec::new();
-    for hold in hot.holds(sweep.before).await? {
-        let end = match ends.get(&hold.chain) {
-            Some(end) => *end,
-            None => {
-                // What an earlier incarnation has not made durable it never will.
-                let is_past = histories.iter().any(|history| history.is_past(&hold.chain));
-                let end = if is_past { Ok(Offset(i64::MAX)) } else { histories[0].durable_to(&hold.chain).await };
-                // A chain that cannot be read keeps what is held for it; the rest is swept.
-                let end = end.unwrap_or_else(|reason| {
-                    tracing::warn!(chain = %hold.chain, %reason, "index facts of a chain stay: how far it is durable is not known");
-                    Offset(i64::MIN)
-                });
-                ends.insert(hold.chain.clone(), end);
-                end
+    let mut ends = Ends { histories, known: BTreeMap::new() };
+    for bucket in 0..hot.buckets() {
+        let mut kept = 0;
+        loop {
+            let page = hot.holds(bucket, sweep.before, kept, HOLDS_AT_ONCE).await?;
+            let read = page.len();
+            let mut durable = Vec::new();
+            for hold in page {
+                if hold.until <= ends.of(&hold.chain).await {
+                    durable.push(hold);
+                }
             }
-        };
-        if hold.until <= end {
-            durable.push(hold);
+            if !durable.is_empty() {
+                hot.release(&durable).await?;
+            }
+            kept += read - durable.len();
+            if read < HOLDS_AT_ONCE {
+                break;
+            }
         }
     }
-    if !durable.is_empty() {
-        hot.release(&durable).await?;
-    }
     hot.drop_indexes_before(sweep.before, sweep.latest).await
+}
+
+/// How far chains are durable, each asked once.
+struct Ends<'a> {
+    histories: [&'a History; 2],
+    known: BTreeMap<ChainId, Offset>,
+}
+
+impl Ends<'_> {
+    async fn of(&mut self, chain: &ChainId) -> Offset {
+        if let Some(end) = self.known.get(chain) {
+            return *end;
+        }
+        // What an earlier incarnation has not made durable it never will.
+        let is_past = self.histories.iter().any(|history| history.is_past(chain));
+        let end = if is_past { Ok(Offset(i64::MAX)) } else { self.histories[0].durable_to(chain).await };
+        // A chain that cannot be read keeps what is held for it; the rest is swept.
+        let end = end.unwrap_or_else(|reason| {
+            tracing::warn!(%chain, %reason, "index facts of a chain stay: how far it is durable is not known");
+            Offset(i64::MIN)
+        });
+        self.known.insert(chain.clone(), end);
+        end
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +185,21 @@ mod tests {
         read.facts.into_iter().map(|fact| fact.saga.as_str().to_owned()).collect()
     }
 
+    fn segment(start: i64, end: i64) -> NewSegment {
+        NewSegment {
+            start: Offset(start),
+            end: Offset(end),
+            rows: Arc::default(),
+            complete_through: Micros(0),
+            leader_epoch: None,
+            topic_id: None,
+            installation: Default::default(),
+            clock: LogClock::default(),
+            fold_settings: String::new(),
+            gap: false,
+        }
+    }
+
     /// Another process's, or that of the replay log's materializer: it has no partition, so nothing to protect itself.
     async fn swept_by_another(hot: &MemoryHot, histories: [&History; 2]) {
         sweep(hot, histories, Vec::new(), Sweep::at(NOW, NOW, KEEP)).await.expect("swept");
@@ -186,23 +223,34 @@ mod tests {
         }
 
         let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
-        let segment = |start: i64, end: i64| NewSegment {
-            start: Offset(start),
-            end: Offset(end),
-            rows: Arc::default(),
-            complete_through: Micros(0),
-            leader_epoch: None,
-            topic_id: None,
-            installation: Default::default(),
-            clock: LogClock::default(),
-            fold_settings: String::new(),
-            gap: false,
-        };
         writer.append(&segment(0, 0)).await.expect("appended");
         swept_by_another(&hot, [&history, &history]).await;
         assert_eq!(found(&hot).await, ["today", "long-ago"], "offset 1 is not durable");
         writer.append(&segment(1, 1)).await.expect("appended");
         swept_by_another(&hot, [&history, &history]).await;
         assert_eq!(found(&hot).await, ["today"]);
+    }
+
+    #[tokio::test]
+    async fn of_more_holds_than_are_read_at_once_those_that_are_durable_go() {
+        let directory = tempfile::tempdir().expect("directory");
+        let objects: Arc<dyn ObjectStore> = Arc::new(Directory::open(directory.path()).expect("store"));
+        let hot = Arc::new(MemoryHot::new(Duration::from_secs(1), Box::new(|| Duration::ZERO)));
+        let cold = Arc::new(ColdReader::new(objects.clone(), 1 << 20));
+        let history = History::new(hot.clone(), cold, Arc::new(Chains::new(Vec::new())), 100);
+        let all = HOLDS_AT_ONCE as i64 * 2 + 1;
+        let bucket = hot.bucket(&"long-ago".into());
+        // Each third is not durable yet.
+        let until = |at: i64| Offset(if at % 3 == 0 { 9 } else { 5 });
+        let shelf = Shelf::of_failure(&failure("long-ago", 40));
+        let hold =
+            |at| Hold { bucket, shelf: Shelf { minute: shelf.minute - at, ..shelf.clone() }, chain: chain(), until: until(at) };
+        hot.hold(&(0..all).map(hold).collect::<Vec<_>>()).await.expect("memory store");
+        let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
+        writer.append(&segment(0, 5)).await.expect("appended");
+        swept_by_another(&hot, [&history, &history]).await;
+        let left = hot.holds(bucket, i64::MAX, 0, all as usize).await.expect("memory store");
+        assert!(left.iter().all(|hold| hold.until == Offset(9)));
+        assert_eq!(left.len() as i64, (all + 2) / 3);
     }
 }

@@ -247,9 +247,9 @@ impl HotStore for FaultyHot {
         let answer = turn.store().drop_indexes_before(minute, latest).await;
         turn.end(Some(Change::DropBefore(minute)), answer)
     }
-    async fn holds(&self, before: i64) -> Result<Vec<Hold>> {
+    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
         let turn = self.enter("holds").await?;
-        let answer = turn.store().holds(before).await;
+        let answer = turn.store().holds(bucket, before, skip, limit).await;
         turn.end(None, answer)
     }
     async fn hold(&self, holds: &[Hold]) -> Result<()> {
