@@ -4,6 +4,7 @@ mod check;
 mod conflicts;
 mod demo;
 mod gap;
+mod log_counts;
 mod log_owner;
 mod log_restore;
 mod log_view;

@@ -86,6 +86,7 @@ impl Following {
             };
             self.log.view.apply(partition.partition, Vec::new(), earliest);
             self.log.view.topic_begins(partition.partition, earliest);
+            self.log.view.begins_to_read(partition.partition, end);
             self.ends.insert(partition.partition, end);
             from.push((partition, earliest));
         }

@@ -12,7 +12,9 @@ use crate::roles::replay::desk::Rules;
 use crate::roles::replay::fresh::Freshness;
 use crate::roles::replay::unseen::Unseen;
 use crate::roles::replay_log::ReplayLog;
+use crate::roles::replay_log::homes::Homes;
 use crate::saga::json::Json;
+use crate::saga::partitioner::partition;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::request::ReplayStatus;
 use crate::wire::avro::Schemas;
@@ -21,6 +23,9 @@ use crate::wire::log::{decode_log_json, log_json};
 
 const BODY: &[u8] =
     br#"{"request_id":"r-1","command":"REPLAY","saga_id":"order-1","from":{"start":true},"reason":"x","requested_by":"ops"}"#;
+
+/// Most partitions of the log.
+const LOG_PARTITIONS: i32 = 5;
 
 /// A replay side over a saga that failed, brokers without a worker, and a log that is not read yet.
 struct World {
@@ -31,7 +36,13 @@ struct World {
     _directory: tempfile::TempDir,
 }
 
+/// Of requests and log there is one partition.
 async fn world() -> World {
+    world_of(Homes::new(1, &[1], true, 1)).await
+}
+
+async fn world_of(homes: Homes) -> World {
+    let homes = tokio::sync::watch::channel(homes);
     let cluster = MockKafka::start().expect("cluster");
     let mut config = Config::default();
     config.kafka.brokers = cluster.brokers();
@@ -47,11 +58,12 @@ async fn world() -> World {
     materialize(&*stores.hot, &config.topics.events[0], events).await;
     let log = Arc::new(ReplayLog::new(10));
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
+    stores.log_chains.raise(&config.topics.log, LOG_PARTITIONS);
     let desk = Desk {
         history: stores.history.clone(),
         log_history: stores.log_history.clone(),
         log: log.clone(),
-        partitions: tokio::sync::watch::channel(1).1,
+        homes: homes.1,
         rules,
     };
     let ends = Ends::new(&config.kafka).expect("ends");
@@ -93,7 +105,7 @@ async fn nothing_is_answered_from_a_log_that_is_not_read_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([]);
+    log.whole_from([(0, Offset(0))]);
     let Submitted::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect("accepted") else { panic!("dry") };
     let record = side.get(&replay_id).await.expect("answered").expect("found");
     assert_eq!((record.status, record.request_id.as_str()), (ReplayStatus::Accepted, "r-1"));
@@ -104,7 +116,7 @@ async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_was_refused_is_refused_again_with_the_code_recorded() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([]);
+    log.whole_from([(0, Offset(0))]);
     let refused = known(r#""status":"refused","code":"saga_running","message":"it ran""#);
     log.apply(0, vec![(Offset(0), refused)], Offset(1));
     assert_eq!(side.submit(BODY, None).await, Err(Error::refused("saga_running", "it ran")));
@@ -114,12 +126,12 @@ async fn a_request_that_was_refused_is_refused_again_with_the_code_recorded() {
 async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let World { side, log, hot, .. } = &world().await;
     let saga = SagaId::from("order-1");
-    log.whole_from([]);
+    log.whole_from([(0, Offset(0))]);
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
     log.topic_begins(0, Offset(2));
     let desk = &side.submit.desk;
-    assert_eq!(desk.is_known(0).await, Ok(false), "history has nothing of the log yet");
-    assert_eq!(code(desk.record(&record.replay_id, Some(0), Unseen(&[])).await), "unavailable");
+    assert_eq!(desk.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
+    assert_eq!(code(desk.record(&record.replay_id, Some(&[0]), Unseen(&[])).await), "unavailable");
     assert_eq!(code(side.get(&record.replay_id).await), "unavailable");
     assert_eq!(code(side.standing(&saga).await), "unavailable");
     assert_eq!(code(side.children(&saga).await), "unavailable");
@@ -129,7 +141,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let event = log_saga::as_step_event(&record.replay_id, text, &partition, Offset(0));
     let index = log_saga::as_index_event(&record).expect("a replay of a saga");
     materialize(&**hot, &partition.topic, vec![event, index]).await;
-    assert_eq!(desk.is_known(0).await, Ok(true));
+    assert_eq!(desk.is_known(&[0]).await, Ok(true));
     assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
     assert_eq!(side.get("another").await, Ok(None));
     assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
@@ -143,10 +155,42 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     assert_eq!(code(side.submit(unknown.as_bytes(), None).await), "id_taken");
 }
 
+/// The record is in partition 0 of what was one; now there are more, and requests for the saga go to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_it() {
+    let now = (2..=LOG_PARTITIONS).find(|count| partition(b"order-1", *count) != 0).expect("a count that moves the saga");
+    for homes in [Homes::new(now, &[1, now], true, now), Homes::of_unknown(now)] {
+        let World { side, log, hot, .. } = &world_of(homes.clone()).await;
+        let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
+        log.topic_begins(0, Offset(2));
+        log.whole_from((0..now).map(|partition| (partition, Offset(0))));
+        log.begins_to_read(0, Offset(3));
+        let (desk, home) = (&side.submit.desk, homes.home(b"order-1"));
+        let here = desk.homes_of(&"order-1".into());
+        assert!(here.contains(&0) && here.contains(&home), "{here:?}");
+        assert_eq!(desk.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
+        assert_eq!(code(desk.record(&record.replay_id, Some(&here), Unseen(&[])).await), "unavailable");
+        log.apply(0, Vec::new(), Offset(3));
+        assert_eq!(desk.is_known(&here).await, Ok(false), "history has nothing of the log yet");
+
+        let of = TopicPartition::new(Config::default().topics.log.as_str(), 0);
+        let event = log_saga::as_step_event(&record.replay_id, Json::from_valid(log_json(&record)), &of, Offset(0));
+        let index = log_saga::as_index_event(&record).expect("a replay of a saga");
+        materialize(&**hot, &of.topic, vec![event, index]).await;
+        assert_eq!(desk.is_known(&here).await, Ok(true));
+        assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
+        let [another, other] =
+            [("\"r-1\"", "\"r-2\""), ("\"x\"", "\"y\"")].map(|(from, to)| String::from_utf8_lossy(BODY).replace(from, to));
+        assert_eq!(code(side.submit(other.as_bytes(), None).await), "id_taken", "seen before");
+        assert_eq!(code(side.submit(another.as_bytes(), None).await), "already_replayed");
+        assert_eq!(side.standing(&"order-1".into()).await, Ok(ReplayStanding::Open));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([]);
+    log.whole_from([(0, Offset(0))]);
     let other = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
     let (one, two) = tokio::join!(side.submit(BODY, None), side.submit(other.as_bytes(), None));
     let answers = [one, two].map(|answer| answer.map(drop).map_err(|error| error.code().to_owned()));
@@ -157,7 +201,7 @@ async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
 async fn a_dry_run_is_never_the_real_run_seen_before() {
     for status in ["accepted", "dry_run", "refused"] {
         let World { side, log, .. } = &world().await;
-        log.whole_from([]);
+        log.whole_from([(0, Offset(0))]);
         log.apply(
             0,
             vec![(Offset(0), known(&format!(r#""dry_run":true,"request_sha256":"other","status":"{status}","code":"expired""#)))],

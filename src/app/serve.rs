@@ -13,6 +13,7 @@ use super::replays::ReplaySide;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
+use crate::cold::log_counts::{self, LogCounts};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::broker_clock::BrokerClock;
@@ -26,6 +27,7 @@ use crate::roles::replay::fresh::Freshness;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
 use crate::roles::replay_log::ReplayLog;
+use crate::roles::replay_log::homes::Homes;
 use crate::roles::retry::until_available;
 use crate::roles::stopped;
 use crate::saga::fold::FoldSettings;
@@ -54,6 +56,9 @@ pub(super) struct Process {
     pub request_partitions: i32,
     /// Of the replay log, as far as anybody has heard.
     pub log_partitions: Arc<watch::Sender<i32>>,
+    /// The partition counts under which the log was written, and where its records may be by that.
+    pub written_under: Arc<tokio::sync::Mutex<LogCounts>>,
+    pub homes: Arc<watch::Sender<Homes>>,
     pub readiness: Readiness,
     pub clock: Arc<BrokerClock>,
     pub shutdown: watch::Receiver<bool>,
@@ -166,6 +171,8 @@ impl Process {
             registry: registry.clone(),
         };
         let log_task = log_view::follow(log_topic, more_partitions);
+        let written_under = log_counts::read(&*stores.objects, &topics.log, LogCounts::default()).await?;
+        let homes = Homes::new(request_partitions, &written_under.partitions, written_under.complete, count(&topics.log));
         // Topics that were just made have no leaders for a moment. What the keys say is worth a look, not a start that fails:
         // the look is repeated while they tell nothing.
         let seed = || stores.seed_partitioner(&config, &ends, registry.as_deref(), &schemas);
@@ -191,6 +198,8 @@ impl Process {
             log,
             request_partitions,
             log_partitions: Arc::new(log_partitions),
+            written_under: Arc::new(tokio::sync::Mutex::new(written_under)),
+            homes: Arc::new(watch::Sender::new(homes)),
             clock: Arc::new(BrokerClock::new(Instant::now())),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
             shutdown,
@@ -322,9 +331,12 @@ impl Process {
             registry: self.registry.clone(),
             schemas: self.schemas.clone(),
             metrics: self.metrics.clone(),
-            log_partitions: {
+            partition_counts: {
                 let process = self.clone();
-                Arc::new(move |count| process.log_has_partitions(count))
+                Arc::new(move |requests, log| {
+                    let process = process.clone();
+                    Box::pin(async move { process.log_is_written_under(requests, log).await })
+                })
             },
             assigned: self.told("replay"),
             now,
@@ -386,7 +398,7 @@ impl Process {
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             log: self.log.clone(),
-            partitions: self.log_partitions.subscribe(),
+            homes: self.homes.subscribe(),
             rules: Rules {
                 max_depth: config.replay.max_depth,
                 restored_allowed: config.topics.restored_allowed.clone(),
@@ -420,14 +432,14 @@ impl Process {
         Ok(())
     }
 
-    /// The view reads them all, and replays are looked for in all of their chains.
-    pub(super) fn log_has_partitions(&self, count: i32) {
+    /// The view reads them all, and replays are looked for in all of their chains. `true`: there are more than before.
+    pub(super) fn log_has_partitions(&self, count: i32) -> bool {
         self.stores.log_chains.raise(&self.config.topics.log, count);
         self.log_partitions.send_if_modified(|known| {
             let more = count > *known;
             *known = count.max(*known);
             more
-        });
+        })
     }
 
     /// Tells `/readyz` that a role has had its first assignment.

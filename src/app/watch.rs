@@ -11,6 +11,8 @@ use crate::roles::stopped;
 const WATCH: Duration = Duration::from_secs(1);
 /// So many looks apart the newest keys are read again while they tell nothing: a process that folds nothing sees no others.
 const LOOKS_PER_SEED: u32 = 30;
+/// So many looks apart the partition counts of the log are read again, while not all are known.
+const LOOKS_PER_COUNTS: u32 = 30;
 /// So many looks apart every chain is followed to its end: a saga with events in two partitions shows by that.
 const LOOKS_PER_FOLLOW: u32 = 600;
 
@@ -25,7 +27,7 @@ impl Process {
             let log_partitions = self.ends.partitions_of(&self.config.topics.log).await;
             let broker = log_partitions.is_ok();
             if let Ok(count) = log_partitions {
-                self.log_has_partitions(count);
+                self.log_may_have_more(count, look).await;
             }
             let marks = self.stores.hot.marks(0).await;
             // Of partitions that are read elsewhere: here there may be no record that tells the time.
@@ -69,6 +71,18 @@ impl Process {
             }
         }
         Ok(())
+    }
+}
+
+impl Process {
+    async fn log_may_have_more(&self, count: i32, look: u32) {
+        let is_new = self.log_has_partitions(count);
+        let is_known = { self.homes.borrow().is_known(count) };
+        if (is_new || (!is_known && look.is_multiple_of(LOOKS_PER_COUNTS)))
+            && let Err(error) = self.see_log_counts(count).await
+        {
+            tracing::debug!(%error, "partition counts of the replay log not read, trying again later");
+        }
     }
 }
 

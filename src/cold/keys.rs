@@ -14,6 +14,11 @@ pub fn owner_probe() -> String {
     "owner/probe.json".to_owned()
 }
 
+/// A partition count under which the replay log was written, the one before it at the number before.
+pub fn log_count(topic: &str, number: u64) -> String {
+    format!("replay-log/{topic}/{number:020}.json")
+}
+
 /// A segment of a chain, by its first offset.
 pub fn segment(chain: &ChainId, start: Offset) -> String {
     format!("l0/{}/{}/{}/{:020}.parquet", chain.topic, chain.incarnation, chain.partition, start.0)

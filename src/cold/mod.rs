@@ -9,6 +9,7 @@ pub mod directory;
 mod filter;
 pub mod gaps;
 pub mod keys;
+pub mod log_counts;
 pub mod object_store;
 pub mod owner;
 pub mod reader;

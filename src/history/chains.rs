@@ -120,12 +120,13 @@ impl Chains {
         layouts.iter().map(|layout| layout.topic.to_string()).collect()
     }
 
-    /// A topic has so many partitions now; they never become fewer.
+    /// The replay log has so many partitions now; they never become fewer. Each has a history of its own: what the log says
+    /// of a replay stays in the partition of its request, and whoever looks for it asks each where it may be.
     pub fn raise(&self, topic: &str, count: i32) {
         let mut layouts = self.layouts.write().unwrap_or_else(PoisonError::into_inner);
         for layout in layouts.iter_mut().filter(|layout| *layout.topic == *topic) {
             if layout.partition_counts.first().is_none_or(|before| *before < count) {
-                layout.partition_counts.insert(0, count);
+                layout.partition_counts = vec![count];
             }
         }
     }

@@ -4,6 +4,7 @@
 //! history (the log goes through the same hot and cold path as sagas): of each partition the view says up to which offset
 //! history must be known before what is not here may be called new.
 
+pub mod homes;
 mod records;
 
 use std::collections::HashMap;
@@ -70,6 +71,8 @@ struct View {
     dropped: HashMap<i32, Offset>,
     /// Whose each partition is: of its newest record that says so.
     owners: HashMap<i32, LogOwner>,
+    /// Where each partition that is read ended then.
+    first_ends: HashMap<i32, Offset>,
     /// Where each partition must have been read to before the view answers; `None`: not known yet.
     whole_from: Option<HashMap<i32, Offset>>,
 }
@@ -116,6 +119,29 @@ impl ReplayLog {
         self.read(|view| view.owners.get(&partition).cloned())
     }
 
+    /// The partition is read from now on, to this end at least, before what it has is known.
+    pub fn begins_to_read(&self, partition: i32, end: Offset) {
+        self.write(|view| view.first_ends.insert(partition, end));
+    }
+
+    /// Was it read to the end that it had when its reading began?
+    pub fn is_read(&self, partition: i32) -> bool {
+        self.read(|view| view.is_read(partition))
+    }
+
+    /// Everything that there ever was is here: whoever is not is new.
+    pub fn has_everything(&self) -> bool {
+        self.read(|view| {
+            let read = |partition: &i32| view.is_read(*partition) && view.unknown_below(*partition) == Offset(0);
+            view.whole_from.is_some() && view.first_ends.keys().all(read)
+        })
+    }
+
+    /// Of every partition that is somebody's.
+    pub fn owners(&self) -> HashMap<i32, LogOwner> {
+        self.read(|view| view.owners.clone())
+    }
+
     /// Below this offset the topic has dropped records (retention, DeleteRecords): they may still exist in history.
     pub fn topic_begins(&self, partition: i32, earliest: Offset) {
         self.write(|view| view.begins.insert(partition, earliest));
@@ -160,8 +186,11 @@ impl ReplayLog {
 
     /// The ends of the topic's partitions when reading began.
     pub fn whole_from(&self, ends: impl IntoIterator<Item = (i32, Offset)>) {
-        let ends = ends.into_iter().collect();
-        self.write(|view| view.whole_from = Some(ends));
+        let ends: HashMap<i32, Offset> = ends.into_iter().collect();
+        self.write(|view| {
+            view.first_ends.extend(&ends);
+            view.whole_from = Some(ends);
+        });
     }
 
     /// Was the topic read to the ends that it had when reading began? Before that, what is not here may be in the topic.
@@ -249,6 +278,10 @@ impl ReplayLog {
 impl View {
     fn position(&self, partition: i32) -> Offset {
         self.positions.get(&partition).copied().unwrap_or_default()
+    }
+
+    fn is_read(&self, partition: i32) -> bool {
+        self.first_ends.get(&partition).is_some_and(|end| self.position(partition) >= *end)
     }
 
     fn unknown_below(&self, partition: i32) -> Offset {

@@ -5,6 +5,7 @@ from confluent_kafka.admin import NewPartitions, NewTopic
 
 import times
 from checks import archive_equals_log, await_log, log_records, newest_states_equal_model, replayed_exactly_once
+from jsontext import dumps
 from log import Log
 from plan import replay_id
 from sagas import failed, replay
@@ -149,3 +150,42 @@ def test_a_partition_without_a_leader_stops_only_itself(make_kafka, make_world):
     model = world.judge()
     archive_equals_log(world, model)
     newest_states_equal_model(process, model)
+
+
+def test_a_request_of_before_the_count_was_raised_is_not_new(make_world):
+    """Its record is in the partition that its saga had, and has left memory; so has that of what it restored."""
+    world = make_world(partitions=2, **{"kafka.properties.topic_metadata_refresh_interval_ms": 1_000, "replay.max_log_records": 2})
+    process = world.start()
+    sagas = [f"order-{number}" for number in range(40) if home(f"order-{number}", 5) > 1][:6]
+    for saga_id in sagas:
+        world.send(failed(saga_id).stream())
+    world.await_caught_up()
+    first = ask(world, sagas[:3])
+    await_log(world, keys(first))
+    for topic in (world.requests, world.replay_log):
+        world.log.admin.create_partitions([NewPartitions(topic, 5)])[topic].result(30)
+    wait_for("the new partitions", lambda: len(world.log.ends(world.requests)) == 5, 30)
+    fresh = Log(world.servers["kafka"])
+    # Others push the first ones' records out of memory.
+    second = [replay(saga_id) for saga_id in sagas[3:]]
+    for request in second:
+        fresh.send(world.requests, request["saga_id"], request, partition=home(request["saga_id"], 5))
+    fresh.flush()
+    await_log(world, keys(second), within=60)
+    later = replay(sagas[0])
+    for request in (*first, later):
+        fresh.send(world.requests, request["saga_id"], request, partition=home(request["saga_id"], 5))
+    fresh.flush()
+    record = await_log(world, keys([later]), within=60)[keys([later])[0]]
+    assert (record["status"], record["code"]) == ("refused", "already_replayed"), record
+    replayed_exactly_once(world, [*first, *second])
+    process.kill()
+    process = world.start()
+    last = replay(sagas[1], allow_repeat=True)
+    for request in (*first, last):
+        fresh.send(world.requests, request["saga_id"], request, partition=home(request["saga_id"], 5))
+    fresh.flush()
+    await_log(world, keys([last]), within=60)
+    replayed_exactly_once(world, [*first, *second, last])
+    answer = process.post("/v1/replays", dumps(first[0]).encode())
+    assert answer.status == 202, answer.body

@@ -350,25 +350,26 @@ impl Replay {
             Some(dropped) if unseen.get(replay_id).is_none() && self.parts.desk.log.get(replay_id).is_none() => {
                 Ok(dropped.clone())
             }
-            _ => self.parts.desk.record(replay_id, Some(of.position.partition), unseen).await,
+            _ => self.parts.desk.record(replay_id, Some(&self.parts.desk.homes_of_request(of)), unseen).await,
         }
     }
 
     /// Of the replays of these requests that memory does not have, what history has of them. Where one cannot be read its
     /// partition rests, and the batch is taken up again without it.
     pub(super) async fn look_up(&mut self, items: &[Item]) -> Result<HashMap<String, Option<Arc<LogRecord>>>> {
-        if self.parts.desk.log.all_unknown_below().is_empty() {
+        if self.parts.desk.log.has_everything() {
             return Ok(HashMap::new());
         }
         let newer = [&self.publishing, &self.pending];
-        let mut asked: Vec<(String, i32)> = Vec::with_capacity(items.len());
+        let mut asked: Vec<(String, i32, Vec<i32>)> = Vec::with_capacity(items.len());
         for item in items {
             let replay_id = match &item.request.command {
                 Command::Outcome(outcome) => &outcome.replay_id,
                 _ => &item.record.replay_id,
             };
             if Unseen(&newer).get(replay_id).is_none() {
-                asked.push((replay_id.clone(), item.record.position.partition));
+                let homes = self.parts.desk.homes_of_request(&item.record);
+                asked.push((replay_id.clone(), item.record.position.partition, homes));
             }
         }
         let found = self.parts.desk.dropped(asked).await;

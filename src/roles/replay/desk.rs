@@ -1,10 +1,10 @@
 //! Where one replay is decided: history in, plan or refusal out. Shared by the worker and the HTTP side, so that what is
 //! answered at once and what is carried out later follow the same rules.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::answer::{When, Whole};
 use crate::roles::log_saga;
+use crate::roles::replay_log::homes::Homes;
 use crate::roles::replay_log::{ReplayLog, place};
 use crate::saga::ids;
-use crate::saga::partitioner;
 use crate::saga::plan::{Plan, PlanFacts, plan};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, Override, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
@@ -62,8 +62,8 @@ pub struct Desk {
     /// The replay log in history.
     pub log_history: History,
     pub log: Arc<ReplayLog>,
-    /// Partitions of the requests topic, and of the log.
-    pub partitions: watch::Receiver<i32>,
+    /// In which partitions of the log the record of a request may be.
+    pub homes: watch::Receiver<Homes>,
     pub rules: Rules,
 }
 
@@ -92,31 +92,50 @@ fn refusal_of_too_long(request: &ReplayRequest, order: &ReplayOrder, facts: &Pla
 }
 
 impl Desk {
-    /// The newest record of a replay, wherever it is. `partition`: of its request; `None`: not known. `Unavailable`: it is
+    /// The newest record of a replay, wherever it is. `homes`: where it may be; `None`: anywhere. `Unavailable`: it is
     /// not in memory, and what else there was is not known yet.
-    pub async fn record(&self, replay_id: &str, partition: Option<i32>, unseen: Unseen<'_>) -> Result<Option<Arc<LogRecord>>> {
+    pub async fn record(&self, replay_id: &str, homes: Option<&[i32]>, unseen: Unseen<'_>) -> Result<Option<Arc<LogRecord>>> {
         if let Some(record) = unseen.get(replay_id).cloned().or_else(|| self.log.get(replay_id)) {
             return Ok(Some(record));
         }
         // Dropped from memory or from the topic: history keeps it as long as the original.
-        let mut ends = self.log.all_unknown_below();
-        ends.retain(|(of, _)| partition.is_none_or(|partition| partition == *of));
-        if ends.is_empty() {
-            return Ok(None);
-        }
-        let record = log_saga::newest(&self.log_history, replay_id, &ends).await?;
+        let record = match homes {
+            Some(homes) => self.in_history(replay_id, &self.unknown_below(homes)?).await?,
+            None => self.in_history(replay_id, &self.log.all_unknown_below()).await?,
+        };
         Ok(record.map(Arc::new))
     }
 
-    /// What history has of those of these replays that memory dropped; each with the partition of its request.
-    pub async fn dropped(&self, replays: Vec<(String, i32)>) -> Vec<LookedUp> {
-        let below: HashMap<i32, Offset> = self.log.all_unknown_below().into_iter().collect();
-        let asked = replays.into_iter().filter(|(id, _)| self.log.get(id).is_none());
-        let asked: Vec<(String, (i32, Offset))> =
-            asked.filter_map(|(id, partition)| Some((id, (partition, *below.get(&partition)?)))).collect();
-        let reads = asked.into_iter().map(|(id, end): (String, (i32, Offset))| async move {
-            let record = log_saga::newest(&self.log_history, &id, &[end]).await;
-            (id, end.0, record.map(|record| record.map(Arc::new)))
+    /// To which offsets history must be known of these partitions before what memory has not is new. `Unavailable`: one of
+    /// them is not even read to its end yet.
+    fn unknown_below(&self, homes: &[i32]) -> Result<Vec<(i32, Offset)>> {
+        if let Some(partition) = homes.iter().find(|home| !self.log.is_read(**home)) {
+            return Err(Error::unavailable(format!("partition {partition} of the replay log is not read to its end yet")));
+        }
+        let ends = homes.iter().map(|home| (*home, self.log.unknown_below(*home)));
+        Ok(ends.filter(|(_, end)| *end > Offset(0)).collect())
+    }
+
+    /// Each partition is a history of its own: of a replay with records in several, what was carried out counts.
+    async fn in_history(&self, replay_id: &str, ends: &[(i32, Offset)]) -> Result<Option<LogRecord>> {
+        let read = |end| log_saga::newest(&self.log_history, replay_id, std::slice::from_ref(end));
+        let found = try_join_all(ends.iter().map(read)).await?;
+        let is_done = |record: &LogRecord| (!record.dry_run, record.published_at.is_some());
+        Ok(found.into_iter().flatten().max_by_key(is_done))
+    }
+
+    /// What history has of those of these replays that memory dropped; each with the partition of its request, and those
+    /// where its record may be.
+    pub async fn dropped(&self, replays: Vec<(String, i32, Vec<i32>)>) -> Vec<LookedUp> {
+        let asked = replays.into_iter().filter(|(id, ..)| self.log.get(id).is_none());
+        let asked = asked.map(|(id, partition, homes)| (id, partition, self.unknown_below(&homes)));
+        let asked = asked.filter(|(.., ends)| ends.as_ref().map_or(true, |ends| !ends.is_empty()));
+        let reads = asked.map(|(id, partition, ends)| async move {
+            let record = match ends {
+                Ok(ends) => self.in_history(&id, &ends).await,
+                Err(error) => Err(error),
+            };
+            (id, partition, record.map(|record| record.map(Arc::new)))
         });
         let reads: Vec<_> = reads.collect();
         stream::iter(reads).buffer_unordered(LOOK_UPS).collect().await
@@ -125,13 +144,18 @@ impl Desk {
     /// The newest records of the replays of a saga that memory dropped, newest first; some of those it has may be among
     /// them.
     pub async fn dropped_of(&self, original: &SagaId) -> Result<Vec<Arc<LogRecord>>> {
-        let partition = self.home(original);
-        let end = self.log.unknown_below(partition);
-        if end == Offset(0) {
-            return Ok(Vec::new());
+        let homes = self.homes_of(original);
+        let (mut replays, mut asked) = (Vec::new(), Vec::new());
+        // Each partition has an index of its own.
+        for end in self.unknown_below(&homes)? {
+            for id in log_saga::replays_of(&self.log_history, original, std::slice::from_ref(&end)).await? {
+                if !replays.contains(&id) {
+                    asked.push((id.clone(), end.0, homes.clone()));
+                    replays.push(id);
+                }
+            }
         }
-        let replays = log_saga::replays_of(&self.log_history, original, &[(partition, end)]).await?;
-        let looked_up = self.dropped(replays.iter().map(|id| (id.clone(), partition)).collect()).await;
+        let looked_up = self.dropped(asked).await;
         // Memory may have them again.
         let mut records: Vec<_> = replays.iter().filter_map(|id| self.log.get(id)).collect();
         for (_, _, record) in looked_up {
@@ -141,16 +165,32 @@ impl Desk {
         Ok(records)
     }
 
-    /// The partition of the requests topic, and of the log, where requests for this saga are.
-    pub fn home(&self, saga: &SagaId) -> i32 {
-        partitioner::partition(saga.as_str().as_bytes(), *self.partitions.borrow())
+    /// The partitions of the log where replays of this saga may be.
+    pub fn homes_of(&self, saga: &SagaId) -> Vec<i32> {
+        let (homes, key) = (self.homes.borrow(), saga.as_str().as_bytes());
+        homes.of_key(key, homes.home(key))
     }
 
-    /// Can every replay of this partition be told from a new one? Where memory has them all, that is so.
-    pub async fn is_known(&self, partition: i32) -> Result<bool> {
-        match self.log.unknown_below(partition) {
-            Offset(0) => Ok(true),
-            end => self.log_history.is_known_to(&[(partition, end)]).await,
+    /// The same of a request that was found in this partition.
+    pub fn homes_of_request(&self, record: &LogRecord) -> Vec<i32> {
+        let (homes, found) = (self.homes.borrow(), record.position.partition);
+        match &record.original_saga_id {
+            Some(saga) => homes.of_key(saga.as_str().as_bytes(), found),
+            None => homes.of_partition(found),
+        }
+    }
+
+    /// The same of all requests of this partition.
+    pub fn homes_of_partition(&self, partition: i32) -> Vec<i32> {
+        self.homes.borrow().of_partition(partition)
+    }
+
+    /// Can every replay with its record in these partitions be told from a new one? Where memory has them all, that is so.
+    pub async fn is_known(&self, homes: &[i32]) -> Result<bool> {
+        match self.unknown_below(homes) {
+            Ok(ends) if ends.is_empty() => Ok(true),
+            Ok(ends) => self.log_history.is_known_to(&ends).await,
+            Err(_) => Ok(false),
         }
     }
 

@@ -24,10 +24,11 @@ mod too_large;
 mod turns;
 pub mod unseen;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use crate::config;
@@ -79,8 +80,8 @@ pub struct Parts {
     pub freshness: Freshness,
     pub ends: Ends,
     pub partitioning: Arc<Partitioning>,
-    /// Told how many partitions the log has.
-    pub log_partitions: Arc<dyn Fn(i32) + Send + Sync>,
+    /// Told how many partitions the requests topic and the log have, before anything is carried out under that.
+    pub partition_counts: CountsTold,
     pub registry: Option<Arc<SchemaRegistry>>,
     pub schemas: Arc<avro::Schemas>,
     pub metrics: Arc<Metrics>,
@@ -88,6 +89,9 @@ pub struct Parts {
     pub assigned: Arc<dyn Fn(bool) + Send + Sync>,
     pub now: fn() -> Micros,
 }
+
+/// Takes the partition counts of the requests topic and of the log; done once they are on record.
+pub type CountsTold = Arc<dyn Fn(i32, i32) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -354,8 +358,8 @@ impl Replay {
             tracing::info!(before = self.settings.request_partitions, now = requests, "the requests topic has more partitions");
             self.settings.request_partitions = requests;
         }
-        (self.parts.log_partitions)(log);
-        Ok(())
+        let told = || (self.parts.partition_counts)(self.settings.request_partitions, log);
+        until_available("keep the partition count of the replay log", told).await
     }
 
     /// Requests that were deleted before they were read are passed over, and not silently.
@@ -388,13 +392,15 @@ impl Replay {
         }
     }
 
-    /// Waits until the view of the log is where these partitions of the log end now. Gives the numbers of those of which it
-    /// is: what has no leader, or takes too long, comes later.
+    /// Waits until the view of the log is where the log ends now, in each partition where requests of these may be recorded.
+    /// Gives the numbers of those of which it is: what has no leader, or takes too long, comes later.
     async fn log_to_its_end(&self, requests: &[TopicPartition]) -> Result<HashSet<i32>> {
-        let log: Vec<TopicPartition> = requests
-            .iter()
-            .map(|of| TopicPartition { topic: self.settings.targets.log.as_str().into(), partition: of.partition })
-            .collect();
+        let desk = &self.parts.desk;
+        let homes: Vec<(i32, Vec<i32>)> =
+            requests.iter().map(|of| (of.partition, desk.homes_of_partition(of.partition))).collect();
+        let numbers: BTreeSet<i32> = homes.iter().flat_map(|(_, homes)| homes.iter().copied()).collect();
+        let log: Vec<TopicPartition> =
+            numbers.into_iter().map(|number| TopicPartition::new(self.settings.targets.log.as_str(), number)).collect();
         let ends = until_available("ask for the ends of the replay log", || self.parts.ends.each_end(&log)).await?;
         let patience = if self.owned.is_empty() { LOG_WITHIN } else { LOG_WITHIN_BESIDE_WORK };
         let deadline = tokio::time::Instant::now() + patience;
@@ -410,7 +416,8 @@ impl Replay {
                 known.insert(partition.partition);
             }
         }
-        Ok(known)
+        let is_known = |homes: &[i32]| homes.iter().all(|home| known.contains(home));
+        Ok(homes.into_iter().filter(|(_, homes)| is_known(homes)).map(|(partition, _)| partition).collect())
     }
 
     fn something_is_due(&mut self) -> bool {

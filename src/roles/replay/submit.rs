@@ -160,15 +160,15 @@ impl Submit {
 
     /// The same of a replay of this saga. Waits for what history must have to tell.
     async fn seen(&self, replay_id: &str, saga: &SagaId) -> Result<Option<Arc<LogRecord>>> {
-        let partition = self.desk.home(saga);
+        let homes = self.desk.homes_of(saga);
         let deadline = Instant::now() + FRESH_WITHIN;
-        while !self.desk.is_known(partition).await? {
+        while !self.desk.is_known(&homes).await? {
             if Instant::now() >= deadline {
                 return Err(Error::refused("behind", "what the replay log had before is not in history yet"));
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.desk.record(replay_id, Some(partition), Unseen(&[&self.not_in_the_log()])).await
+        self.desk.record(replay_id, Some(&homes), Unseen(&[&self.not_in_the_log()])).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.
