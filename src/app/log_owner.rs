@@ -22,24 +22,24 @@ const OFFSETS: i64 = 50;
 /// Longest read.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The newest record of a partition of the log, and whose it is.
+/// The newest record of a partition of the log, and whose it is by the newest that says so.
 struct Newest {
     partition: TopicPartition,
     record: Record,
     owner: LogOwner,
 }
 
-/// Of every partition whose newest record says whose it is.
+/// Of every partition of which one of the newest records says whose it is.
 async fn newest(config: &Config, ends: &Ends, partitions: Vec<TopicPartition>) -> Result<Vec<Newest>> {
-    let mut found: Vec<(TopicPartition, Record)> = Vec::new();
+    let mut found: Vec<(TopicPartition, Vec<Record>)> = Vec::new();
     let (mut left, mut offsets) = (partitions, OFFSETS);
     while !left.is_empty() {
         let mut sample = Sample::start(&config.kafka, ends, &left, offsets, WITHIN).await?;
         while let Some(batch) = sample.next().await? {
-            for mut records in batch {
-                if let Some(newest) = records.records.pop() {
-                    found.retain(|(of, _)| *of != records.partition);
-                    found.push((records.partition, newest));
+            for records in batch.into_iter().filter(|records| !records.records.is_empty()) {
+                match found.iter_mut().find(|(of, _)| *of == records.partition) {
+                    Some((_, before)) => before.extend(records.records),
+                    None => found.push((records.partition, records.records)),
                 }
             }
         }
@@ -49,11 +49,16 @@ async fn newest(config: &Config, ends: &Ends, partitions: Vec<TopicPartition>) -
         left = longer.map(|((partition, _), _)| partition).filter(|of| !found.iter().any(|(is, _)| is == of)).collect();
         offsets = offsets.saturating_mul(10);
     }
-    let owned = found.into_iter().filter_map(|(partition, record)| {
-        let owner = LogOwner::of(&record.headers)?;
-        Some(Newest { partition, record, owner })
+    let owned = found.into_iter().filter_map(|(partition, mut records)| {
+        let owner = owner_by(&records)?;
+        Some(Newest { partition, record: records.pop()?, owner })
     });
     Ok(owned.collect())
+}
+
+/// What the newest of these records says that says so: earlier versions left the header out here and there.
+fn owner_by(records: &[Record]) -> Option<LogOwner> {
+    records.iter().rev().find_map(|record| LogOwner::of(&record.headers))
 }
 
 fn partitions(config: &Config, counts: &[(String, i32)]) -> Vec<TopicPartition> {
@@ -138,5 +143,28 @@ fn again(newest: Newest, group: &str, why: &str) -> NewRecord {
         value: record.value,
         headers,
         timestamp: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::position::Offset;
+    use crate::saga::time::Micros;
+
+    #[test]
+    fn a_newest_record_that_does_not_say_whose_it_is_makes_the_log_nobodys_no_more_than_its_view() {
+        let record = |offset, headers| Record {
+            offset: Offset(offset),
+            timestamp: Micros(0),
+            by_broker: true,
+            key: None,
+            value: None,
+            headers,
+        };
+        let owner = |group: &str| LogOwner { group: group.into(), generation: 1 };
+        let records = [record(1, vec![owner("green").header()]), record(2, vec![owner("blue").header()]), record(3, Vec::new())];
+        assert_eq!(owner_by(&records), Some(owner("blue")));
+        assert_eq!(owner_by(&records[2..]), None);
     }
 }

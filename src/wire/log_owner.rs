@@ -12,7 +12,7 @@ pub const GROUP: &str = "resaga-group";
 /// Header of the record with which an operator hands the log over: who asked for it and why, JSON.
 pub const GROUP_WHY: &str = "resaga-group-why";
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogOwner {
     pub group: String,
     /// From 1.

@@ -113,7 +113,7 @@ impl Replay {
             self.look_at_logs().await?;
             claims = self.unclaimed().await?;
         }
-        batch.draft.owners = self.log_owners();
+        self.sign(&mut batch.draft);
         if behind.is_none() && Instant::now() >= self.look_again.0 && self.rate.allows(Instant::now()) > 0 {
             // Half, so that requests which cannot go yet never keep new ones out.
             self.take_parked(&mut batch, now, (limit / 2).max(1), claims.as_ref());

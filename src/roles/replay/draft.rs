@@ -63,8 +63,9 @@ pub struct Draft {
     pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
     /// Requests that were passed over and that somebody wants to call off.
     pub wanted: Vec<(TopicPartition, String)>,
-    /// As whose records go into each partition of the log.
-    pub owners: Vec<(i32, LogOwner)>,
+    /// As whose records go into the partitions of the log; into those that are nobody's as [`Self::own`].
+    pub owners: HashMap<i32, LogOwner>,
+    pub own: LogOwner,
 }
 
 impl Draft {
@@ -83,7 +84,7 @@ impl Draft {
     pub fn log(&mut self, targets: &Targets, record: LogRecord, trace: Option<&str>) -> Result<()> {
         let partition = record.position.partition;
         let mut headers = headers::of_log(&record, targets.schemas.log.is_some(), trace);
-        headers.extend(self.owners.iter().find(|(of, _)| *of == partition).map(|(_, owner)| owner.header()));
+        headers.push(self.owners.get(&partition).unwrap_or(&self.own).header());
         self.records.push(NewRecord {
             topic: targets.log.clone(),
             partition: Some(partition),
@@ -312,7 +313,21 @@ pub fn accepted(mut record: LogRecord, request: &ReplayRequest) -> LogRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::saga::testing::log_record;
     use crate::wire::request::decode_json;
+
+    #[test]
+    fn every_log_record_says_whose_it_is_whatever_partition_it_goes_to() {
+        let owner = |group: &str, generation| LogOwner { group: group.into(), generation };
+        let mut draft = Draft { owners: HashMap::from([(3, owner("blue", 2))]), own: owner("blue", 1), ..Draft::default() };
+        for partition in [3, 4] {
+            let record = log_record("r", "order-1", 1, ReplayStatus::Cancelled);
+            let record = LogRecord { position: Position::new("requests", partition, 1), ..record };
+            draft.log(&Targets::default(), record, None).expect("drafted");
+        }
+        let owners: Vec<_> = draft.records.iter().map(|record| LogOwner::of(&record.headers)).collect();
+        assert_eq!(owners, [Some(owner("blue", 2)), Some(owner("blue", 1))]);
+    }
 
     #[test]
     fn a_cut_record_is_small_whatever_the_request_holds_and_says_where_it_is() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use super::draft::Draft;
 use super::{Owned, PARTITION_RESTS, Replay};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::TransactionalPublisher;
@@ -138,13 +139,11 @@ impl Replay {
         opened.unwrap_or_else(|_| Err(Error::unavailable("open producer to claim the replay log: no answer in time")))
     }
 
-    /// As whose the records of a batch are written, by partition of the log.
-    pub(super) fn log_owners(&self) -> Vec<(i32, LogOwner)> {
-        let of = |partition: &TopicPartition| {
-            let nobodys = || LogOwner { group: self.settings.group.clone(), generation: 1 };
-            (partition.partition, self.parts.desk.log.owner(partition.partition).unwrap_or_else(nobodys))
-        };
-        self.owned.keys().map(of).collect()
+    /// Says in a draft as whose its records are written, in every partition of the log: what ends or calls off a replay of
+    /// before the partition count was raised goes into one that may be another member's.
+    pub(super) fn sign(&self, draft: &mut Draft) {
+        draft.owners = self.parts.desk.log.owners();
+        draft.own = LogOwner { group: self.settings.group.clone(), generation: 1 };
     }
 }
 

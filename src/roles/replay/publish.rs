@@ -39,7 +39,7 @@ impl Replay {
         let may_prepare = self.may_prepare_behind(&batch);
         let committing = self.offsets_to_commit(&batch);
         let Prepared { draft, offsets, group, again, claims, .. } = batch;
-        let Draft { records, restored, log, tally, passed, looked_again, wanted, owners: _ } = draft;
+        let Draft { records, restored, log, tally, passed, looked_again, wanted, .. } = draft;
         let started = Instant::now();
         let publisher = match (&claims, self.publisher.take_if(|_| claims.is_none())) {
             (Some(partition), _) => {
