@@ -44,11 +44,8 @@ impl ChainWriter {
     pub async fn open(store: Arc<dyn ObjectStore>, chain: ChainId, start_if_empty: Option<Offset>) -> Result<Self> {
         let mut view = ChainView::new(chain);
         view.follow(&*store).await?;
-        let newest = match (view.trailing.last(), view.newest()) {
-            (Some(index), _) => Some(index.info.clone()),
-            (None, Some(segment)) => Some(view::read_known_segment(&*store, &segment).await?.info),
-            (None, None) => None,
-        };
+        view.recall(&*store).await?;
+        let newest = view.newest_index().map(|index| index.info.clone());
         let mut writer = Self { store, view, newest };
         if let Some(start) = start_if_empty {
             writer.begin(start).await?;
@@ -131,7 +128,8 @@ impl ChainWriter {
             return Ok(());
         }
         self.view.follow(&*self.store).await?;
-        self.newest = self.view.trailing.last().map(|index| index.info.clone());
+        self.view.recall(&*self.store).await?;
+        self.newest = self.view.newest_index().map(|index| index.info.clone());
         Ok(())
     }
 

@@ -149,7 +149,7 @@ impl ColdReader {
         let view = self.known(chain).view();
         match view.newest_sequences(saga.hash64()) {
             Some(mut newest) => newest.any(|newest| newest == sequence.0),
-            None => view.trailing.first().is_none_or(|first| offset < first.info.start),
+            None => view.at_hand_from().is_none_or(|first| offset < first),
         }
     }
 

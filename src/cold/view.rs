@@ -17,6 +17,8 @@ use crate::saga::time::Micros;
 const TAIL_GUESS: u64 = 128 << 10;
 /// New segments in one go after which catalog files are tried first again.
 const FAR_BEHIND: usize = 4;
+/// Indexes of so many of the newest segments are at hand for the owner: they tell sequences, which catalog files do not.
+const NEWEST: usize = 8;
 
 #[derive(Debug, Clone)]
 pub struct ChainView {
@@ -27,12 +29,14 @@ pub struct ChainView {
     pub files: Vec<Arc<CatalogFile>>,
     /// The segments after them, oldest first.
     pub trailing: Vec<Arc<SegmentIndex>>,
+    /// The last of those that the files stand for, next to the first of `trailing`; at most [`NEWEST`].
+    recent: Vec<Arc<SegmentIndex>>,
     followed: bool,
 }
 
 impl ChainView {
     pub fn new(chain: ChainId) -> Self {
-        Self { chain, begin: None, files: Vec::new(), trailing: Vec::new(), followed: false }
+        Self { chain, begin: None, files: Vec::new(), trailing: Vec::new(), recent: Vec::new(), followed: false }
     }
 
     fn covered(&self) -> u64 {
@@ -65,9 +69,24 @@ impl ChainView {
         self.trailing.iter().any(|index| !index.find(hash).is_empty()) || self.files.iter().any(|file| file.may_contain(hash))
     }
 
+    /// The newest segments of which more is known than the catalog tells, oldest first.
+    fn at_hand(&self) -> impl DoubleEndedIterator<Item = &Arc<SegmentIndex>> {
+        self.recent.iter().chain(&self.trailing)
+    }
+
+    /// The newest segment's, once it was recalled.
+    pub fn newest_index(&self) -> Option<&Arc<SegmentIndex>> {
+        self.at_hand().next_back()
+    }
+
+    /// The first offset that these segments tell of.
+    pub fn at_hand_from(&self) -> Option<Offset> {
+        self.at_hand().next().map(|first| first.info.start)
+    }
+
     /// The sequence of the newest entry under this hash (of each saga that has it), as far as the newest segments tell.
     pub fn newest_sequences(&self, hash: u64) -> Option<impl Iterator<Item = u64>> {
-        let rows = self.trailing.iter().rev().map(|index| index.find(hash)).find(|rows| !rows.is_empty())?;
+        let rows = self.at_hand().rev().map(|index| index.find(hash)).find(|rows| !rows.is_empty())?;
         Some(rows.iter().map(|rows| rows.last_sequence))
     }
 
@@ -75,7 +94,7 @@ impl ChainView {
     /// one under the hash: its place, and the segment.
     pub fn not_above(&self, entries: &[(u64, u64)]) -> Vec<(usize, SegmentRef)> {
         let mut found = Vec::new();
-        for index in &self.trailing {
+        for index in self.at_hand() {
             let mut stored = index.sagas.iter().peekable();
             for (at, (hash, sequence)) in entries.iter().enumerate() {
                 while stored.next_if(|rows| rows.hash < *hash).is_some() {}
@@ -118,6 +137,15 @@ impl ChainView {
         Ok(())
     }
 
+    /// Reads the newest segments' indexes as far as they are not at hand.
+    pub async fn recall(&mut self, store: &dyn ObjectStore) -> Result<()> {
+        let missing = NEWEST.saturating_sub(self.trailing.len());
+        let segments: Vec<SegmentRef> = self.all().rev().skip(self.trailing.len()).take(missing).collect();
+        let read = segments.iter().rev().map(|segment| read_known_segment(store, segment));
+        self.recent = futures::future::try_join_all(read).await?.into_iter().map(Arc::new).collect();
+        Ok(())
+    }
+
     /// Puts a stored segment at the end.
     pub fn push(&mut self, index: Arc<SegmentIndex>) -> Result<()> {
         let fits = index.info.chain == self.chain
@@ -139,6 +167,7 @@ impl ChainView {
                 && Some(file.segments[0].start) == self.next()
             {
                 self.files.push(Arc::new(file));
+                self.recent.clear();
                 return Ok(true);
             }
         }
@@ -168,7 +197,7 @@ impl ChainView {
     }
 
     pub fn replace_segments(&mut self, file: CatalogFile) {
-        self.trailing.drain(..FAN);
+        self.recent = self.trailing.drain(..FAN).skip(FAN - NEWEST).collect();
         self.files.push(Arc::new(file));
     }
 

@@ -330,6 +330,25 @@ fn an_entry_that_is_not_above_what_the_chain_has_is_recognised() {
 }
 
 #[test]
+fn the_newest_segments_tell_sequences_wherever_the_catalog_ends() {
+    run(async {
+        let mut world = World::new(1, SnapshotPolicy::BeforeEachStep).await;
+        for number in 0..40 {
+            world.act(&Act::Log { saga: 0, kind: 2, change: number, seconds: 1, late: 0, hole: false }).await;
+            world.act(&Act::Consume { partition: 0, crash: false }).await;
+            world.act(&Act::Flush { partition: 0 }).await;
+            let told = &world.truth[&SagaId::from("saga-0")];
+            for back in told.iter().rev().take(8) {
+                assert_eq!(world.has_already(&[back]).await, Some(back.entry.sequence), "of {}", told.len());
+            }
+            if number % 7 == 0 {
+                world.act(&Act::Restart { partition: 0 }).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn the_sagas_of_a_segment_come_with_their_newest_entries() {
     run(async {
         let mut world = written(1).await;
