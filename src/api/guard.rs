@@ -40,7 +40,15 @@ impl Hosts {
         loopback
             || host == self.listen
             || self.any_address && address(&host).is_some()
-            || self.further.iter().any(|name| *name == host || *name == authority.as_str().to_ascii_lowercase())
+            || self.further.iter().any(|name| *name == host)
+            // Of which scheme a proxy was asked is not told here.
+            || [80, 443].into_iter().any(|default_port| self.has_place(authority, default_port))
+    }
+
+    /// Does a further name say this host and port?
+    fn has_place(&self, authority: &Authority, default_port: u16) -> bool {
+        let place = format!("{}:{}", plain(authority.host()), authority.port_u16().unwrap_or(default_port));
+        self.further.iter().any(|name| *name == place || *name == authority.as_str().to_ascii_lowercase())
     }
 
     /// Is a page of this origin one of ours? `host`: what the request itself went to.
@@ -55,7 +63,7 @@ impl Hosts {
         let place = |a: &Authority| (plain(a.host()), a.port_u16().unwrap_or(default_port));
         host.is_some_and(|host| place(host) == place(authority))
             // Behind a proxy that names us otherwise than the browser does.
-            || self.further.iter().any(|name| *name == authority.as_str().to_ascii_lowercase())
+            || self.has_place(authority, default_port)
     }
 
     /// Why the request is not answered, if it is not.
@@ -180,6 +188,16 @@ mod tests {
             for method in [Method::GET, Method::POST] {
                 assert_eq!(judged(&hosts, method, &[("host", host)]), expected, "{host}");
             }
+        }
+        let usual = Hosts::new("10.1.2.3:8080", &["resaga.example.org:443".into(), "ops.example.org:80".into()]);
+        for (headers, expected) in [
+            (&[("host", "resaga.example.org"), ("origin", "https://resaga.example.org")][..], "ok"),
+            (&[("host", "ops.example.org."), ("origin", "http://ops.example.org")], "ok"),
+            (&[("host", "localhost"), ("origin", "https://resaga.example.org")], "ok"),
+            (&[("host", "localhost"), ("origin", "http://resaga.example.org")], "cross_origin"),
+            (&[("host", "resaga.example.org:8443")], "host_not_allowed"),
+        ] {
+            assert_eq!(judged(&usual, Method::POST, headers), expected, "no client writes its scheme's own port: {headers:?}");
         }
         let two = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(judged(&hosts, Method::GET, &two), "host_not_allowed");
