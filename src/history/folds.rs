@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::hot::Member;
 use crate::saga::position::Offset;
-use crate::wire::frame::{MemberHeader, peek_member};
+use crate::wire::frame::{MemberHeader, is_intact, peek_member};
 
 /// Without what an owner with the fold `fold` has written again. What it has not come to yet, or what was durable before it
 /// came, is as another fold left it.
@@ -24,7 +24,8 @@ pub fn current(members: &[Member], fold: u32) -> Cow<'_, [Member]> {
         let range = refolded.get(&header.partition).filter(|_| header.fold != fold);
         range.is_some_and(|(first, last)| (*first..=*last).contains(&header.offset))
     };
-    members.iter().filter(|member| !header(member).is_some_and(is_replaced)).cloned().collect()
+    let is_left_out = |member: &Member| header(member).is_some_and(is_replaced) && is_intact(&member.bytes);
+    members.iter().filter(|member| !is_left_out(member)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -86,6 +87,19 @@ mod tests {
         assert_eq!(snapshots, [false, false, false, true, true, false]);
         let mixed = run(&members, &settings(SnapshotPolicy::OnFailure));
         assert_eq!(mixed.ending, Ending::Conflict, "who has neither fold cannot tell: the archive can");
+    }
+
+    #[test]
+    fn a_damaged_member_is_not_taken_for_one_that_was_written_again() {
+        let (before, now) = (settings(SnapshotPolicy::Manual), settings(SnapshotPolicy::EveryEvent));
+        let mut members = [written(&before, 0..6), written(&now, 0..6)].concat();
+        let mut damaged = members[6 + 2].bytes.to_vec();
+        let other_fold = members[2].bytes.iter().zip(&damaged).position(|(a, b)| a != b).expect("another fold");
+        damaged[other_fold] = members[2].bytes[other_fold];
+        members[6 + 2].bytes = damaged.into();
+        let left = current(&members, now.id());
+        assert!(left.iter().any(|member| !is_intact(&member.bytes)), "it is left in, for its reader to find");
+        assert_eq!(left.len(), 6);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::hot::{HotQuery, HotRead, Member};
 use crate::saga::entry::StoredEntry;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::time::Micros;
-use crate::wire::frame::{decode_member, peek_member};
+use crate::wire::frame::{decode_member, is_intact, peek_member};
 
 /// Which of several homes have entries of a saga.
 struct Survey {
@@ -172,10 +172,10 @@ impl History {
     }
 }
 
-/// The members that lie in partitions of the home; `None`: all do. One that cannot be read is left in: it speaks for itself.
+/// The members that lie in partitions of the home; `None`: all do. One that is damaged is left in: it speaks for itself.
 pub(super) fn of_home(members: &[Member], home: &[ChainId]) -> Option<Vec<Member>> {
     let is_all = members.iter().all(|member| may_be_of(member, home));
-    (!is_all).then(|| members.iter().filter(|member| may_be_of(member, home)).cloned().collect())
+    (!is_all).then(|| members.iter().filter(|member| may_be_of(member, home) || !is_intact(&member.bytes)).cloned().collect())
 }
 
 fn may_be_of(member: &Member, home: &[ChainId]) -> bool {

@@ -135,6 +135,11 @@ pub fn peek_member(bytes: &[u8]) -> Result<MemberHeader> {
     Ok(split_member(bytes)?.0)
 }
 
+/// Is it as it was written? One that is not must not be passed over for what its header says.
+pub fn is_intact(member: &[u8]) -> bool {
+    split_member(member).is_ok() && member[CHECK..HEADER] == checksum(member)
+}
+
 /// With its checksum in place.
 fn sealed(mut member: Vec<u8>) -> Bytes {
     let check = checksum(&member);
