@@ -201,3 +201,50 @@ def test_of_two_groups_that_begin_together_one_replays(world):
         world.request(request)
     await_log(world, [key_of(request) for request in later])
     replayed_exactly_once(world, [*requests, *later])
+
+
+def damage(world, saga_id):
+    """Bends what Redis holds of a saga of the log; gives what puts it right."""
+    key, = world.redis().keys(f"*:s:{saga_id}")
+    before = world.redis().zrange(key, 0, -1, withscores=True)
+    world.redis().zremrangebyrank(key, 0, -1)
+    world.redis().zadd(key, {member[:-1] + bytes([member[-1] ^ 0x55]): score for member, score in before})
+
+    def mend():
+        world.redis().zremrangebyrank(key, 0, -1)
+        world.redis().zadd(key, dict(before))
+    return mend
+
+
+def test_a_damaged_record_holds_up_its_own_request_and_its_sagas_replays_only(make_world):
+    world = make_world(partitions=1, **{"replay.max_log_records": 2, "cold.flush_interval": "60s"})
+    sagas = [f"order-{number}" for number in range(7)]
+    for saga_id in sagas:
+        world.send(failed(saga_id).stream())
+    process = world.start()
+    world.await_caught_up()
+    requests = [replay(saga_id) for saga_id in sagas[:4]]
+    for request in requests:
+        world.request(request)
+        await_log(world, [key_of(request)])
+    wait_for("history has the log", lambda: process.get(f"/v1/replays/{key_of(requests[1])}").status == 200, 30)
+    mends = [damage(world, f"resaga.replay\x1f{key_of(requests[0])}"), damage(world, f"resaga.replays\x1f{sagas[1]}")]
+    repeated, new = replay(sagas[1]), replay(sagas[4])
+    for request in (requests[0], repeated, new):
+        world.request(request)
+    await_log(world, [key_of(new)])
+    alarm = f'resaga_partition_alarms{{code="log_unreadable",partition="0",topic="{world.replay_log}"}}'
+    wait_for("the alarm", lambda: process.metrics().get(alarm) == 1, 20)
+    assert "what history has of a replay cannot be read" in process.tail(200)
+    later = replay(sagas[5])
+    world.request(later)
+    await_log(world, [key_of(later)])
+    for mend in mends:
+        mend()
+    record = await_log(world, [key_of(repeated)], within=60)[key_of(repeated)]
+    assert (record["status"], record["code"]) == ("refused", "already_replayed"), record
+    wait_for("the alarm ends", lambda: alarm not in process.metrics(), 60)
+    last = replay(sagas[6])
+    world.request(last)
+    await_log(world, [key_of(last)])
+    replayed_exactly_once(world, [*requests, new, later, last])

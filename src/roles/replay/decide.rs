@@ -1,7 +1,6 @@
 //! Deciding the requests of one batch, one after the other: repeat, wait, refuse or plan. What comes of it is a draft.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,12 +10,13 @@ use super::desk::{Asked, Known};
 use super::draft::{self, Draft};
 use super::fresh::EndsThen;
 use super::parked::Parked;
+use super::seen::LookedUp;
 use super::take_up::Item;
 use super::unseen::Unseen;
 use crate::error::{Error, Result};
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{SagaId, Shown, TopicPartition};
-use crate::saga::request::{Command, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::request::{Command, Outcome, Refusal, ReplayOrder, ReplayStatus};
 use crate::saga::restored::RestoredSaga;
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
@@ -38,7 +38,7 @@ pub(super) struct Loaded {
     /// Of each saga: the ends to which it is looked at.
     ends: HashMap<SagaId, EndsThen>,
     /// What history has of these replays, which memory has not.
-    pub(super) dropped: HashMap<String, Option<Arc<LogRecord>>>,
+    pub(super) dropped: LookedUp,
 }
 
 impl Loaded {
@@ -84,6 +84,12 @@ impl Replay {
         for (number, item) in items.into_iter().enumerate() {
             if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
+            }
+            if loaded.dropped.is_unreadable(&item) {
+                // Nobody can tell whether it is new: it stays in the topic.
+                let order = if let Command::Replay(order) = &item.request.command { Some(order.clone()) } else { None };
+                self.pass_over(item, order.as_deref(), draft);
+                continue;
             }
             match item.request.command.clone() {
                 Command::Replay(order) => {
@@ -172,7 +178,6 @@ impl Replay {
         for (saga, known) in sagas.into_iter().zip(histories) {
             match known {
                 Ok(known) => {
-                    self.unreadable.remove(&saga);
                     let ends = loaded.ends.get(&saga);
                     if ends.is_some_and(|ends| self.parts.freshness.covers(&saga, ends, &known)) {
                         loaded.histories.insert(saga, known);
@@ -250,8 +255,9 @@ impl Replay {
         let asked = Some(Asked::of(&item.record));
         let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await;
         let decided = match decided {
-            // Whether the new id is free cannot be told: this one waits, the others are carried out.
-            Err(error @ Error::Unavailable(_)) => {
+            // Whether it was replayed, or the new id is free, cannot be told: this one waits, the others are carried out.
+            Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => {
+                self.was_not_read(order.saga_id.as_str(), &item.record.position, &error);
                 self.unreadable(order.saga_id.clone(), &error);
                 blocked.insert(order.saga_id.clone());
                 return self.park(item, order, loaded.ends.get(&order.saga_id).cloned(), draft, again);
@@ -259,6 +265,8 @@ impl Replay {
             Err(error) => return Err(error),
             Ok(decided) => decided,
         };
+        self.unreadable.remove(&order.saga_id);
+        self.was_read(order.saga_id.as_str());
         let (plan, event) = match decided {
             Ok(_) if oversize => {
                 return self.refuse(item, &Refusal::new("too_large", "the restored saga is larger than its topic takes"), draft);
@@ -340,63 +348,6 @@ impl Replay {
         };
         again.push((parked, item.partition));
         draft.log(&self.settings.targets, record, item.trace.as_deref())
-    }
-
-    /// The newest record of a replay whose requests are in that partition. What this batch says of it comes first.
-    async fn known(&self, replay_id: &str, of: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<Option<Arc<LogRecord>>> {
-        let newer = [&draft.log, &self.publishing, &self.pending];
-        let unseen = Unseen(&newer);
-        match loaded.dropped.get(replay_id) {
-            Some(dropped) if unseen.get(replay_id).is_none() && self.parts.desk.log.get(replay_id).is_none() => {
-                Ok(dropped.clone())
-            }
-            _ => self.parts.desk.record(replay_id, Some(&self.parts.desk.homes_of_request(of)), unseen).await,
-        }
-    }
-
-    /// Of the replays of these requests that memory does not have, what history has of them. Where one cannot be read its
-    /// partition rests, and the batch is taken up again without it.
-    pub(super) async fn look_up(&mut self, items: &[Item]) -> Result<HashMap<String, Option<Arc<LogRecord>>>> {
-        if self.parts.desk.log.has_everything() {
-            return Ok(HashMap::new());
-        }
-        let newer = [&self.publishing, &self.pending];
-        let mut asked: Vec<(String, i32, Vec<i32>)> = Vec::with_capacity(items.len());
-        for item in items {
-            let replay_id = match &item.request.command {
-                Command::Outcome(outcome) => &outcome.replay_id,
-                _ => &item.record.replay_id,
-            };
-            if Unseen(&newer).get(replay_id).is_none() {
-                let homes = self.parts.desk.homes_of_request(&item.record);
-                asked.push((replay_id.clone(), item.record.position.partition, homes));
-            }
-        }
-        let found = self.parts.desk.dropped(asked).await;
-        let mut dropped = HashMap::with_capacity(found.len());
-        for (replay_id, partition, record) in found {
-            match record {
-                Ok(record) => drop(dropped.insert(replay_id, record)),
-                Err(error) => {
-                    self.rest(partition);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(dropped)
-    }
-
-    /// Seen before, other than as a dry run, whatever became of that.
-    async fn is_repeat(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
-        let known = self.known(&record.replay_id, record, loaded, draft).await?;
-        Ok(known.is_some_and(|known| !known.dry_run))
-    }
-
-    /// Is a request that was parked still to be carried out? Not if it was cancelled, if the real run replaced it, or if
-    /// it was committed by a transaction whose outcome was not known.
-    async fn still_waits(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
-        let known = self.known(&record.replay_id, record, loaded, draft).await?;
-        Ok(known.is_some_and(|known| known.status == ReplayStatus::Accepted && known.dry_run == record.dry_run))
     }
 
     async fn cancel(&mut self, item: Item, replay_id: &str, loaded: &Loaded, draft: &mut Draft, now: Micros) -> Result<()> {

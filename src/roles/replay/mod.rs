@@ -17,6 +17,7 @@ mod passed;
 mod publish;
 mod rate;
 mod room;
+mod seen;
 pub mod submit;
 mod take_up;
 mod tally;
@@ -55,6 +56,7 @@ use leaders::Writable;
 use parked::Waiting;
 use passed::Passed;
 use rate::Rate;
+use seen::Unread;
 use too_large::TooLarge;
 use unseen::Pending;
 
@@ -168,6 +170,8 @@ pub struct Replay {
     too_large: TooLarge,
     /// Sagas whose history could not be read last time: when to look again, and the pause before that.
     unreadable: HashMap<SagaId, (Instant, Duration)>,
+    /// For whom something of the log in history could not be read.
+    unread: Unread,
     /// So many batches of one request each: one of them holds what a topic did not take.
     alone: usize,
     /// Looks at parked requests so far.
@@ -200,6 +204,7 @@ impl Replay {
             settings,
             too_large: TooLarge::default(),
             unreadable: HashMap::new(),
+            unread: Unread::default(),
             alone: 0,
             turn: 0,
             stopping: false,
@@ -259,6 +264,8 @@ impl Replay {
                 for partition in &partitions {
                     self.owned.remove(partition);
                     self.claimers.remove(partition);
+                    self.unread.forget(partition.partition);
+                    self.clear_alarm(partition, seen::UNREADABLE);
                     self.clear_alarm(partition, known_log::NOT_KNOWN);
                     self.clear_alarm(partition, owner::ANOTHERS);
                 }
