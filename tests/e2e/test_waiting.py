@@ -2,7 +2,7 @@
 
 import uuid
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 import times
 from checks import await_log, dead_letters, log_records, replayed_exactly_once
@@ -116,3 +116,31 @@ def test_what_no_topic_takes_is_cut_and_holds_nothing_up(world):
     assert (topic, code, headers["resaga-cut"]) == (world.requests, "invalid_request", b"value")
     assert int(headers["resaga-full-size"]) > 70 << 20 and len(letter.value()) < 1 << 20
     assert process.get("/readyz").status == 200
+
+
+def test_requests_that_were_passed_over_and_are_deleted_stop_nobody(make_world):
+    """Room for two that wait; what stays in the topic is deleted under the running process."""
+    world = make_world(partitions=1, **{"replay.max_parked_requests": 2})
+    process = world.start()
+    for number in range(9):
+        world.send(failed(f"order-{number}").stream())
+    world.await_caught_up()
+    later = in_seconds(3_600)
+    waiting = [replay(f"order-{number}", not_before=later) for number in range(6)]
+    now = replay("order-6")
+    for request in (*waiting, now):
+        world.request(request)
+    await_status(world, {**{key_of(request): "accepted" for request in waiting[:2]}, key_of(now): "published"})
+    _, end = world.log.ends(world.requests)[0]
+    world.log.admin.delete_records([TopicPartition(world.requests, 0, end)])[TopicPartition(world.requests, 0)].result(30)
+    # There is room: they are to be read again, and are gone.
+    world.request(cancel(waiting[0]))
+    alarm = f'resaga_partition_alarms{{code="offsets_gone",partition="0",topic="{world.requests}"}}'
+    wait_for("the alarm", lambda: process.metrics().get(alarm) == 1, 30)
+    last = replay("order-7")
+    world.request(last)
+    await_status(world, {key_of(waiting[0]): "cancelled", key_of(waiting[1]): "accepted", key_of(last): "published"})
+    assert process.metrics().get(alarm) == 1, "what was lost is not forgotten"
+    lost = process.post(f"/v1/replays/{key_of(waiting[5])}/cancel", b'{"requested_by":"ops","reason":"x"}')
+    assert (lost.status, lost.code) == (404, "replay_not_found") and "CANCEL record" in lost.body["detail"], lost.body
+    replayed_exactly_once(world, [now, last])

@@ -10,8 +10,9 @@ use super::draft::Draft;
 use super::fresh::EndsThen;
 use super::owner::may_be_of;
 use super::parked::Parked;
+use super::read::Read;
 use super::take_up::{Item, Taken, dead, take_up};
-use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Read, Replay, TICK};
+use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Replay, TICK};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
@@ -61,14 +62,6 @@ struct Batch {
 impl Prepared {
     pub fn requests(&self) -> usize {
         self.parked + self.records
-    }
-}
-
-impl Read {
-    /// Records that are not passed by these next offsets.
-    fn behind(&self, offsets: &Offsets) -> impl Iterator<Item = &Record> {
-        let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
-        self.records.records.iter().filter(move |record| record.offset >= next)
     }
 }
 

@@ -9,6 +9,7 @@ mod decide;
 pub mod desk;
 mod draft;
 pub mod fresh;
+mod gone;
 mod known_log;
 mod leaders;
 pub mod owner;
@@ -16,6 +17,7 @@ mod parked;
 mod passed;
 mod publish;
 mod rate;
+mod read;
 mod room;
 mod seen;
 pub mod submit;
@@ -50,12 +52,13 @@ use super::stopped;
 use carry::Prepared;
 use desk::Desk;
 use draft::Targets;
-use fresh::{EndsThen, Freshness};
+use fresh::Freshness;
 use known_log::NotKnown;
 use leaders::Writable;
 use parked::Waiting;
 use passed::Passed;
 use rate::Rate;
+use read::Read;
 use seen::Unread;
 use too_large::TooLarge;
 use unseen::Pending;
@@ -70,8 +73,6 @@ const RECORD_TOO_LARGE: &str = "record_too_large";
 /// Longest wait for the view of the log, before anything is carried out and while other partitions are.
 const LOG_WITHIN: Duration = Duration::from_secs(20);
 const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
-/// Alarm: requests are gone from the topic that were never read.
-const OFFSETS_GONE: &str = "offsets_gone";
 /// Most sagas that are kept as just restored; with more, ends are asked anew.
 const MAX_JUST_RESTORED: usize = 10_000;
 
@@ -129,14 +130,6 @@ impl Owned {
     fn wants(&self, offset: Offset) -> bool {
         self.passed.is_next(offset) || (offset >= self.next && !self.passed.is_full())
     }
-}
-
-/// Records of the requests topic, and the ends of the events topics at a moment after they were read.
-struct Read {
-    records: PartitionRecords,
-    /// `None`: not asked yet.
-    ends: Option<EndsThen>,
-    _held: Arc<Held>,
 }
 
 pub struct Replay {
@@ -272,11 +265,7 @@ impl Replay {
                 let _ = reply.send(());
             }
             IntakeEvent::Records { batch, held } => self.records(batch, held),
-            IntakeEvent::OffsetsGone { partition, position, reason } => {
-                let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
-                self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
-                tracing::error!(%partition, position = position.0, reason, "replay requests are gone from the topic");
-            }
+            IntakeEvent::OffsetsGone { partition, position, reason } => self.offsets_gone(partition, position, &reason).await?,
             IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
             IntakeEvent::Failed(error) if self.stopping => tracing::debug!(%error, "intake closed"),
             IntakeEvent::Failed(error) => return Err(error.context("read replay requests")),
@@ -291,7 +280,7 @@ impl Replay {
         if !self.stopping {
             // Of a partition that was given back something may still be on its way, from before where it will begin again.
             let ours = batch.into_iter().filter(|records| self.owned.contains_key(&records.partition));
-            self.read.extend(ours.map(|records| Read { records, ends: None, _held: held.clone() }));
+            ours.for_each(|records| read::put(&mut self.read, records, held.clone()));
         }
     }
 
@@ -367,22 +356,6 @@ impl Replay {
         }
         let told = || (self.parts.partition_counts)(self.settings.request_partitions, log);
         until_available("keep the partition count of the replay log", told).await
-    }
-
-    /// Requests that were deleted before they were read are passed over, and not silently.
-    fn tell_what_is_gone(&self, partition: &TopicPartition, committed: Option<Offset>, earliest: Offset) {
-        let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
-        match committed.filter(|next| *next < earliest) {
-            // It is an error that there is none, and nothing else.
-            None => drop(self.parts.metrics.partition_alarms.remove_label_values(&labels)),
-            Some(next) => {
-                self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
-                tracing::error!(
-                    %partition, first = next.0, last = earliest.0 - 1,
-                    "replay requests were deleted from the topic before they were read (retention, DeleteRecords); ask their senders"
-                );
-            }
-        }
     }
 
     /// Parks every request that the log says is waiting and that is not parked here.

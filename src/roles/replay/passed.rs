@@ -4,7 +4,7 @@
 //! They are read again when there is room, or when their time has come; a new owner meets them as if they were new. What was
 //! carried out behind them is met once more then, and known from the log.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::saga::position::{Offset, SagaId};
@@ -15,6 +15,11 @@ pub(super) const MOST_PASSED: usize = 50_000;
 /// Between two looks at what was passed over, from the first to the last of which nothing came.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(30);
+/// For each record that is read for it so long between two looks: who reads them all again for every place that comes free
+/// reads most of them for nothing.
+const PAUSE_EACH: Duration = Duration::from_micros(500);
+/// Most whose time has come, and most cancels, that are looked at together.
+const MOST_DUE: usize = 1_000;
 /// Longest time that reading them again may take, before it is begun anew.
 const LONGEST_READ: Duration = Duration::from_secs(60);
 
@@ -35,9 +40,10 @@ pub(super) struct Passed {
     of_saga: HashMap<SagaId, BTreeMap<Offset, Micros>>,
     /// To be parked whether there is room or not: somebody wants to call them off.
     wanted: HashSet<String>,
-    /// They are being read again, this one next.
-    again: Option<Offset>,
+    /// They are being read again, for these.
+    again: BTreeSet<Offset>,
     next_look: Option<(Instant, Duration)>,
+    last_look: Option<Instant>,
 }
 
 impl Passed {
@@ -68,11 +74,11 @@ impl Passed {
 
     /// Is it to be looked at again, being read again?
     pub fn is_next(&self, offset: Offset) -> bool {
-        self.again.is_some_and(|again| offset >= again) && self.by_offset.contains_key(&offset)
+        self.again.contains(&offset) && self.by_offset.contains_key(&offset)
     }
 
     pub fn is_read_again(&self) -> bool {
-        self.again.is_some()
+        !self.again.is_empty()
     }
 
     /// Was an earlier request of the saga passed over whose time has come? Then none that comes later may overtake it.
@@ -113,25 +119,51 @@ impl Passed {
         }
     }
 
-    /// Where to read from again, if it is time. `room`: there is room to park some.
-    pub fn look_again(&mut self, room: bool, now: Micros, instant: Instant) -> Option<Offset> {
+    /// Where to read from again, if it is time. `room`: so many more can be parked. `end`: so far it is read then.
+    pub fn look_again(&mut self, room: usize, now: Micros, end: Offset, instant: Instant) -> Option<Offset> {
         let (at, pause) = self.next_look?;
         // What is read again and does not come was deleted, or its reading failed.
-        let at = if self.again.is_some() { at + LONGEST_READ } else { at };
-        if instant < at {
+        let at = if self.is_read_again() { at + LONGEST_READ } else { at };
+        let records = self.by_offset.first_key_value().map_or(0, |(first, _)| end.0.saturating_sub(first.0));
+        let rests = PAUSE_EACH * u32::try_from(records).unwrap_or(u32::MAX);
+        if instant < at || self.last_look.is_some_and(|last| instant < last + rests) {
             return None;
         }
-        let Some(first) = self.first_without(&HashSet::new()) else {
+        if self.is_empty() {
             self.next_look = None;
             return None;
-        };
-        self.next_look = Some((instant + pause, (pause * 2).min(LAST_LOOK)));
-        let may_go = || self.of_saga.values().flat_map(BTreeMap::values).any(|go| *go <= now);
-        if !room && self.wanted.is_empty() && !may_go() {
-            return None;
         }
-        self.again = Some(first);
+        self.next_look = Some((instant + pause, (pause * 2).min(LAST_LOOK)));
+        self.again = self.worth_a_look(room, now);
+        let first = self.again.first().copied()?;
+        self.last_look = Some(instant);
         Some(first)
+    }
+
+    /// Those that may go now, that somebody wants to call off, that there is room for; and with any of these the cancels,
+    /// which may be theirs.
+    fn worth_a_look(&self, room: usize, now: Micros) -> BTreeSet<Offset> {
+        let (mut chosen, mut cancels) = (BTreeSet::new(), BTreeSet::new());
+        let (mut room, mut due) = (room, MOST_DUE);
+        for (offset, one) in &self.by_offset {
+            let Some((_, go)) = &one.order else {
+                if cancels.len() < MOST_DUE {
+                    cancels.insert(*offset);
+                }
+                continue;
+            };
+            let counted = if *go <= now { &mut due } else { &mut room };
+            if self.wanted.contains(&one.replay_id) {
+                chosen.insert(*offset);
+            } else if *counted > 0 {
+                *counted -= 1;
+                chosen.insert(*offset);
+            }
+        }
+        if room > 0 || !chosen.is_empty() {
+            chosen.append(&mut cancels);
+        }
+        chosen
     }
 
     /// Everything below was looked at again; `end`: where what is new begins. `something`: some of it is no longer here.
@@ -139,13 +171,7 @@ impl Passed {
         if something {
             self.next_look = self.next_look.map(|(at, _)| (at, FIRST_LOOK));
         }
-        if let Some(again) = &mut self.again {
-            *again = (*again).max(to);
-            let is_over = self.by_offset.range(*again..).next().is_none() || *again >= end;
-            if is_over {
-                self.again = None;
-            }
-        }
+        self.again = if to >= end { BTreeSet::new() } else { self.again.split_off(&to) };
     }
 }
 
@@ -191,18 +217,18 @@ mod tests {
         let (mut passed, start) = (Passed::default(), Instant::now());
         let after = |millis| start + Duration::from_millis(millis);
         passed.insert(one(5, "a", 100), start);
-        assert_eq!(passed.look_again(true, Micros(0), after(499)), None);
-        assert_eq!(passed.look_again(true, Micros(0), after(500)), Some(Offset(5)));
+        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(499)), None);
+        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(500)), Some(Offset(5)));
         assert!(passed.is_next(Offset(5)) && !passed.is_next(Offset(6)));
-        assert_eq!(passed.look_again(true, Micros(0), after(9_000)), None, "one at a time");
+        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(9_000)), None, "one at a time");
         passed.looked(Offset(6), Offset(10), false);
         assert!(!passed.is_next(Offset(5)));
-        assert_eq!(passed.look_again(false, Micros(99), after(1_000)), None, "no room, and not its time");
-        assert_eq!(passed.look_again(false, Micros(100), after(1_500)), None, "later each time");
-        assert_eq!(passed.look_again(false, Micros(100), after(2_000)), Some(Offset(5)));
+        assert_eq!(passed.look_again(0, Micros(99), Offset(10), after(1_000)), None, "no room, and not its time");
+        assert_eq!(passed.look_again(0, Micros(100), Offset(10), after(1_500)), None, "later each time");
+        assert_eq!(passed.look_again(0, Micros(100), Offset(10), after(2_000)), Some(Offset(5)));
         passed.remove(Offset(5));
         passed.looked(Offset(6), Offset(10), true);
-        assert_eq!(passed.look_again(true, Micros(100), after(99_000)), None, "nothing is left");
+        assert_eq!(passed.look_again(1, Micros(100), Offset(10), after(99_000)), None, "nothing is left");
     }
 
     #[test]
@@ -211,10 +237,32 @@ mod tests {
         passed.insert(one(5, "a", 100), now);
         passed.insert(PassedOver { offset: Offset(8), replay_id: "c".into(), order: None }, now);
         passed.want("nobody".into(), now);
-        assert_eq!(passed.look_again(false, Micros(0), now), None);
+        assert_eq!(passed.look_again(0, Micros(0), Offset(10), now), None);
         passed.want("r5".into(), now);
-        assert_eq!((passed.look_again(false, Micros(0), now), passed.is_wanted("r5")), (Some(Offset(5)), true));
+        assert_eq!((passed.look_again(0, Micros(0), Offset(10), now), passed.is_wanted("r5")), (Some(Offset(5)), true));
         passed.remove(Offset(5));
         assert!(!passed.is_wanted("r5"));
+    }
+
+    #[test]
+    fn no_more_are_looked_at_than_there_is_room_for_and_of_many_the_looks_are_rare() {
+        let (mut passed, start) = (Passed::default(), Instant::now());
+        for offset in 0..10_000 {
+            passed.insert(one(offset, &format!("s{offset}"), 100), start);
+        }
+        let mut looked = 0;
+        let mut taken = 0;
+        for millis in (500..60_500).step_by(50) {
+            let now = start + Duration::from_millis(millis);
+            if passed.look_again(1, Micros(0), Offset(10_000), now).is_some() {
+                looked += 1;
+                let chosen: Vec<i64> = (0..10_000).filter(|offset| passed.is_next(Offset(*offset))).collect();
+                assert_eq!(chosen, [taken], "one place is free, for the first");
+                passed.remove(Offset(taken));
+                passed.looked(Offset(taken + 1), Offset(10_000), true);
+                taken += 1;
+            }
+        }
+        assert!((10..=13).contains(&looked), "{looked} looks in a minute, each of which reads 10,000 records");
     }
 }

@@ -64,7 +64,7 @@ impl Replay {
         }
         for (partition, one) in passed {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
-            if owned.passed.is_empty() {
+            if owned.passed.is_empty() && owned.waiting.len() >= self.settings.max_parked_requests {
                 let limit = self.settings.max_parked_requests;
                 tracing::warn!(%partition, limit, "as many requests wait as may (replay.max_parked_requests), more stay in the topic");
             }
@@ -82,8 +82,8 @@ impl Replay {
         let (limit, now) = (self.settings.max_parked_requests, (self.parts.now)());
         let mut from: Vec<(TopicPartition, Offset)> = Vec::new();
         for (partition, owned) in &mut self.owned {
-            let room = owned.waiting.len() < limit;
-            if let Some(first) = owned.passed.look_again(room, now, Instant::now()) {
+            let room = limit.saturating_sub(owned.waiting.len());
+            if let Some(first) = owned.passed.look_again(room, now, owned.next, Instant::now()) {
                 from.push((partition.clone(), first));
             } else if owned.cut_off && !owned.passed.is_full() && !owned.passed.is_read_again() {
                 owned.cut_off = false;

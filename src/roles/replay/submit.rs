@@ -31,6 +31,8 @@ pub const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 const FRESH_GRACE: Duration = Duration::from_millis(500);
 /// How long an answer waits for the log to show whose body counts.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
+const NOT_FOUND: &str = "no replay with this id in the log; a request that stays in its topic for want of room \
+     (replay.max_parked_requests) is not there yet: put a CANCEL record with its saga_id on the requests topic";
 const ID_TAKEN: &str = "request_id: used before with another body";
 /// Between two looks at what history has.
 const LOOK: Duration = Duration::from_millis(100);
@@ -141,7 +143,7 @@ impl Submit {
     pub async fn cancel(&self, replay_id: &str, request_id: &str, requested_by: &str, reason: &str) -> Result<Cancelling> {
         // One that the log does not show yet can be called off too: the CANCEL goes to its partition, behind it.
         let Some(record) = self.record(replay_id).await? else {
-            return Err(Error::refused("replay_not_found", "no replay with this id"));
+            return Err(Error::refused("replay_not_found", NOT_FOUND));
         };
         let saga = record.original_saga_id.as_ref().filter(|_| record.status == ReplayStatus::Accepted);
         let Some(saga) = saga else {
