@@ -418,7 +418,9 @@ impl Process {
         let restore = async {
             self.log.whole().await;
             self.readiness.set("replay-log", true);
-            log_restore::restore(&self.log, &self.stores.log_history).await
+            let topic = self.config.topics.log.as_str();
+            let restoring = log_restore::Restoring { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics };
+            restoring.restore().await
         };
         tokio::select! {
             restored = restore => match restored {

@@ -143,6 +143,7 @@ pub(super) async fn with(
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
     let log_chains = Arc::new(Chains::new(vec![log]));
     let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
+    let log_history = log_history.without_index();
     Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning, installation, owners })
 }
 

@@ -45,6 +45,13 @@ impl History {
         }))
     }
 
+    /// Is all that these partitions had below their ends in cold?
+    pub async fn is_durable_to(&self, ends: &Ends) -> Result<bool> {
+        let chains = self.chains_of(ends);
+        try_join_all(chains.iter().map(|chain| self.cold.follow(chain))).await?;
+        Ok(self.are_durable(&chains, ends))
+    }
+
     async fn load_to(&self, saga: &SagaId, ends: &Ends, back: Back) -> Result<Vec<StoredEntry>> {
         let chains = self.chains_of(ends);
         // Cold as it is known already has all that is asked for, and says "never seen" without being read.

@@ -56,16 +56,33 @@ pub struct History {
     now: fn() -> Micros,
     /// Of what is written in two folds that of this one is read.
     fold: u32,
+    /// Whether owners write facts of its sagas into hot's indexes. Of the replay log they do not: there cold alone is searched.
+    indexed: bool,
 }
 
 impl History {
     pub fn new(hot: Arc<dyn HotStore>, cold: Arc<ColdReader>, chains: Arc<Chains>, max_entries: usize) -> Self {
-        Self { hot, cold, chains, max_entries, max_bytes: MAX_BYTES, told: Arc::default(), now: || Micros::MAX, fold: 0 }
+        Self {
+            hot,
+            cold,
+            chains,
+            max_entries,
+            max_bytes: MAX_BYTES,
+            told: Arc::default(),
+            now: || Micros::MAX,
+            fold: 0,
+            indexed: true,
+        }
     }
 
     /// Believes no `complete_through` that is ahead of this clock.
     pub fn with_clock(self, now: fn() -> Micros) -> Self {
         Self { now, ..self }
+    }
+
+    /// Of sagas that are in no index of hot: a search finds what is durable.
+    pub fn without_index(self) -> Self {
+        Self { indexed: false, ..self }
     }
 
     /// Reads what owners with this fold have written where others have too.

@@ -110,6 +110,9 @@ impl History {
 
     /// What hot's index has, newest first, as far as one read goes.
     async fn hot_candidates(&self, filter: &SagaFilter, since: Micros, until: Micros) -> Result<HotCandidates> {
+        if !self.indexed {
+            return Ok(HotCandidates::none());
+        }
         let step = match filter.asks_for_compensation() {
             true => &filter.compensation_failed_step,
             false => &filter.failed_step,

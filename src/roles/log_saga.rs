@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::history::known::Ends;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;
-use crate::saga::position::{Offset, SagaId, TopicPartition};
+use crate::saga::position::{Offset, Position, SagaId, TopicPartition};
 use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
 use crate::wire::log::decode_log_json;
 
@@ -20,7 +20,7 @@ pub const SAGA_NAME: &str = "resaga.replay";
 const PREFIX: &str = "resaga.replay\u{1f}";
 
 /// The saga name of indexes; searches for replays leave them out.
-const INDEX_NAME: &str = "resaga.replays";
+pub const INDEX_NAME: &str = "resaga.replays";
 const INDEX_PREFIX: &str = "resaga.replays\u{1f}";
 
 /// Where history keeps a replay.
@@ -40,9 +40,20 @@ pub fn replay_id(saga: &SagaId) -> Option<&str> {
 /// The newest record of a replay that history has below these ends of the log; `None`: it has none. `Unavailable`: that is
 /// not known yet.
 pub async fn newest(log_history: &History, replay_id: &str, ends: &Ends) -> Result<Option<LogRecord>> {
+    Ok(newest_at(log_history, replay_id, ends).await?.map(|(record, _)| record))
+}
+
+/// The same, with its place in the log.
+pub async fn newest_at(log_history: &History, replay_id: &str, ends: &Ends) -> Result<Option<(LogRecord, Position)>> {
     let Some(state) = log_history.state_to(&saga_id(replay_id), ends).await? else { return Ok(None) };
     let record = decode_log_json(state.context.as_str().as_bytes());
-    record.map(Some).map_err(|e| Error::corrupt(format!("read replay from history: {e}")))
+    let at = state.entry.position;
+    match record {
+        Ok(record) => Ok(Some((record, at))),
+        Err(e) => {
+            Err(Error::corrupt(format!("read replay from history: record {}[{}]@{}: {e}", at.topic, at.partition, at.offset)))
+        }
+    }
 }
 
 /// The replays of a saga that history has below these ends of the log, other than refused ones and dry runs, oldest first.

@@ -65,10 +65,11 @@ fn sagas_of(record: &LogRecord) -> impl Iterator<Item = &SagaId> {
 struct View {
     records: Records,
     positions: HashMap<i32, Offset>,
-    /// Where each partition of the topic began, as far as history was not asked for all that is below.
+    /// Where each partition of the topic began.
     begins: HashMap<i32, Offset>,
     /// Of each partition the offset behind the last record that was dropped for the limit.
     dropped: HashMap<i32, Offset>,
+    waiting_restored: u64,
     /// Whose each partition is: of its newest record that says so.
     owners: HashMap<i32, LogOwner>,
     /// Where each partition that is read ended then.
@@ -147,11 +148,6 @@ impl ReplayLog {
         self.write(|view| view.begins.insert(partition, earliest));
     }
 
-    /// All that the topic had dropped is here again.
-    pub fn all_restored(&self) {
-        self.write(|view| view.begins.clear());
-    }
-
     /// A record that the topic has dropped, from history; whatever the topic gave is newer. `false`: the view is full.
     pub fn restore(&self, record: LogRecord) -> bool {
         self.write(|view| {
@@ -165,6 +161,29 @@ impl ReplayLog {
             }
             true
         })
+    }
+
+    /// One that still waits, by all that history has below `end`. `false`: the topic had a newer one, or the view has dropped
+    /// something since.
+    pub fn restore_waiting(&self, record: LogRecord, end: Offset) -> bool {
+        let restored = self.write(|view| {
+            let partition = record.position.partition;
+            let is_last = view.unknown_below(partition) == end && view.records.get(&record.replay_id).is_none();
+            if is_last {
+                view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
+                view.waiting_restored += 1;
+            }
+            is_last
+        });
+        if restored {
+            self.changed.send_modify(|version| *version += 1);
+        }
+        restored
+    }
+
+    /// How many that wait came back from history so far.
+    pub fn waiting_restored(&self) -> u64 {
+        self.read(|view| view.waiting_restored)
     }
 
     /// Of the partition: the offset to which history must be known before a replay that is not here is said to be new.

@@ -144,3 +144,29 @@ def test_requests_that_were_passed_over_and_are_deleted_stop_nobody(make_world):
     lost = process.post(f"/v1/replays/{key_of(waiting[5])}/cancel", b'{"requested_by":"ops","reason":"x"}')
     assert (lost.status, lost.code) == (404, "replay_not_found") and "CANCEL record" in lost.body["detail"], lost.body
     replayed_exactly_once(world, [now, last])
+
+
+def test_a_request_that_waits_is_carried_out_though_the_log_has_dropped_it(make_world):
+    world = make_world(partitions=1)
+    process = world.start()
+    for number in range(3):
+        world.send(failed(f"order-{number}").stream())
+    world.await_caught_up()
+    soon, done = replay("order-0", not_before=in_seconds(25)), replay("order-1")
+    world.request(soon)
+    world.request(done)
+    await_status(world, {key_of(soon): "accepted", key_of(done): "published"})
+    world.await_caught_up()
+    process.stop()
+    _, end = world.log.ends(world.replay_log)[0]
+    # The last is a commit marker, which no chain covers.
+    world.log.admin.delete_records([TopicPartition(world.replay_log, 0, end - 1)])[TopicPartition(world.replay_log, 0)].result(30)
+    process = world.start()
+    wait_for("it is known again", lambda: process.get(f"/v1/replays/{key_of(soon)}").body["status"] == "accepted", 20)
+    await_status(world, {key_of(soon): "published"}, within=60)
+    again = replay("order-2")
+    for request in (soon, done, again):
+        world.request(request)
+    await_status(world, {key_of(again): "published"})
+    restored = [message.key().decode() for message in world.log.read(world.restored)]
+    assert len(restored) == len(set(restored)) == 3, restored

@@ -165,6 +165,8 @@ pub struct Replay {
     unreadable: HashMap<SagaId, (Instant, Duration)>,
     /// For whom something of the log in history could not be read.
     unread: Unread,
+    /// Those that wait and came back from history, so far.
+    waiting_restored: u64,
     /// So many batches of one request each: one of them holds what a topic did not take.
     alone: usize,
     /// Looks at parked requests so far.
@@ -198,6 +200,7 @@ impl Replay {
             too_large: TooLarge::default(),
             unreadable: HashMap::new(),
             unread: Unread::default(),
+            waiting_restored: 0,
             alone: 0,
             turn: 0,
             stopping: false,
@@ -220,6 +223,7 @@ impl Replay {
                 },
                 () = std::future::ready(()), if may_work => self.work().await?,
                 _ = tick.tick() => if !self.stopping {
+                    self.wait_for_what_came_back();
                     self.read_again_what_was_passed().await?;
                     if Instant::now() >= self.not_before && self.something_is_due() {
                         self.work().await?;
@@ -369,6 +373,14 @@ impl Replay {
                     tracing::error!(replay_id = %Shown(&record.replay_id), %reason, "waiting request cannot be read again")
                 }
             }
+        }
+    }
+
+    /// The log's topic had dropped it, and history has it.
+    fn wait_for_what_came_back(&mut self) {
+        let restored = self.parts.desk.log.waiting_restored();
+        if restored != std::mem::replace(&mut self.waiting_restored, restored) {
+            self.wait_for_what_the_log_says();
         }
     }
 
