@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::Kafka;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
-use crate::kafka::record::PartitionRecords;
+use crate::kafka::record::{PartitionRecords, Record};
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
 use crate::roles::replay_log::ReplayLog;
@@ -25,6 +25,9 @@ use crate::wire::payload::NotDecoded;
 
 /// Between two looks for partitions that had no leader.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Bytes of a replay id: a UUID.
+const LONGEST_KEY: usize = 64;
 
 /// What reading takes.
 #[derive(Clone)]
@@ -136,10 +139,14 @@ async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
                     if until_available("learn schema of a replay log record", ask).await? {
                         continue;
                     }
-                    tracing::warn!(offset = record.offset.0, "replay log record has an unknown schema");
+                    is_not_understood(log, &records.partition, &record);
+                    tracing::warn!(partition = %records.partition, offset = record.offset.0, "replay log record has an unknown schema");
                 }
                 Err(NotDecoded::DeadLetter { code, message }) => {
-                    tracing::warn!(offset = record.offset.0, code, message, "replay log record not understood");
+                    is_not_understood(log, &records.partition, &record);
+                    tracing::warn!(
+                        partition = %records.partition, offset = record.offset.0, code, message, "replay log record not understood"
+                    );
                 }
             }
             break;
@@ -147,4 +154,12 @@ async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
     }
     log.view.apply(records.partition.partition, read, records.position);
     Ok(())
+}
+
+/// Its key names a replay, of which nothing else may be known. A record without value is no record: somebody took it away.
+fn is_not_understood(log: &LogTopic, partition: &TopicPartition, record: &Record) {
+    let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+    if let Some(replay_id) = key.filter(|key| record.value.is_some() && key.len() <= LONGEST_KEY) {
+        log.view.is_not_understood(partition.partition, replay_id, record.offset);
+    }
 }

@@ -188,6 +188,24 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_whose_record_nobody_understands_is_not_new() {
+    let World { side, log, .. } = &world().await;
+    log.whole_from([(0, Offset(0))]);
+    let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
+    log.is_not_understood(0, &record.replay_id, Offset(3));
+    let desk = &side.submit.desk;
+    assert!(!log.has_everything(), "history and memory together do not tell");
+    assert_eq!(code(desk.record(&record.replay_id, Some(&[0]), Unseen(&[])).await), "corrupt");
+    let looked_up = desk.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
+    let looked_up: Vec<_> = looked_up.into_iter().map(|(id, _, found)| (id, found.map_err(|error| error.code()))).collect();
+    assert_eq!(looked_up, [(record.replay_id.clone(), Err("corrupt"))]);
+    assert_eq!(code(side.submit(BODY, None).await), "corrupt");
+    log.apply(0, vec![(Offset(4), record.clone())], Offset(5));
+    assert!(log.has_everything());
+    assert_eq!(side.get(&record.replay_id).await, Ok(Some(record)), "a later one is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
     let World { side, log, .. } = &world().await;
     log.whole_from([(0, Offset(0))]);

@@ -61,6 +61,9 @@ fn sagas_of(record: &LogRecord) -> impl Iterator<Item = &SagaId> {
     [&record.original_saga_id, &record.new_saga_id, &record.executed_as].into_iter().flatten()
 }
 
+/// Most replays of which a record that is not understood is remembered.
+const MOST_NOT_UNDERSTOOD: usize = 10_000;
+
 #[derive(Default)]
 struct View {
     records: Records,
@@ -70,6 +73,8 @@ struct View {
     /// Of each partition the offset behind the last record that was dropped for the limit.
     dropped: HashMap<i32, Offset>,
     waiting_restored: u64,
+    /// Replays of which the topic's newest record is not understood, and where that is.
+    not_understood: HashMap<String, (i32, Offset)>,
     /// Whose each partition is: of its newest record that says so.
     owners: HashMap<i32, LogOwner>,
     /// Where each partition that is read ended then.
@@ -95,6 +100,7 @@ impl ReplayLog {
     pub fn apply(&self, partition: i32, records: Vec<(Offset, LogRecord)>, position: Offset) {
         self.write(|view| {
             for (offset, record) in records {
+                view.not_understood.remove(&record.replay_id);
                 view.records.put(record, (partition, offset));
             }
             while view.records.settled() > self.max_records {
@@ -134,13 +140,27 @@ impl ReplayLog {
     pub fn has_everything(&self) -> bool {
         self.read(|view| {
             let read = |partition: &i32| view.is_read(*partition) && view.unknown_below(*partition) == Offset(0);
-            view.whole_from.is_some() && view.first_ends.keys().all(read)
+            view.whole_from.is_some() && view.not_understood.is_empty() && view.first_ends.keys().all(read)
         })
     }
 
     /// Of every partition that is somebody's.
     pub fn owners(&self) -> HashMap<i32, LogOwner> {
         self.read(|view| view.owners.clone())
+    }
+
+    /// The topic has a record of this replay that nobody understands: what became of it is not known.
+    pub fn is_not_understood(&self, partition: i32, replay_id: &str, offset: Offset) {
+        self.write(|view| {
+            if view.not_understood.len() < MOST_NOT_UNDERSTOOD {
+                view.not_understood.insert(replay_id.to_owned(), (partition, offset));
+            }
+        });
+    }
+
+    /// Where such a record is. `None`: there is none of this replay.
+    pub fn not_understood(&self, replay_id: &str) -> Option<(i32, Offset)> {
+        self.read(|view| view.not_understood.get(replay_id).copied())
     }
 
     /// Below this offset the topic has dropped records (retention, DeleteRecords): they may still exist in history.

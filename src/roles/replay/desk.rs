@@ -98,12 +98,23 @@ impl Desk {
         if let Some(record) = unseen.get(replay_id).cloned().or_else(|| self.log.get(replay_id)) {
             return Ok(Some(record));
         }
+        self.is_understood(replay_id)?;
         // Dropped from memory or from the topic: history keeps it as long as the original.
         let record = match homes {
             Some(homes) => self.in_history(replay_id, &self.unknown_below(homes)?).await?,
             None => self.in_history(replay_id, &self.log.all_unknown_below()).await?,
         };
         Ok(record.map(Arc::new))
+    }
+
+    /// `Corrupt`: the topic has a record of this replay that nobody can read.
+    fn is_understood(&self, replay_id: &str) -> Result<()> {
+        match self.log.not_understood(replay_id) {
+            None => Ok(()),
+            Some((partition, offset)) => Err(Error::corrupt(format!(
+                "the record of this replay at offset {offset} of partition {partition} of the replay log's topic is not understood"
+            ))),
+        }
     }
 
     /// To which offsets history must be known of these partitions before what memory has not is new. `Unavailable`: one of
@@ -128,7 +139,10 @@ impl Desk {
     /// where its record may be.
     pub async fn dropped(&self, replays: Vec<(String, i32, Vec<i32>)>) -> Vec<LookedUp> {
         let asked = replays.into_iter().filter(|(id, ..)| self.log.get(id).is_none());
-        let asked = asked.map(|(id, partition, homes)| (id, partition, self.unknown_below(&homes)));
+        let asked = asked.map(|(id, partition, homes)| {
+            let ends = self.is_understood(&id).and_then(|()| self.unknown_below(&homes));
+            (id, partition, ends)
+        });
         let asked = asked.filter(|(.., ends)| ends.as_ref().map_or(true, |ends| !ends.is_empty()));
         let reads = asked.map(|(id, partition, ends)| async move {
             let record = match ends {
