@@ -61,14 +61,14 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
         gap: true,
     };
     match writer.append(&segment).await? {
-        Appended::Created { .. } | Appended::Exists { same_end: true, .. } => {
-            Ok(format!("{partition}: offsets {next} to {last} are given up; restart the process that owns it"))
-        }
-        Appended::Exists { stored, .. } => Err(Error::unavailable(format!(
+        Appended::Exists { stored, .. } if stored.end != last => Err(Error::unavailable(format!(
             "{partition}: an owner appended offsets {} to {} meanwhile; look again with `resaga doctor`",
             stored.start, stored.end
         ))
         .into()),
+        Appended::Created { .. } | Appended::Exists { .. } => {
+            Ok(format!("{partition}: offsets {next} to {last} are given up; restart the process that owns it"))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::config::Kafka;
 use crate::error::{Error, Result};
@@ -15,16 +16,18 @@ use crate::kafka::record::{PartitionRecords, Record};
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
 use crate::roles::replay_log::ReplayLog;
-use crate::roles::retry::until_available;
-use crate::roles::schema::learn;
+use crate::roles::retry::{Backoff, until_available};
+use crate::roles::schema::{Looked, Lookups};
 use crate::saga::position::{Offset, TopicPartition};
-use crate::wire::avro::Schemas;
+use crate::wire::avro::{SchemaRef, Schemas};
 use crate::wire::log::decode_log;
 use crate::wire::log_owner::LogOwner;
 use crate::wire::payload::NotDecoded;
 
 /// Between two looks for partitions that had no leader.
 const AGAIN: Duration = Duration::from_millis(500);
+/// What is under way is looked after this often; its answer comes by itself.
+const LOOKED_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Bytes of a replay id: a UUID.
 const LONGEST_KEY: usize = 64;
@@ -105,55 +108,166 @@ impl Following {
     }
 }
 
-async fn read(log: LogTopic, _tail: Tail, mut events: mpsc::Receiver<TailEvent>) -> Result<()> {
-    while let Some(event) = events.recv().await {
+async fn read(log: LogTopic, tail: Tail, mut events: mpsc::Receiver<TailEvent>) -> Result<()> {
+    let lookups = Lookups::new(log.registry.clone(), log.schemas.clone());
+    let mut reading = Reading { log, tail, lookups, resting: HashMap::new(), given_up: HashMap::new(), tickets: 0 };
+    loop {
+        let due = reading.resting.values().map(|rests| rests.again).min();
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => reading.event(event)?,
+                None => return Err(Error::unavailable("read replay log: its reader ended")),
+            },
+            Some(looked) = reading.lookups.next(), if !reading.lookups.is_idle() => reading.looked_up(looked?)?,
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => reading.ask_again(),
+        }
+    }
+}
+
+/// Reads some partitions. One with a record whose schema is not known yet rests, and is not read meanwhile.
+struct Reading {
+    log: LogTopic,
+    tail: Tail,
+    lookups: Lookups,
+    resting: HashMap<i32, Resting>,
+    /// Of a partition the last record that was given up: nobody has its schema.
+    given_up: HashMap<i32, Offset>,
+    tickets: u64,
+}
+
+struct Resting {
+    partition: TopicPartition,
+    /// The record that needs the schema.
+    from: Offset,
+    schema: SchemaRef,
+    /// When to do next what it waits for.
+    again: Instant,
+    backoff: Backoff,
+    /// There is an answer, and the tail is to read on; with the ticket: it was told.
+    answered: bool,
+    ticket: Option<u64>,
+}
+
+impl Resting {
+    fn rest(&mut self, reason: &str) {
+        (self.again, self.ticket) = (Instant::now() + self.backoff.failed(reason), None);
+    }
+}
+
+impl Reading {
+    fn event(&mut self, event: TailEvent) -> Result<()> {
         match event {
             TailEvent::Records { batch, held } => {
                 for records in batch {
-                    apply(&log, records).await?;
+                    self.apply(records);
                 }
                 drop(held);
             }
-            TailEvent::ReachedEnd { partition, position } => log.view.apply(partition.partition, Vec::new(), position),
+            TailEvent::ReachedEnd { partition, position } if !self.resting.contains_key(&partition.partition) => {
+                self.log.view.apply(partition.partition, Vec::new(), position);
+            }
+            TailEvent::ReachedEnd { .. } => {}
+            TailEvent::ReadsAgain { partition, ticket, outcome } => {
+                match (self.resting.get_mut(&partition.partition).filter(|rests| rests.ticket == Some(ticket)), outcome) {
+                    (Some(_), Ok(())) => drop(self.resting.remove(&partition.partition)),
+                    (Some(rests), Err(reason)) => rests.rest(&reason.to_string()),
+                    (None, _) => {}
+                }
+            }
             TailEvent::OffsetsGone { partition, position, reason } => {
                 return Err(Error::unavailable(format!("read replay log {partition} at {position}: {reason}")));
             }
             TailEvent::Failed(error) => return Err(error.context("read replay log")),
         }
+        Ok(())
     }
-    Err(Error::unavailable("read replay log: its reader ended"))
-}
 
-async fn apply(log: &LogTopic, records: PartitionRecords) -> Result<()> {
-    let mut read = Vec::with_capacity(records.records.len());
-    for record in records.records {
-        if let Some(owner) = LogOwner::of(&record.headers) {
-            log.view.owned_by(records.partition.partition, owner);
+    fn apply(&mut self, records: PartitionRecords) {
+        let number = records.partition.partition;
+        // They were on their way, and come again.
+        if self.resting.contains_key(&number) {
+            return;
         }
-        loop {
-            match decode_log(record.value.as_deref(), &record.headers, &log.schemas) {
+        let mut read = Vec::with_capacity(records.records.len());
+        for record in &records.records {
+            if let Some(owner) = LogOwner::of(&record.headers) {
+                self.log.view.owned_by(number, owner);
+            }
+            match decode_log(record.value.as_deref(), &record.headers, &self.log.schemas) {
                 Ok(found) => read.push((record.offset, found)),
-                Err(NotDecoded::NeedSchema(schema)) => {
-                    // Skipping what may be a replay would let it be done twice.
-                    let ask = || learn(log.registry.as_deref(), schema, &log.schemas);
-                    if until_available("learn schema of a replay log record", ask).await? {
-                        continue;
-                    }
-                    is_not_understood(log, &records.partition, &record);
+                // Skipping what may be a replay would let it be done twice.
+                Err(NotDecoded::NeedSchema(schema)) if !self.is_given_up(number, record.offset, schema) => {
+                    self.log.view.apply(number, read, record.offset);
+                    return self.rest(&records.partition, record.offset, schema);
+                }
+                Err(NotDecoded::NeedSchema(_)) => {
+                    is_not_understood(&self.log, &records.partition, record);
                     tracing::warn!(partition = %records.partition, offset = record.offset.0, "replay log record has an unknown schema");
                 }
                 Err(NotDecoded::DeadLetter { code, message }) => {
-                    is_not_understood(log, &records.partition, &record);
+                    is_not_understood(&self.log, &records.partition, record);
                     tracing::warn!(
                         partition = %records.partition, offset = record.offset.0, code, message, "replay log record not understood"
                     );
                 }
             }
-            break;
+        }
+        self.log.view.apply(number, read, records.position);
+    }
+
+    fn is_given_up(&self, partition: i32, offset: Offset, schema: SchemaRef) -> bool {
+        self.given_up.get(&partition) == Some(&offset) || self.lookups.is_missing(schema)
+    }
+
+    fn rest(&mut self, partition: &TopicPartition, from: Offset, schema: SchemaRef) {
+        if let Err(reason) = self.tail.let_go(partition.clone()) {
+            tracing::debug!(%partition, %reason, "what comes of a partition that rests is dropped");
+        }
+        self.lookups.ask(schema);
+        let rests = Resting {
+            partition: partition.clone(),
+            from,
+            schema,
+            again: Instant::now() + LOOKED_UP_WITHIN,
+            backoff: Backoff::new("learn schema of a replay log record"),
+            answered: false,
+            ticket: None,
+        };
+        self.resting.insert(partition.partition, rests);
+    }
+
+    fn looked_up(&mut self, (of, known): Looked) -> Result<()> {
+        for (number, rests) in self.resting.iter_mut().filter(|(_, rests)| rests.schema == of && !rests.answered) {
+            match &known {
+                Ok(is_there) => {
+                    (rests.answered, rests.again) = (true, Instant::now());
+                    if !is_there {
+                        self.given_up.insert(*number, rests.from);
+                    }
+                }
+                Err(Error::Unavailable(reason)) => rests.rest(reason),
+                Err(other) => return Err(other.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is due: the tail is told to read on, or the registry is asked once more.
+    fn ask_again(&mut self) {
+        let now = Instant::now();
+        for rests in self.resting.values_mut().filter(|rests| rests.again <= now) {
+            rests.again = now + LOOKED_UP_WITHIN;
+            if !rests.answered {
+                self.lookups.ask(rests.schema);
+            } else if rests.ticket.is_none() {
+                self.tickets += 1;
+                match self.tail.read_again(rests.partition.clone(), rests.from, self.tickets) {
+                    Ok(()) => rests.ticket = Some(self.tickets),
+                    Err(reason) => rests.rest(&reason.to_string()),
+                }
+            }
         }
     }
-    log.view.apply(records.partition.partition, read, records.position);
-    Ok(())
 }
 
 /// Its key names a replay, of which nothing else may be known. A record without value is no record: somebody took it away.

@@ -24,9 +24,8 @@ pub enum Appended {
     /// Another segment was there: it wins. Fold on through the offsets it covers and write nothing for them.
     Exists {
         stored: Box<SegmentInfo>,
-        same_end: bool,
-        /// With the same end and other entries somebody folds otherwise than we: an alarm.
-        same_entries: bool,
+        /// Has it the entries that ours has of the offsets that it covers? `None`: it covers more than ours.
+        agrees: Option<bool>,
     },
 }
 
@@ -88,12 +87,24 @@ impl ChainWriter {
         if segment.start != self.next() {
             return Err(Error::unavailable(format!("append to {}: another owner began it; open it again", self.chain())));
         }
-        let (chain, ordinal, rows) = (self.chain().clone(), self.view.segments(), segment.clone());
-        let built = tokio::task::spawn_blocking(move || build(&chain, ordinal, &rows)).await;
-        let Built { bytes, index } = built.map_err(|e| Error::bug(format!("build segment: {e}")))??;
-        let appended = self.put(bytes, index).await?;
+        let ordinal = self.view.segments();
+        let Built { bytes, index } = self.build(ordinal, segment.clone()).await?;
+        let appended = match self.put(bytes, index).await? {
+            Appended::Exists { stored, agrees: None } if stored.end < segment.end => {
+                let part = segment.through(stored.end);
+                let ours = self.build(ordinal, part).await?.index.info.entries_hash;
+                Appended::Exists { agrees: Some(ours == stored.entries_hash), stored }
+            }
+            other => other,
+        };
         self.record().await;
         Ok(appended)
+    }
+
+    async fn build(&self, ordinal: u64, segment: NewSegment) -> Result<Built> {
+        let chain = self.chain().clone();
+        let built = tokio::task::spawn_blocking(move || build(&chain, ordinal, &segment)).await;
+        built.map_err(|e| Error::bug(format!("build segment: {e}")))?
     }
 
     async fn put(&mut self, bytes: Bytes, index: SegmentIndex) -> Result<Appended> {
@@ -108,7 +119,10 @@ impl ChainWriter {
         let info = Box::new(stored.info.clone());
         let (same_end, same_entries) = (info.end == index.info.end, info.entries_hash == index.info.entries_hash);
         self.push(stored)?;
-        if same_end && same_entries { Ok(created) } else { Ok(Appended::Exists { stored: info, same_end, same_entries }) }
+        match same_end {
+            true if same_entries => Ok(created),
+            _ => Ok(Appended::Exists { stored: info, agrees: same_end.then_some(false) }),
+        }
     }
 
     fn push(&mut self, index: SegmentIndex) -> Result<()> {

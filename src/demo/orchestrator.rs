@@ -77,7 +77,7 @@ impl Orchestrator {
                     self.publisher.send(events.iter().map(|event| self.record(event)).collect()).await?;
                     drop(held);
                 }
-                TailEvent::ReachedEnd { .. } => {}
+                TailEvent::ReachedEnd { .. } | TailEvent::ReadsAgain { .. } => {}
                 TailEvent::OffsetsGone { partition, reason, .. } => bail!("read {partition}: {reason}"),
                 TailEvent::Failed(error) => return Err(error.into()),
             }

@@ -13,7 +13,7 @@ pub mod known;
 mod lineage;
 mod load;
 pub mod merge;
-mod newest;
+pub mod newest;
 mod pages;
 mod progress;
 mod search;

@@ -33,7 +33,7 @@ impl Budget {
     }
 }
 
-/// The bytes of a batch count until this is dropped: keep it for as long as the records are in memory.
+/// The bytes of records count until this is dropped: keep it for as long as they are in memory.
 #[derive(Debug)]
 pub struct Held {
     shared: Arc<Shared>,
@@ -43,6 +43,14 @@ pub struct Held {
 impl Held {
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// A part of it, to be dropped by itself: that of one partition's records. At most what is left.
+    #[must_use]
+    pub fn take(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { shared: Arc::clone(&self.shared), bytes }
     }
 }
 
@@ -71,5 +79,19 @@ mod tests {
         // Returns at once: this thread was woken. A test that hangs here has failed.
         std::thread::park();
         assert_eq!(first.bytes(), 4);
+    }
+
+    #[test]
+    fn what_one_partition_holds_is_let_go_of_without_the_rest_of_its_batch() {
+        let budget = Budget::new(10, std::thread::current());
+        let mut batch = budget.hold(12);
+        let (first, second) = (batch.take(9), batch.take(99));
+        assert_eq!((first.bytes(), second.bytes(), batch.bytes()), (9, 3, 0));
+        drop(batch);
+        assert!(!budget.has_room());
+        drop(first);
+        assert!(budget.has_room());
+        drop(second);
+        assert!(budget.has_room());
     }
 }

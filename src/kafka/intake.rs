@@ -1,8 +1,8 @@
 //! Reading as a member of a consumer group: one thread per intake, its rebalances told as messages with a reply.
 //!
 //! Positions come from the role, which knows what is durable; nothing is committed unless the role says so. The thread
-//! never waits for the role longer than [`IntakeLimits`] say, and never blocks on the event channel: a role may call the
-//! handle while it handles an event.
+//! waits for the role only when partitions are taken away, no longer than [`IntakeLimits`] say, and never blocks on the event
+//! channel: a role may call the handle while it handles an event.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -31,22 +31,13 @@ pub struct IntakeLimits {
     pub batch_bytes: usize,
     /// Bytes of all records that were handed out and whose [`Held`] is not dropped yet.
     pub held_bytes: u64,
-    /// Longest wait for the reply to [`IntakeEvent::Assigned`]; after it the intake fails and leaves the group.
-    /// Far below `max.poll.interval.ms` (5 min).
-    pub assign_timeout: Duration,
     /// Longest wait for the reply to [`IntakeEvent::Revoked`]; after it the partitions are given up all the same.
     pub revoke_timeout: Duration,
 }
 
 impl Default for IntakeLimits {
     fn default() -> Self {
-        Self {
-            batch_records: 2_000,
-            batch_bytes: 2 << 20,
-            held_bytes: 16 << 20,
-            assign_timeout: Duration::from_secs(120),
-            revoke_timeout: Duration::from_secs(45),
-        }
+        Self { batch_records: 2_000, batch_bytes: 2 << 20, held_bytes: 16 << 20, revoke_timeout: Duration::from_secs(45) }
     }
 }
 
@@ -83,18 +74,21 @@ pub enum StartAt {
 pub enum IntakeEvent {
     /// Partitions were added (possibly none, when the group agreed on nothing new for us, or when none of them has a leader that tells
     /// where it begins and ends: such come later, by themselves). Reading of them starts with the reply; partitions that it does not
-    /// name are not read.
+    /// name are not read. Until then they may be revoked; one that drops the question is asked again after a moment.
     Assigned { partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Vec<(TopicPartition, StartAt)>> },
     /// Partitions are taken away, or (`lost`) are already another member's: then commits are refused. No event of them
     /// follows after the reply.
     Revoked { partitions: Vec<TopicPartition>, lost: bool, reply: oneshot::Sender<()> },
-    /// Records, each partition at most once. Keep `held` for as long as the records are in memory.
+    /// Records, each partition at most once. Keep `held`, or what was [taken](Held::take) of it for a partition's, for as long as
+    /// the records are in memory.
     Records { batch: Vec<PartitionRecords>, held: Held },
     /// The position is at the last stable offset. It passes control records; while a transaction is open it is below
     /// the partition's end. Comes again whenever the end moved and was reached again.
     ReachedEnd { partition: TopicPartition, position: Offset },
     /// The offset to read is not in the log (retention, re-created topic, unclean election); the partition is not read on.
     OffsetsGone { partition: TopicPartition, position: Offset, reason: String },
+    /// What comes of the partition from here on is what [`Intake::read_again`] with this ticket asked for, unless that failed.
+    ReadsAgain { partition: TopicPartition, ticket: u64, outcome: Result<()> },
     /// Every few seconds.
     Stats(IntakeStats),
     /// The intake has stopped and left the group. The last event.
@@ -117,6 +111,8 @@ pub(super) enum Command {
     Resume(Vec<TopicPartition>, Reply<()>),
     Commit(Vec<(TopicPartition, Offset, String)>, Reply<()>),
     Seek(TopicPartition, Offset, Reply<()>),
+    LetGo(TopicPartition),
+    ReadAgain(TopicPartition, Offset, u64),
     AssignLater(Vec<TopicPartition>, Reply<()>),
     GroupMetadata(Reply<GroupMetadata>),
     Stop(Reply<()>),
@@ -178,9 +174,25 @@ impl Intake {
         self.ask(|reply| Command::Seek(partition, offset, reply)).await
     }
 
+    /// Stops reading a partition; what was read of it and is on its way still comes. Waits for nothing.
+    pub fn let_go(&self, partition: TopicPartition) -> Result<()> {
+        self.tell(Command::LetGo(partition))
+    }
+
+    /// Reads a partition that was let go of on from `offset`. Waits for nothing: [`IntakeEvent::ReadsAgain`] comes behind what
+    /// was on its way, and before the first record.
+    pub fn read_again(&self, partition: TopicPartition, offset: Offset, ticket: u64) -> Result<()> {
+        self.tell(Command::ReadAgain(partition, offset, ticket))
+    }
+
     /// Stops reading partitions of ours; after a moment [`IntakeEvent::Assigned`] gives them again, as at the first time.
     pub async fn assign_later(&self, partitions: Vec<TopicPartition>) -> Result<()> {
         self.ask(|reply| Command::AssignLater(partitions, reply)).await
+    }
+
+    /// As [`Self::assign_later`], of one partition. Waits for nothing.
+    pub fn assign_anew(&self, partition: TopicPartition) -> Result<()> {
+        self.tell(Command::AssignLater(vec![partition], oneshot::channel().0))
     }
 
     /// The membership as it is now. `Refused` [`NOT_ASSIGNED`](super::NOT_ASSIGNED) between memberships: without a
@@ -197,11 +209,16 @@ impl Intake {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|e| match e {
+        self.tell(command(reply))?;
+        answer.await.unwrap_or_else(|_| Err(Error::unavailable("ask intake: it stopped before the answer")))
+    }
+
+    fn tell(&self, command: Command) -> Result<()> {
+        self.commands.try_send(command).map_err(|e| match e {
             TrySendError::Full(_) => Error::unavailable("ask intake: too many calls wait"),
             TrySendError::Disconnected(_) => Error::unavailable("ask intake: it has stopped"),
         })?;
         self.thread.unpark();
-        answer.await.unwrap_or_else(|_| Err(Error::unavailable("ask intake: it stopped before the answer")))
+        Ok(())
     }
 }

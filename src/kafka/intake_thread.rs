@@ -23,6 +23,8 @@ use crate::saga::position::{Offset, TopicPartition};
 const QUIET: Duration = Duration::from_millis(100);
 /// Between two looks for what wakes nobody: room in the channel of events, and a role's reply.
 const WAITING: Duration = Duration::from_millis(2);
+/// The same, while the role opens partitions.
+const OPENING: Duration = Duration::from_millis(10);
 /// Longest wait for committed offsets: those of an open transaction are not stable until it times out (15 s).
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is being done, and the one reason for no answer that lasts: a transaction that the brokers never end.
@@ -43,6 +45,13 @@ pub(super) struct IntakeThread {
     outbox: VecDeque<IntakeEvent>,
     stopping: Option<Reply<()>>,
     later: Later,
+    openings: Vec<Opening>,
+}
+
+/// Partitions of which the role was asked where to start, with where they end.
+struct Opening {
+    ends: Vec<(TopicPartition, Offset)>,
+    answer: oneshot::Receiver<Vec<(TopicPartition, StartAt)>>,
 }
 
 /// Assigned partitions that could not be described, or that the role did not want yet.
@@ -62,6 +71,12 @@ impl Later {
         }
         self.pause = (self.pause * 2).clamp(FIRST_AGAIN, LONGEST_AGAIN);
         self.again = (!self.partitions.is_empty()).then(|| Instant::now() + self.pause);
+    }
+
+    /// For the first time.
+    fn at_once(&mut self, partitions: Vec<TopicPartition>) {
+        self.add(partitions);
+        (self.pause, self.again) = (Duration::ZERO, Some(Instant::now()));
     }
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
@@ -98,13 +113,14 @@ impl IntakeThread {
         let here = std::thread::current();
         reader.wakes(&here);
         let budget = Budget::new(limits.held_bytes, here);
-        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None, later: Later::default() }
+        let (later, openings) = (Later::default(), Vec::new());
+        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None, later, openings }
     }
 
     pub(super) fn run(mut self) {
         let mut exit = self.serve().err().unwrap_or(Exit::Deserted);
         if let Exit::Asked = exit
-            && let Err(other) = self.revoke(&self.reader.assigned(), false)
+            && let Err(other) = self.revoke(&self.all_given(), false)
         {
             exit = other;
         }
@@ -118,6 +134,16 @@ impl IntakeThread {
         if let Some(reply) = self.stopping {
             let _ = reply.send(Ok(()));
         }
+    }
+
+    /// What the group gave us, read or not.
+    fn all_given(&self) -> Vec<TopicPartition> {
+        let opening = self.openings.iter().flat_map(|opening| &opening.ends).map(|(partition, _)| partition);
+        let mut all = self.reader.assigned();
+        all.extend(self.later.partitions.iter().chain(opening).cloned());
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn serve(&mut self) -> Result<(), Exit> {
@@ -146,11 +172,12 @@ impl IntakeThread {
             }
             self.carry_out_all()?;
             self.assign_what_is_due()?;
+            self.begin_what_is_open()?;
             self.flush()?;
             if !self.outbox.is_empty() {
                 std::thread::park_timeout(WAITING);
             } else if !self.budget.has_room() || !self.read()? {
-                std::thread::park_timeout(QUIET);
+                std::thread::park_timeout(if self.openings.is_empty() { QUIET } else { OPENING });
             }
         }
     }
@@ -171,81 +198,89 @@ impl IntakeThread {
         taken.failed.map_or(Ok(!taken.exhausted), |error| Err(Exit::Failed(error)))
     }
 
-    /// Asks the role where to start and begins there.
+    /// The group's answer is given at once: what is read where comes later, so that a rebalance never waits for it.
     fn assign(&mut self, partitions: Vec<(String, i32)>) -> Result<(), Exit> {
-        let deadline = Instant::now() + self.limits.assign_timeout;
         let partitions: Vec<_> = partitions.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
-        let described = loop {
-            match self.describe(&partitions) {
-                Ok(described) => break described,
-                Err(error) if error.is_unavailable() && Instant::now() < deadline => {
-                    tracing::warn!(error = %error, "describe assigned partitions");
-                    self.wait(Duration::from_millis(200))?;
-                }
-                Err(error) => return Err(Exit::Failed(error)),
-            }
-        };
-        self.later.pause = Duration::ZERO;
-        let placed = self.begin(&partitions, described, deadline)?;
-        self.reader.add(&placed).map_err(Exit::Failed)
+        self.reader.add_later(&partitions).map_err(Exit::Failed)?;
+        if partitions.is_empty() {
+            return self.ask_where_to_start(Vec::new());
+        }
+        self.later.at_once(partitions);
+        Ok(())
     }
 
-    /// Tries those again that could not be described, or that the role did not want yet.
+    /// Describes partitions whose time has come and asks the role where to start; what cannot be described comes again later.
     fn assign_what_is_due(&mut self) -> Result<(), Exit> {
         let partitions = self.later.take_due();
         if partitions.is_empty() {
             return Ok(());
         }
         match self.describe(&partitions) {
-            Ok(described) if described.is_empty() => self.later.add(partitions),
             Ok(described) => {
-                let found: Vec<TopicPartition> = described.iter().map(|one| one.partition.clone()).collect();
-                self.later.add(partitions.into_iter().filter(|partition| !found.contains(partition)));
-                let placed = self.begin(&found, described, Instant::now() + self.limits.assign_timeout)?;
-                self.reader.add_again(&placed).map_err(Exit::Failed)?;
+                let is_missing = |partition: &TopicPartition| described.iter().all(|one| one.partition != *partition);
+                self.not_yet(partitions.into_iter().filter(is_missing).collect());
+                if described.is_empty() { Ok(()) } else { self.ask_where_to_start(described) }
             }
-            Err(error) if error.is_unavailable() => self.later.add(partitions),
-            Err(error) => return Err(Exit::Failed(error)),
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "describe assigned partitions");
+                self.not_yet(partitions);
+                Ok(())
+            }
+            Err(error) => Err(Exit::Failed(error)),
+        }
+    }
+
+    fn ask_where_to_start(&mut self, partitions: Vec<AssignedPartition>) -> Result<(), Exit> {
+        let ends = partitions.iter().map(|one| (one.partition.clone(), one.end)).collect();
+        let (reply, answer) = oneshot::channel();
+        self.openings.push(Opening { ends, answer });
+        self.tell(IntakeEvent::Assigned { partitions, reply })
+    }
+
+    /// Reads what the role has said where to start with.
+    fn begin_what_is_open(&mut self) -> Result<(), Exit> {
+        let mut at = 0;
+        while at < self.openings.len() {
+            let answer = self.openings[at].answer.try_recv();
+            if answer == Err(oneshot::error::TryRecvError::Empty) {
+                at += 1;
+                continue;
+            }
+            let ends = self.openings.swap_remove(at).ends;
+            // What the role asked for of these partitions when they were ours before must not be done to them now.
+            self.carry_out_all()?;
+            // A role that dropped the question was told of a revocation, or is gone.
+            let starts = answer.unwrap_or_else(|_| ends.iter().map(|(of, _)| (of.clone(), StartAt::Later)).collect());
+            let start_of = |of: &TopicPartition| starts.iter().find(|(p, _)| p == of).map_or(StartAt::Stop, |(_, start)| *start);
+            let placed: Vec<_> = ends.into_iter().map(|(partition, end)| (start_of(&partition), partition, end)).collect();
+            self.not_yet(
+                placed.iter().filter(|(start, ..)| *start == StartAt::Later).map(|(_, partition, _)| partition.clone()).collect(),
+            );
+            let open: Vec<_> = placed
+                .into_iter()
+                .filter(|(start, ..)| *start != StartAt::Later)
+                .map(|(start, partition, end)| (partition, start, end))
+                .collect();
+            if !open.is_empty() {
+                self.reader.add_again(&open).map_err(Exit::Failed)?;
+            }
         }
         Ok(())
     }
 
-    /// What is described of these partitions is told to the role, which says where to start; the rest comes later.
-    fn begin(
-        &mut self,
-        partitions: &[TopicPartition],
-        described: Vec<AssignedPartition>,
-        deadline: Instant,
-    ) -> Result<Vec<(TopicPartition, StartAt, Offset)>, Exit> {
-        let ends: Vec<(TopicPartition, Offset)> = described.iter().map(|one| (one.partition.clone(), one.end)).collect();
-        let (reply, answer) = oneshot::channel();
-        self.tell(IntakeEvent::Assigned { partitions: described, reply })?;
-        let Some(starts) = self.wait_for_reply(answer, deadline)? else {
-            return Err(Exit::Failed(Error::unavailable("assign partitions: the role did not say in time where to start")));
-        };
-        let placed: Vec<_> = partitions
-            .iter()
-            .map(|partition| {
-                let end = ends.iter().find(|(p, _)| p == partition).map(|(_, end)| *end);
-                let start = match end {
-                    Some(_) => starts.iter().find(|(p, _)| p == partition).map_or(StartAt::Stop, |(_, start)| *start),
-                    None => StartAt::Later,
-                };
-                (partition.clone(), start, end.unwrap_or_default())
-            })
-            .collect();
-        let later: Vec<TopicPartition> =
-            placed.iter().filter(|(_, start, _)| *start == StartAt::Later).map(|(partition, ..)| partition.clone()).collect();
-        if !later.is_empty() {
-            tracing::warn!(partitions = later.len(), first = %later[0], "assigned partitions cannot be read yet, trying again");
-            self.later.add(later);
+    fn not_yet(&mut self, partitions: Vec<TopicPartition>) {
+        if let Some(first) = partitions.first() {
+            tracing::warn!(partitions = partitions.len(), %first, "assigned partitions cannot be read yet, trying again");
+            self.later.add(partitions);
         }
-        Ok(placed)
     }
 
     /// Lets the role drain and commit, then gives the partitions up.
     fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Exit> {
         self.later.forget(partitions);
+        for opening in &mut self.openings {
+            opening.ends.retain(|(partition, _)| !partitions.contains(partition));
+        }
         if !partitions.is_empty() {
             let (reply, answer) = oneshot::channel();
             self.tell(IntakeEvent::Revoked { partitions: partitions.to_vec(), lost, reply })?;
@@ -295,6 +330,15 @@ impl IntakeThread {
             Command::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
             Command::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
             Command::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
+            Command::LetGo(partition) => {
+                if let Err(error) = self.reader.stop(std::slice::from_ref(&partition)) {
+                    tracing::warn!(%partition, %error, "partition not paused: what comes of it is dropped");
+                }
+            }
+            Command::ReadAgain(partition, offset, ticket) => {
+                let outcome = self.reader.read_again(&partition, offset);
+                self.tell(IntakeEvent::ReadsAgain { partition, ticket, outcome })?;
+            }
             Command::AssignLater(partitions, reply) => {
                 let stopped = self.reader.stop(&partitions);
                 if let Ok(ours) = &stopped {

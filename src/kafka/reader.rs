@@ -18,7 +18,7 @@ use super::failure;
 use super::intake::StartAt;
 use super::lines;
 use super::native::{Event, EventConsumer, Happening, set_leader_epoch};
-use super::record::{PartitionRecords, Record};
+use super::record::{PartitionRecords, RECORD_OVERHEAD, Record};
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, Topic, TopicPartition};
 
@@ -130,23 +130,41 @@ impl Reader {
     pub(super) fn add(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
         let list = self.place(partitions)?;
         incremental_assign(self.consumer(), &list)?;
+        self.park(partitions)?;
         // librdkafka keeps a partition paused that was taken away while it was.
-        self.consumer().resume(&list).map_err(|e| failure::of("resume partitions", &e))?;
-        self.park(partitions)
+        let read = |start: &StartAt| !matches!(start, StartAt::Stop | StartAt::Later);
+        let read: Vec<_> =
+            partitions.iter().filter(|(_, start, _)| read(start)).map(|(partition, ..)| partition.clone()).collect();
+        self.consumer().resume(&list_of(&read)).map_err(|e| failure::of("resume partitions", &e))
     }
 
-    /// Begins anew with partitions that were added and not read yet.
-    pub(super) fn add_again(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
-        if !matches!(self.consumer().rebalance_protocol(), rdkafka::consumer::RebalanceProtocol::Eager) {
-            self.remove(&partitions.iter().map(|(partition, ..)| partition.clone()).collect::<Vec<_>>())?;
-            return self.add(partitions);
+    /// Answers the group, which gave us these: where they begin is not known yet.
+    pub(super) fn add_later(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        // Where there is no adding to what is assigned.
+        if matches!(self.consumer().rebalance_protocol(), rdkafka::consumer::RebalanceProtocol::Eager) {
+            let parked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), StartAt::Later, Offset(0))).collect();
+            return self.add(&parked);
         }
-        // Here taking one away would take all.
-        for (partition, start, _) in partitions {
-            if let StartAt::Offset(offset) | StartAt::OffsetInEpoch(offset, _) = start {
-                self.seek(partition, *offset)?;
-                self.resume(std::slice::from_ref(partition))?;
-            }
+        incremental_assign(self.consumer(), &TopicPartitionList::new())
+    }
+
+    /// Begins with partitions that the group was answered for, or anew with such as are not read. Those that librdkafka has keep
+    /// their place in it: were they taken away first, its late end of that would undo where their records are to go.
+    pub(super) fn add_again(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+        let is_new = |(partition, ..): &&(TopicPartition, StartAt, Offset)| self.ours(std::slice::from_ref(partition)).is_empty();
+        let new: Vec<_> = partitions.iter().filter(is_new).cloned().collect();
+        let known: Vec<_> = partitions.iter().filter(|one| !is_new(one)).cloned().collect();
+        if !new.is_empty() {
+            self.add(&new)?;
+        }
+        for (partition, start, _) in known {
+            let (offset, epoch) = match start {
+                StartAt::Offset(offset) => (offset, None),
+                StartAt::OffsetInEpoch(offset, epoch) => (offset, Some(epoch)),
+                StartAt::Stop | StartAt::Later => continue,
+            };
+            self.seek_in(&partition, offset, epoch)?;
+            self.resume(std::slice::from_ref(&partition))?;
         }
         Ok(())
     }
@@ -225,6 +243,11 @@ impl Reader {
     }
 
     pub(super) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
+        self.seek_in(partition, offset, None)
+    }
+
+    /// `epoch`: that the log must still agree on, see [`StartAt::OffsetInEpoch`].
+    fn seek_in(&mut self, partition: &TopicPartition, offset: Offset, epoch: Option<i32>) -> Result<()> {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) else {
             return Err(Error::refused(failure::NOT_ASSIGNED, format!("seek in {partition}: it is not assigned")));
         };
@@ -233,11 +256,20 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
             .map_err(|e| failure::of("seek", &e))?;
+        if let Some(epoch) = epoch {
+            set_leader_epoch(&mut list, &partition.topic, partition.partition, epoch);
+        }
         let sought = self.consumer().seek_partitions(list, SEEK_TIMEOUT).map_err(|e| failure::of("seek", &e))?;
         for element in sought.elements() {
             element.error().map_err(|e| failure::of("seek", &e))?;
         }
         Ok(())
+    }
+
+    /// Reads a partition that was stopped on from `offset`.
+    pub(super) fn read_again(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
+        self.seek(partition, offset)?;
+        self.resume(std::slice::from_ref(partition))
     }
 
     /// Those of `offsets` that are ours and above what was committed before; `Refused` if one is not ours.
@@ -294,10 +326,14 @@ impl Reader {
                 Happening::Error { partition: Some((topic, partition, offset)), code, reason, .. } => {
                     let Some(slot) = find(&mut self.slots, &mut self.last, topic.as_bytes(), partition) else { continue };
                     match code {
+                        // Of before it was stopped.
+                        Code::PartitionEOF if !slot.reading => {}
                         Code::PartitionEOF => {
                             slot.position = slot.position.max(offset);
                             slot.reached_end = true;
                         }
+                        // It is not to be read there.
+                        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation if !slot.reading => {}
                         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
                             slot.reading = false;
                             taken.gone.push((slot.partition.clone(), Offset(slot.position), reason));
@@ -332,9 +368,6 @@ impl Reader {
         partitions.iter().filter(|p| self.slots.iter().any(|slot| slot.partition == **p)).cloned().collect()
     }
 }
-
-/// What a record costs in memory besides its bytes.
-const RECORD_OVERHEAD: usize = 160;
 
 /// Longest wait for librdkafka's own threads; no broker is asked.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -125,6 +125,11 @@ impl SchemaRegistry {
         Ok(())
     }
 
+    /// Was it asked for a moment ago and given up?
+    pub fn has_given_up(&self, of: SchemaRef) -> bool {
+        self.missing().before(of, Instant::now()) == Ask::NoMore
+    }
+
     fn missing(&self) -> MutexGuard<'_, Missing> {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -63,6 +63,7 @@ impl Sample {
                 TailEvent::ReachedEnd { partition, .. } | TailEvent::OffsetsGone { partition, .. } => {
                     self.ends.remove(&partition);
                 }
+                TailEvent::ReadsAgain { .. } => {}
                 TailEvent::Failed(error) => return Err(error.context("read newest records")),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub enum TailEvent {
     ReachedEnd { partition: TopicPartition, position: Offset },
     /// The offset to read is not in the log; the partition is not read on.
     OffsetsGone { partition: TopicPartition, position: Offset, reason: String },
+    /// What comes of the partition from here on is what [`Tail::read_again`] with this ticket asked for, unless that failed.
+    ReadsAgain { partition: TopicPartition, ticket: u64, outcome: Result<()> },
     /// The tail has stopped. The last event.
     Failed(Error),
 }
@@ -45,9 +48,15 @@ impl Default for TailLimits {
     }
 }
 
+enum Command {
+    LetGo(TopicPartition),
+    ReadAgain(TopicPartition, Offset, u64),
+}
+
 /// The handle; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Tail {
+    commands: SyncSender<Command>,
     stop: Arc<AtomicBool>,
     thread: Thread,
 }
@@ -58,6 +67,8 @@ const QUIET: Duration = Duration::from_millis(500);
 const FULL: Duration = Duration::from_millis(10);
 /// Most events that wait for the reader.
 const MAX_WAITING_EVENTS: usize = 64;
+/// Most calls that wait for the thread at once.
+const MAX_WAITING_COMMANDS: usize = 64;
 
 impl Tail {
     /// Reads `read_committed` from the offsets given. `name` shows in logs and client lists; no group of that name is joined.
@@ -73,11 +84,29 @@ impl Tail {
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (commands, received) = sync_channel(MAX_WAITING_COMMANDS);
         let thread = std::thread::Builder::new()
             .name(format!("tail {name}"))
-            .spawn(move || TailThread::new(reader, limits, events, stopped).run())
+            .spawn(move || TailThread::new(reader, limits, (received, events), stopped).run())
             .map_err(|e| Error::unavailable(format!("start tail thread: {e}")))?;
-        Ok((Self { stop, thread: thread.thread().clone() }, receiver))
+        Ok((Self { commands, stop, thread: thread.thread().clone() }, receiver))
+    }
+
+    /// Stops reading a partition; what was read of it and is on its way still comes. Waits for nothing.
+    pub fn let_go(&self, partition: TopicPartition) -> Result<()> {
+        self.ask(Command::LetGo(partition))
+    }
+
+    /// Reads a partition that was let go of on from `offset`. Waits for nothing: [`TailEvent::ReadsAgain`] comes behind what was
+    /// on its way, and before the first record.
+    pub fn read_again(&self, partition: TopicPartition, offset: Offset, ticket: u64) -> Result<()> {
+        self.ask(Command::ReadAgain(partition, offset, ticket))
+    }
+
+    fn ask(&self, command: Command) -> Result<()> {
+        self.commands.try_send(command).map_err(|_| Error::unavailable("ask tail: too many calls wait, or it has stopped"))?;
+        self.thread.unpark();
+        Ok(())
     }
 }
 
@@ -92,16 +121,22 @@ struct TailThread {
     reader: Reader,
     limits: TailLimits,
     budget: Budget,
+    commands: Receiver<Command>,
     events: mpsc::Sender<TailEvent>,
     stop: Arc<AtomicBool>,
 }
 
 impl TailThread {
     /// On the thread itself: what there is to read wakes it.
-    fn new(mut reader: Reader, limits: TailLimits, events: mpsc::Sender<TailEvent>, stop: Arc<AtomicBool>) -> Self {
+    fn new(
+        mut reader: Reader,
+        limits: TailLimits,
+        (commands, events): (Receiver<Command>, mpsc::Sender<TailEvent>),
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         let here = std::thread::current();
         reader.wakes(&here);
-        Self { reader, limits, budget: Budget::new(limits.held_bytes, here), events, stop }
+        Self { reader, limits, budget: Budget::new(limits.held_bytes, here), commands, events, stop }
     }
 
     fn run(mut self) {
@@ -110,6 +145,7 @@ impl TailThread {
                 self.tell(TailEvent::Failed(error));
                 return;
             }
+            self.carry_out_all();
             if !self.budget.has_room() {
                 std::thread::park_timeout(QUIET);
                 continue;
@@ -131,6 +167,22 @@ impl TailThread {
             }
             if taken.exhausted {
                 std::thread::park_timeout(QUIET);
+            }
+        }
+    }
+
+    fn carry_out_all(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::LetGo(partition) => {
+                    if let Err(error) = self.reader.stop(std::slice::from_ref(&partition)) {
+                        tracing::warn!(%partition, %error, "partition not paused: what comes of it is dropped");
+                    }
+                }
+                Command::ReadAgain(partition, offset, ticket) => {
+                    let outcome = self.reader.read_again(&partition, offset);
+                    self.tell(TailEvent::ReadsAgain { partition, ticket, outcome });
+                }
             }
         }
     }

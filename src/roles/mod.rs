@@ -5,6 +5,7 @@ pub mod materialize;
 pub mod partitioning;
 pub mod replay;
 pub mod replay_log;
+pub mod rest;
 pub mod retry;
 pub mod schema;
 

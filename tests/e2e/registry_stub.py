@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -10,7 +11,7 @@ from servers.process import free_port
 
 class RegistryStub:
     def __init__(self):
-        self.port, self.schemas, self.asked, self._server = free_port(), {}, [], None
+        self.port, self.schemas, self.asked, self.takes, self._server = free_port(), {}, [], 0, None
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self):
@@ -26,6 +27,8 @@ class RegistryStub:
 
             def do_GET(self):
                 stub.asked.append(unquote(self.path))
+                # Seconds for each answer.
+                time.sleep(stub.takes)
                 found = self.path.startswith("/schemas/ids/") and stub.schemas.get(int(self.path.rpartition("/")[2]))
                 self.answer(200, {"schema": found}) if found else self.answer(404, {"error_code": 40403, "message": "Schema not found"})
 

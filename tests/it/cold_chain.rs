@@ -180,7 +180,7 @@ async fn of_two_owners_the_first_wins_and_the_other_is_told_what_is_stored() {
     (0..10).for_each(|n| log.read(with_context(&format!("s{n}"), Kind::SagaStarted, r#"{"a":1}"#)));
     appended(&mut first, &log.segment_to(Offset(0), 6)).await;
     let told = second.append(&log.segment_to(Offset(0), 9)).await.expect("append");
-    let Appended::Exists { stored, same_end: false, same_entries: false } = told else { panic!("{told:?}") };
+    let Appended::Exists { stored, agrees: Some(true) } = told else { panic!("{told:?}") };
     assert_eq!((stored.start, stored.end, stored.rows, second.next()), (Offset(0), Offset(6), 7, Offset(7)));
     assert!(second.may_contain(&"s3".into()));
     appended(&mut second, &log.segment(Offset(7))).await;
@@ -189,8 +189,18 @@ async fn of_two_owners_the_first_wins_and_the_other_is_told_what_is_stored() {
     let mut other = Log { next: 7, ..Log::default() };
     (7..10).for_each(|n| other.read(with_context(&format!("s{n}"), Kind::SagaStarted, r#"{"a":2}"#)));
     let told = first.append(&other.segment(Offset(7))).await.expect("append");
-    assert!(matches!(told, Appended::Exists { same_end: true, same_entries: false, .. }), "{told:?}");
+    assert!(matches!(told, Appended::Exists { agrees: Some(false), .. }), "{told:?}");
     assert_eq!(first.next(), second.next());
+
+    // Folded otherwise as far as the stored one goes; and of one that covers more nothing is said.
+    (10..14).for_each(|n| log.read(with_context(&format!("s{n}"), Kind::SagaStarted, r#"{"a":1}"#)));
+    (10..14).for_each(|n| other.read(with_context(&format!("s{n}"), Kind::SagaStarted, r#"{"a":2}"#)));
+    let mut third = fixture.writer().await;
+    appended(&mut first, &log.segment_to(Offset(10), 11)).await;
+    let told = second.append(&other.segment_to(Offset(10), 13)).await.expect("append");
+    assert!(matches!(told, Appended::Exists { agrees: Some(false), .. }), "{told:?}");
+    let told = third.append(&log.segment_to(Offset(10), 10)).await.expect("append");
+    assert!(matches!(told, Appended::Exists { agrees: None, .. }), "{told:?}");
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ impl Member {
                 self.ends.insert(partition, position);
             }
             IntakeEvent::OffsetsGone { partition, .. } => self.gone.push(partition),
-            IntakeEvent::Stats(_) => {}
+            IntakeEvent::Stats(_) | IntakeEvent::ReadsAgain { .. } => {}
             IntakeEvent::Failed(error) => panic!("intake failed: {error}"),
         }
     }

@@ -3,13 +3,14 @@
 use resaga::config;
 use resaga::error::Error;
 use resaga::kafka::ends::Ends;
-use resaga::kafka::intake::{Intake, IntakeEvent, IntakeLimits};
+use resaga::kafka::intake::{Held, Intake, IntakeEvent, IntakeLimits};
 use resaga::kafka::mock::MockKafka;
 use resaga::kafka::publisher::Publisher;
 use resaga::kafka::sample::Sample;
 use resaga::kafka::tail::{Tail, TailEvent, TailLimits};
 use resaga::kafka::transaction::{Transaction, TransactionalPublisher};
 use resaga::saga::position::{Offset, Topic, TopicPartition};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use crate::kafka_fixture::{DEADLINE, Member, next, records};
@@ -136,4 +137,82 @@ async fn a_sample_is_the_newest_records_of_each_partition_and_ends_by_itself() {
         }
     }
     assert_eq!(offsets.into_iter().collect::<Vec<_>>(), [(0, vec![25, 26, 27, 28, 29]), (2, vec![0, 1])]);
+}
+
+/// Events until the partition is read again as `ticket` says; gives the offsets of it that came before that.
+async fn until_read_again(events: &mut Receiver<IntakeEvent>, partition: &TopicPartition, ticket: u64) -> Vec<i64> {
+    let mut before = Vec::new();
+    loop {
+        match next(events).await {
+            IntakeEvent::ReadsAgain { partition: of, ticket: told, outcome } => {
+                assert_eq!((&of, told, outcome), (partition, ticket, Ok(())));
+                return before;
+            }
+            IntakeEvent::Records { batch, .. } => {
+                let of = batch.iter().filter(|records| records.partition == *partition);
+                before.extend(of.flat_map(|records| &records.records).map(|record| record.offset.0));
+            }
+            IntakeEvent::ReachedEnd { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_let_go_of_takes_no_room_and_is_read_again_from_where_its_role_says() {
+    let (_cluster, kafka, topic) = mock(2);
+    let publisher = Publisher::new(&kafka).unwrap();
+    publisher.send(records(&topic, 0, 3_000)).await.unwrap();
+    // Far less than partition 0 has.
+    let limits = IntakeLimits { batch_records: 100, held_bytes: 50_000, ..IntakeLimits::default() };
+    let mut member = Member::join_with(&kafka, "g", &topic, limits);
+    let assigned = next(&mut member.events).await;
+    member.handle(assigned).await;
+    let [first, other] = [0, 1].map(|number| TopicPartition::new(topic.clone(), number));
+    let mut waiting = Vec::new();
+    while waiting.iter().map(|held: &Held| held.bytes()).sum::<u64>() < 50_000 {
+        if let IntakeEvent::Records { batch, mut held } = next(&mut member.events).await {
+            waiting.extend(batch.iter().map(|records| held.take(records.held_bytes())));
+            assert_eq!(held.bytes(), 0, "it is counted as the intake counts it");
+        }
+    }
+    member.intake.let_go(first.clone()).unwrap();
+    drop(waiting);
+    publisher.send(records(&topic, 1, 1_000)).await.unwrap();
+    member.until("the other partition's end", |m| m.values.get(&other).is_some_and(|values| values.len() == 1_000)).await;
+    member.intake.read_again(first.clone(), Offset(7), 5).unwrap();
+    until_read_again(&mut member.events, &first, 5).await;
+    member.values.clear();
+    member.until("the end of the first", |m| m.positions.get(&first) == Some(&Offset(3_000))).await;
+    let all: Vec<String> = (7..3_000).map(|n| format!("0:{n}")).collect();
+    assert_eq!(member.values[&first], all, "from there on, and nothing is left out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_lets_go_of_a_partition_and_reads_it_again() {
+    let (_cluster, kafka, topic) = mock(2);
+    Publisher::new(&kafka).unwrap().send([records(&topic, 0, 50), records(&topic, 1, 50)].concat()).await.unwrap();
+    let [first, other] = [0, 1].map(|number| TopicPartition::new(topic.clone(), number));
+    let from = [(first.clone(), Offset(0)), (other.clone(), Offset(0))];
+    let (tail, mut events) = Tail::start(&kafka, "view", &from, TailLimits::default()).unwrap();
+    tail.let_go(first.clone()).unwrap();
+    let (mut read, mut again) = (Vec::new(), false);
+    while read.len() < 47 {
+        match timeout(DEADLINE, events.recv()).await.unwrap().unwrap() {
+            TailEvent::Records { batch, .. } if again => {
+                let of = batch.into_iter().filter(|records| records.partition == first);
+                read.extend(of.flat_map(|records| records.records).map(|record| record.offset.0));
+            }
+            TailEvent::ReachedEnd { partition, .. } if partition == other => {
+                tail.read_again(first.clone(), Offset(3), 9).unwrap();
+            }
+            TailEvent::ReadsAgain { partition, ticket, outcome } => {
+                assert_eq!((&partition, ticket, outcome), (&first, 9, Ok(())));
+                again = true;
+            }
+            TailEvent::Records { .. } | TailEvent::ReachedEnd { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read, (3..50).collect::<Vec<_>>());
 }

@@ -280,3 +280,36 @@ async fn a_broker_that_does_not_answer_is_unavailable() {
     let error = TransactionalPublisher::open(&kafka, "x").await.map(drop).unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: tests/run"]
+async fn partitions_of_which_the_role_has_not_said_where_to_start_are_taken_away_as_quickly_as_others() {
+    let kafka = real();
+    let topic = topic(&kafka, "open", 4, &[]).await;
+    let group = unique("g");
+    let mut slow = Member::join(&kafka, &group, &topic);
+    // It opens them, and does not get on with it.
+    let IntakeEvent::Assigned { partitions, reply } = next(&mut slow.events).await else { panic!("not assigned") };
+    assert_eq!(partitions.len(), 4);
+    let mut other = Member::join(&kafka, &group, &topic);
+    let began = std::time::Instant::now();
+    let revoked = next(&mut slow.events).await;
+    let IntakeEvent::Revoked { partitions: taken, .. } = &revoked else { panic!("{revoked:?}") };
+    let taken = taken.clone();
+    slow.handle(revoked).await;
+    drop(reply);
+    let both = async {
+        while other.assigned.is_empty() || slow.assigned.is_empty() {
+            tokio::select! {
+                event = next(&mut slow.events) => slow.handle(event).await,
+                event = next(&mut other.events) => other.handle(event).await,
+            }
+        }
+    };
+    timeout(DEADLINE, both).await.expect("both have some in time");
+    assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
+    let given: Vec<_> = other.assigned.iter().map(|assigned| assigned.partition.clone()).collect();
+    assert!(given.iter().all(|partition| taken.contains(partition)), "{given:?} of {taken:?}");
+    let left: Vec<_> = slow.assigned.iter().map(|assigned| assigned.partition.clone()).collect();
+    assert!(left.len() == 2 && left.iter().all(|partition| !given.contains(partition)), "{left:?}, {given:?}");
+}

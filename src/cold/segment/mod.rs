@@ -63,6 +63,14 @@ pub struct NewSegment {
     pub gap: bool,
 }
 
+impl NewSegment {
+    /// The part of it up to this offset.
+    pub fn through(&self, end: Offset) -> Self {
+        let rows = self.rows.iter().filter(|row| row.entry.position.offset <= end).cloned().collect();
+        Self { end, rows: Arc::new(rows), ..self.clone() }
+    }
+}
+
 /// What a stored segment says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentInfo {

@@ -1,17 +1,19 @@
 //! Taking over a partition: find the chain's end, compare it with the log, and start there (DESIGN 4, Edges).
 //!
-//! Runs beside the loop: a store that does not answer holds up no shutdown. The intake gives up when it has waited long
-//! enough, and the role begins anew.
+//! Runs beside the loop: a store that does not answer holds up neither a shutdown nor a revocation, and what can be opened does not
+//! wait for what cannot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use super::cache::Limits;
 use super::partition::{Content, Partition};
-use super::{Materialize, Owned};
+use super::{Materialize, Owned, joined};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::gaps::gaps;
 use crate::cold::object_store::ObjectStore;
@@ -21,12 +23,17 @@ use crate::error::{Error, Result};
 use crate::hot::{HotStore, Mark};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
+use crate::roles::rest::Rest;
 use crate::roles::retry::{Backoff, until_available};
 use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 
 /// Alarm: what is stored of a partition cannot be read.
 pub(super) const HISTORY_CORRUPT: &str = "history_corrupt";
+/// Longest time in which none of some partitions could be opened, before it is begun anew.
+const OPEN_WITHIN: Duration = Duration::from_secs(120);
+/// The same, of those that others wait for.
+const BESIDE_OTHERS: Duration = Duration::from_secs(5);
 /// Fewest sagas that a partition's cache keeps.
 const MIN_CACHED_SAGAS: usize = 256;
 /// Bytes that the caches of all partitions keep.
@@ -58,22 +65,43 @@ impl Materialize {
     pub(super) fn assigned(&mut self, partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Starts>) {
         let (objects, hot, ends) = (self.parts.objects.clone(), self.parts.hot.clone(), self.parts.ends.clone());
         let owners = self.settings.owners.clone();
-        self.opens.spawn(async move {
-            let opened = partitions.into_iter().map(|assigned| {
+        let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
+        let of = names.clone();
+        let opening = self.opens.spawn(async move {
+            let open = partitions.into_iter().map(|assigned| {
                 let (partition, objects, ends) = (assigned.partition.clone(), objects.clone(), ends.clone());
                 let owners = owners.clone();
                 async move { (partition, open_and_compare(objects, &ends, &owners, assigned).await) }
             });
-            let opened = futures::future::join_all(opened).await;
+            let opened = in_time(open, &names).await;
             let marks = if opened.is_empty() { Vec::new() } else { marks(&*hot).await? };
             Ok(Opening { opened, marks, reply })
         });
+        self.opening.retain(|(opening, _)| !opening.is_finished());
+        self.opening.push((opening, of));
+    }
+
+    /// Those of them that are being opened are so no more: the intake gives the others again.
+    pub(super) fn open_no_more(&mut self, partitions: &[TopicPartition]) {
+        for (opening, of) in &self.opening {
+            if of.iter().any(|partition| partitions.contains(partition)) {
+                opening.abort();
+            }
+        }
+    }
+
+    pub(super) fn opens_ended(&mut self, done: std::result::Result<Result<Opening>, JoinError>) -> Result<()> {
+        match done {
+            // Of partitions that were taken away.
+            Err(error) if error.is_cancelled() => Ok(()),
+            done => self.opened(joined(done)??),
+        }
     }
 
     /// Takes over what could be opened.
     pub(super) fn opened(&mut self, Opening { opened, marks, reply }: Opening) -> Result<()> {
         if reply.is_closed() {
-            // The intake waits no longer: it stops, or says itself that it has given up.
+            // The intake waits no longer: it stops.
             return Ok(());
         }
         let mut starts = Starts::with_capacity(opened.len());
@@ -153,6 +181,9 @@ impl Materialize {
             settle_not_before: Instant::now(),
             not_before: Instant::now(),
             loading: Backoff::new("fold records of a partition"),
+            waits: None,
+            given_up: None,
+            rest: Rest::new(Instant::now()),
             told_taken: None,
         };
         self.all_clear(&partition);
@@ -161,6 +192,23 @@ impl Materialize {
         self.ends_asked = None;
         at
     }
+}
+
+/// What was opened, and of the others that it was not. Once some are open they wait a moment for the others; before that longer.
+async fn in_time<F>(open: impl Iterator<Item = F>, names: &[TopicPartition]) -> Vec<(TopicPartition, Result<Opened>)>
+where
+    F: Future<Output = (TopicPartition, Result<Opened>)>,
+{
+    let mut under_way: FuturesUnordered<F> = open.collect();
+    let mut deadline = tokio::time::Instant::now() + OPEN_WITHIN;
+    let mut opened = Vec::with_capacity(names.len());
+    while let Ok(Some(one)) = tokio::time::timeout_at(deadline, under_way.next()).await {
+        opened.push(one);
+        deadline = deadline.min(tokio::time::Instant::now() + BESIDE_OTHERS);
+    }
+    let slow: Vec<&TopicPartition> = names.iter().filter(|name| opened.iter().all(|(of, _)| of != *name)).collect();
+    opened.extend(slow.into_iter().map(|name| (name.clone(), Err(Error::unavailable("open chain: not in time, trying again")))));
+    opened
 }
 
 /// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set finds

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::kafka::intake::Intake;
 use crate::roles::retry::{Backoff, until_available};
-use crate::saga::position::{Offset, TopicPartition};
+use crate::saga::position::{EntrySequence, Offset, TopicPartition};
 
 use super::publish::Sends;
 
@@ -29,7 +29,13 @@ pub struct Flushed {
     pub partition: TopicPartition,
     pub generation: u64,
     pub writer: ChainWriter,
-    pub appended: Result<Appended>,
+    pub stored: Result<Stored>,
+}
+
+pub enum Stored {
+    Appended(Appended),
+    /// Nothing: the chain has this entry of a saga already, and so its rows were folded from less.
+    Already(EntrySequence),
 }
 
 /// Next offset of a partition, as it is to be committed, with a text for people.
@@ -37,25 +43,21 @@ pub type Commit = (TopicPartition, Offset, String);
 
 pub async fn flush(mut flush: Flush) -> Flushed {
     let sends = std::mem::take(&mut flush.sends);
-    let appended = send_and_append(sends, &mut flush).await;
-    Flushed { partition: flush.partition, generation: flush.generation, writer: flush.writer, appended }
+    let stored = send_and_append(sends, &mut flush).await;
+    Flushed { partition: flush.partition, generation: flush.generation, writer: flush.writer, stored }
 }
 
-async fn send_and_append(sends: Sends, flush: &mut Flush) -> Result<Appended> {
+async fn send_and_append(sends: Sends, flush: &mut Flush) -> Result<Stored> {
     sends.acknowledged().await?;
     let compare = || flush.history.has_already(flush.writer.view(), &flush.segment.rows);
     if let Some(sequence) = until_available("compare segment with chain", compare).await? {
-        let chain = flush.writer.chain();
-        return Err(Error::corrupt(format!(
-            "append to {chain}: it has entry {} of a saga already, folded otherwise",
-            sequence.0
-        )));
+        return Ok(Stored::Already(sequence));
     }
     crate::crash::point("materialize.before_put");
     let appended = append(&mut flush.writer, &flush.segment).await?;
     flush.history.learn_chain(flush.writer.view());
     crate::crash::point("materialize.after_put");
-    Ok(appended)
+    Ok(Stored::Appended(appended))
 }
 
 /// What another owner's segment covers beyond ours is durable too, and its dead letters were acknowledged before it.

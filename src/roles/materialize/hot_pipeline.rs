@@ -68,6 +68,7 @@ impl Materialize {
                 }
             }
         }
+        self.assign_anew(done.begins_anew);
         if !healing.is_empty() {
             // Before anything newer, so that marks only ever cover what was written.
             self.spawn_hot(healing);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::hot::{Durable, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use crate::roles::retry::until_available;
-use crate::saga::position::{EntrySequence, Offset, SagaId};
+use crate::saga::position::{EntrySequence, Offset, SagaId, TopicPartition};
 use crate::saga::time::Micros;
 
 /// The move of one mark, and what its owner vouches for itself: the mark may hold more, of an owner before.
@@ -34,11 +34,17 @@ pub struct HotWork {
     pub moves: Vec<Move>,
     /// Sagas with entries that never happened. Last: while a mark vouches for them a saga must not lack them.
     pub forget: HashSet<SagaId>,
+    /// Partitions, with the generation of the ownership, that begin anew when all this is done.
+    pub begins_anew: Vec<(TopicPartition, u64)>,
 }
 
 impl HotWork {
     pub fn is_empty(&self) -> bool {
-        self.settle.is_empty() && self.forget.is_empty() && self.batch.is_empty() && self.moves.is_empty()
+        self.begins_anew.is_empty()
+            && self.settle.is_empty()
+            && self.forget.is_empty()
+            && self.batch.is_empty()
+            && self.moves.is_empty()
     }
 
     /// Members to be written.
@@ -63,6 +69,7 @@ impl HotWork {
         self.batch.holds.extend(next.batch.holds);
         self.moves.extend(next.moves);
         self.forget.extend(next.forget);
+        self.begins_anew.extend(next.begins_anew);
         self.settle(next.settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }));
     }
 
@@ -87,13 +94,14 @@ pub struct Done {
     pub moved: Vec<Moved>,
     /// How often a mark could not move because what was written before it was lost, and was written again.
     pub rewritten: u64,
+    pub begins_anew: Vec<(TopicPartition, u64)>,
 }
 
 /// Carries out the work, waiting for the store as long as it takes.
 pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
-    let HotWork { mut batch, settle, mut forget, moves } = work;
+    let HotWork { mut batch, settle, mut forget, moves, begins_anew } = work;
     let mut settle: Vec<Durable> = settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }).collect();
-    let (mut done, mut wanted) = (Done::default(), moves);
+    let (mut done, mut wanted) = (Done { begins_anew, ..Done::default() }, moves);
     loop {
         let mut written = match batch.is_empty() {
             true => Written { token: tokens.next(), ..Written::default() },

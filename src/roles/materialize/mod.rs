@@ -4,18 +4,23 @@
 //! and applies it; what takes time (hot writes, flushes, asking for ends) runs beside it, at most one hot write and one
 //! flush per partition at once. Two owners of one partition are harmless: both write the same.
 
+mod anew;
 mod assign;
 mod buffer;
 mod cache;
+mod cold_pipeline;
 mod facts;
 mod flush;
 mod hot_pipeline;
 mod hot_writer;
 mod intake;
+mod load;
 mod names;
 mod packed;
 mod partition;
 mod publish;
+mod rests;
+mod revoke;
 mod settle;
 mod split;
 mod stop;
@@ -32,9 +37,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-use crate::cold::chain::{Appended, ChainWriter};
+use crate::cold::chain::ChainWriter;
 use crate::cold::object_store::ObjectStore;
-use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::chains::Chains;
@@ -52,14 +56,19 @@ use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 
+use anew::Refusals;
 use assign::Opening;
-use flush::{Commit, Flush, Flushed};
+use flush::{Commit, Flushed};
 use hot_writer::{Done, HotWork};
+use load::Loaded;
 use partition::Partition;
 use publish::Sends;
+use rests::Waits;
 use settle::Behind;
 
+use super::rest::Rest;
 use super::retry::Backoff;
+use super::schema::Lookups;
 use super::stopped;
 
 /// How often due work is looked for.
@@ -140,6 +149,11 @@ struct Owned {
     /// No folding before this: a store or the schema registry did not answer for its records.
     not_before: Instant,
     loading: Backoff,
+    /// No folding until this is there.
+    waits: Option<Waits>,
+    /// The schema of the record at this offset was asked for, and is nowhere.
+    given_up: Option<Offset>,
+    rest: Rest,
     /// When a sequence that was taken was last told of.
     told_taken: Option<Instant>,
 }
@@ -152,8 +166,18 @@ pub struct Materialize {
     generation: u64,
     /// Partitions that were assigned and are being opened.
     opens: JoinSet<Result<Opening>>,
+    opening: Vec<(AbortHandle, Vec<TopicPartition>)>,
     /// Records read and not yet folded; the intake bounds their bytes.
-    waiting: VecDeque<(PartitionRecords, Arc<Held>)>,
+    waiting: VecDeque<(PartitionRecords, Held)>,
+    /// Questions for schemas.
+    lookups: Lookups,
+    /// Loads of sagas that take long.
+    loads: JoinSet<Loaded>,
+    /// Of the last order to read a partition again.
+    tickets: u64,
+    refusals: Refusals,
+    /// Partitions, with the generation of the ownership, that are to be assigned once more.
+    anew: Vec<(TopicPartition, u64)>,
     /// Sagas that are loaded in one round trip.
     load_together: usize,
     hot: JoinSet<Result<Done>>,
@@ -176,6 +200,7 @@ pub struct Materialize {
 impl Materialize {
     pub fn new(parts: Parts, settings: Settings, intake: Intake) -> Self {
         let now = Instant::now();
+        let lookups = Lookups::new(parts.registry.clone(), parts.schemas.clone());
         Self {
             parts,
             settings,
@@ -183,8 +208,14 @@ impl Materialize {
             owned: HashMap::new(),
             generation: 0,
             opens: JoinSet::new(),
+            opening: Vec::new(),
             waiting: VecDeque::new(),
-            load_together: intake::FEW_TOGETHER,
+            lookups,
+            loads: JoinSet::new(),
+            tickets: 0,
+            refusals: Refusals::default(),
+            anew: Vec::new(),
+            load_together: load::FEW_TOGETHER,
             hot: JoinSet::new(),
             tokens: Arc::default(),
             next: None,
@@ -213,7 +244,9 @@ impl Materialize {
                 Some(done) = self.commits.join_next(), if !self.commits.is_empty() => self.committed(joined(done)?),
                 Some(done) = self.ends.join_next(), if !self.ends.is_empty() => self.learn_ends(joined(done)?),
                 Some(done) = self.settling.join_next(), if !self.settling.is_empty() => self.settled(joined(done)?),
-                Some(done) = self.opens.join_next(), if !self.opens.is_empty() => self.opened(joined(done)??)?,
+                Some(done) = self.opens.join_next(), if !self.opens.is_empty() => self.opens_ended(done)?,
+                Some(looked) = self.lookups.next(), if !self.lookups.is_idle() => self.looked_up(looked?)?,
+                Some(done) = self.loads.join_next(), if !self.loads.is_empty() => self.loaded(joined(done)?)?,
                 event = events.recv() => match event {
                     Some(event) => self.intake_event(event).await?,
                     None => return Ok(()),
@@ -236,12 +269,6 @@ impl Materialize {
         });
     }
 
-    fn may_fold(&self) -> bool {
-        self.next_to_fold().is_some()
-            && self.next.as_ref().is_none_or(|next| next.len() < MAX_NEXT_MEMBERS && next.bytes() < MAX_NEXT_BYTES)
-            && self.backlog_bytes() < self.settings.buffer_bytes.saturating_mul(2)
-    }
-
     fn backlog_bytes(&self) -> u64 {
         self.owned.values().map(|owned| owned.partition.backlog_bytes()).sum()
     }
@@ -257,6 +284,8 @@ impl Materialize {
         }
         self.flush_due(now);
         self.start_hot();
+        self.let_rest(now);
+        self.assign_anew(Vec::new());
         if now.duration_since(self.swept) >= INDEX_SWEEP {
             self.swept = now;
             self.sweep_indexes();
@@ -297,143 +326,6 @@ impl Materialize {
         }
     }
 
-    // Cold.
-
-    fn flush_due(&mut self, now: Instant) {
-        let mut due: Vec<TopicPartition> = Vec::new();
-        for (partition, owned) in &self.owned {
-            let active = &owned.partition.active;
-            let old = active.oldest().is_some_and(|at| now.duration_since(at) >= self.settings.flush_interval);
-            if old || active.bytes() >= self.settings.flush_bytes {
-                due.push(partition.clone());
-            }
-        }
-        if self.backlog_bytes() >= self.settings.buffer_bytes {
-            // Memory is short: the largest first.
-            let largest = self.owned.iter().filter(|(_, owned)| owned.writer.is_some());
-            due.extend(largest.max_by_key(|(_, owned)| owned.partition.active.held()).map(|(partition, _)| partition.clone()));
-        }
-        for partition in due {
-            self.start_flush(&partition);
-        }
-    }
-
-    /// Seals what a partition has and appends it to the chain, unless a flush runs or there is nothing.
-    fn start_flush(&mut self, partition: &TopicPartition) {
-        let Some(owned) = self.owned.get_mut(partition) else { return };
-        if owned.partition.active.is_empty() || owned.partition.position <= owned.partition.durable {
-            return;
-        }
-        let Some(writer) = owned.writer.take() else { return };
-        let sealed = Arc::new(std::mem::take(&mut owned.partition.active));
-        owned.partition.sealed = Some(sealed.clone());
-        let position = owned.partition.position;
-        let segment = NewSegment {
-            start: owned.partition.durable,
-            end: Offset(position.0 - 1),
-            rows: Arc::new(sealed.segment_rows()),
-            complete_through: through::carried(None, owned.partition.through.at(position), (self.parts.now)()),
-            leader_epoch: owned.leader_epoch,
-            topic_id: owned.topic_id.clone(),
-            clock: owned.partition.clock,
-            installation: self.settings.owners.now().cloned().unwrap_or_default(),
-            fold_settings: self.settings.fold_text.clone(),
-            gap: false,
-        };
-        let flush = Flush {
-            partition: partition.clone(),
-            generation: owned.generation,
-            writer,
-            segment,
-            history: self.parts.history_of(owned.partition.content).clone(),
-            sends: std::mem::take(&mut owned.sends),
-        };
-        owned.flush = Some(self.flushes.spawn(flush::flush(flush)));
-    }
-
-    fn flush_ended(&mut self, done: std::result::Result<Flushed, JoinError>) -> Result<()> {
-        match done {
-            // Of a partition that was disowned.
-            Err(error) if error.is_cancelled() => Ok(()),
-            done => self.flushed(joined(done)?),
-        }
-    }
-
-    fn flushed(&mut self, done: Flushed) -> Result<()> {
-        let Some(owned) = self.owned.get_mut(&done.partition).filter(|owned| owned.generation == done.generation) else {
-            return Ok(());
-        };
-        if owned.partition.disowned {
-            return Ok(());
-        }
-        let appended = match done.appended {
-            Err(Error::Corrupt(reason)) => return self.flush_refused(&done.partition, &reason),
-            other => other?,
-        };
-        let durable = done.writer.next();
-        let clock = done.writer.newest().map(|newest| newest.clock).unwrap_or_default();
-        (owned.writer, owned.flush) = (Some(done.writer), None);
-        owned.uncommitted = true;
-        let sealed = owned.partition.sealed.take();
-        let begins_anew = durable > owned.partition.position;
-        let long = sealed.iter().flat_map(|sealed| settle::long_sagas(sealed, durable)).collect();
-        if let Appended::Exists { stored, same_end, same_entries } = &appended {
-            self.settings.owners.check_segment(stored)?;
-            tracing::warn!(
-                chain = %owned.partition.chain, start = stored.start.0, end = stored.end.0, same_end, same_entries,
-                "another owner's segment is stored"
-            );
-            if *same_end && !same_entries {
-                self.parts.metrics.integrity_failures.with_label_values(&["cold"]).inc();
-                tracing::error!(
-                    chain = %owned.partition.chain, start = stored.start.0,
-                    "the stored segment has other entries for the same offsets: another version or other fold settings wrote it"
-                );
-            }
-            owned.partition.yield_to(sealed, durable, clock, Instant::now());
-        } else if let Some(oldest) = sealed.as_ref().and_then(|sealed| sealed.rows().first()) {
-            let delay = (self.parts.now)().0 - oldest.entry.recorded_time.0;
-            self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
-        }
-        let start = std::mem::replace(&mut owned.partition.durable, durable);
-        split::look(&self.parts, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
-        let at_rest = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
-        owned.partition.cache.trim();
-        if !begins_anew {
-            self.settle_flushed(&done.partition, start, long, at_rest);
-        }
-        self.commit_what_is_durable();
-        Ok(())
-    }
-
-    /// Commits where the chains of these partitions end, if the group's offset is elsewhere.
-    fn due_commits(&self) -> Vec<Commit> {
-        let due = self.owned.iter().filter(|(_, owned)| owned.uncommitted);
-        due.filter_map(|(partition, owned)| Some(flush::commit_of(partition, owned.writer.as_ref()?))).collect()
-    }
-
-    /// One try at a time; what is refused is tried again with the next heartbeat.
-    fn commit_what_is_durable(&mut self) {
-        let due = self.due_commits();
-        if self.commits.is_empty() && !due.is_empty() {
-            let intake = self.intake.clone();
-            self.commits.spawn(async move { (due.clone(), flush::commit(&intake, due).await) });
-        }
-    }
-
-    fn committed(&mut self, (commits, committed): (Vec<Commit>, bool)) {
-        if !committed {
-            return;
-        }
-        for (partition, next, _) in commits {
-            if let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.partition.durable == next) {
-                owned.uncommitted = false;
-            }
-        }
-        // Of flushes that ended meanwhile.
-        self.commit_what_is_durable();
-    }
-
     fn observe(&self) {
         let metrics = &self.parts.metrics;
         metrics.snapshot_backlog_bytes.set(i64::try_from(self.backlog_bytes()).unwrap_or(i64::MAX));
@@ -449,3 +341,6 @@ impl Materialize {
 fn joined<T>(done: std::result::Result<T, JoinError>) -> Result<T> {
     done.map_err(|e| Error::bug(format!("a task of materialize ended: {e}")))
 }
+
+#[cfg(test)]
+mod tests;

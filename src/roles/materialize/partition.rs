@@ -229,25 +229,17 @@ impl Partition {
         work
     }
 
-    /// A segment of another owner, up to `durable` and with this `clock`, is stored in place of ours (`sealed`). What it covers of ours needs no
-    /// second one. Where it covers more than was folded here, this owner begins anew at its end, as one that takes over
-    /// does: states of sagas that came out of that segment must not meet records that it covers.
-    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, clock: LogClock, now: Instant) {
+    /// A segment of another owner with the same entries, up to `durable`, is stored in place of a part of ours (`sealed`): what it
+    /// covers needs no second one.
+    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, now: Instant) {
         let mut back = sealed.map(Arc::unwrap_or_clone).unwrap_or_default();
         back.append(std::mem::take(&mut self.active));
-        if durable <= self.position {
-            back.drop_through(Offset(durable.0 - 1));
-            if back.is_empty() && self.position > durable {
-                // Offsets without rows (dead letters, duplicates) need a segment too.
-                back.skip(now);
-            }
-            self.active = back;
-        } else {
-            self.cache.clear();
-            self.of_before.clear();
-            (self.base, self.position, self.written) = (durable, durable, durable);
-            self.clock = clock;
+        back.drop_through(Offset(durable.0 - 1));
+        if back.is_empty() && self.position > durable {
+            // Offsets without rows (dead letters, duplicates) need a segment too.
+            back.skip(now);
         }
+        self.active = back;
     }
 
     /// Nothing that is not durable was, after all: position and cache go back to what is. Gives the sagas of which hot has more.

@@ -41,16 +41,17 @@ impl Materialize {
     /// Reads a partition no further; what was folded of it becomes durable.
     pub(super) fn give_up(&mut self, partition: &TopicPartition, code: &str, reason: &str) {
         self.alarm(partition, code, reason);
+        self.stop_reading(partition);
+    }
+
+    pub(super) fn stop_reading(&mut self, partition: &TopicPartition) {
         self.waiting.retain(|(records, _)| records.partition != *partition);
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.stopped = true;
         }
-        let (intake, partition) = (self.intake.clone(), partition.clone());
-        tokio::spawn(async move {
-            if let Err(reason) = intake.pause(vec![partition]).await {
-                tracing::debug!(%reason, "a stopped partition is not paused");
-            }
-        });
+        if let Err(reason) = self.intake.let_go(partition.clone()) {
+            tracing::debug!(%reason, "a stopped partition is not paused");
+        }
     }
 
     /// What was folded and is not durable is not to be believed: it is not flushed, and hot neither keeps it nor vouches

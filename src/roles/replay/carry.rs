@@ -16,7 +16,6 @@ use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Replay, TICK};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::kafka::record::Record;
-use crate::roles::schema::learn;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::saga::request::ReplayStatus;
 use crate::saga::time::Micros;
@@ -152,7 +151,7 @@ impl Replay {
         let known = self.read.iter().filter(|read| read.ends.is_some()).flat_map(|read| read.behind(&batch.offsets));
         let enough = MIN_PREPARED.min(self.batch_limit());
         let is_free = self.alone == 0 && !self.rate.is_limited();
-        nothing_waits && is_free && self.next_event.is_none() && known.take(enough).count() == enough
+        nothing_waits && is_free && self.came.is_empty() && known.take(enough).count() == enough
     }
 
     /// The batch behind these next offsets, which are being committed. What cannot be decided now is met again by the next
@@ -255,7 +254,6 @@ impl Replay {
             out
         };
         let mut waits: Vec<TopicPartition> = Vec::new();
-        let mut unavailable = None;
         for (partition, ends, records) in read {
             if waits.contains(&partition) {
                 continue;
@@ -266,15 +264,11 @@ impl Replay {
                 if is_again && !batch.draft.looked_again.entry(partition.clone()).or_default().insert(record.offset) {
                     continue;
                 }
-                let what = match self.take_up_record(&record, &partition).await {
-                    // The registry does not answer, or has its schema not yet: it waits where it is, and what comes behind it.
-                    Err(Error::Unavailable(reason)) => {
-                        unavailable = Some(reason);
-                        batch.draft.look_again_at(&partition, record.offset);
-                        waits.push(partition.clone());
-                        break;
-                    }
-                    what => what?,
+                // Its schema is asked for: it waits where it is, and what comes behind it.
+                let Some(what) = self.take_up_record(&record, &partition)? else {
+                    batch.draft.look_again_at(&partition, record.offset);
+                    waits.push(partition.clone());
+                    break;
                 };
                 match what {
                     Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
@@ -308,28 +302,26 @@ impl Replay {
         if taken == 0 {
             self.drop_taken();
         }
-        match unavailable {
-            Some(reason) if taken == 0 && batch.items.is_empty() => Err(Error::Unavailable(reason)),
-            _ => Ok(taken),
-        }
+        Ok(taken)
     }
 
-    async fn take_up_record(&self, record: &Record, partition: &TopicPartition) -> Result<Taken> {
+    /// `None`: its schema is not known yet.
+    fn take_up_record(&mut self, record: &Record, partition: &TopicPartition) -> Result<Option<Taken>> {
         let (targets, schemas) = (&self.settings.targets, &self.parts.schemas);
-        loop {
-            // With the headers of a forwarding it is larger than its topic takes.
-            let stays = self.too_large.times_at(partition, record.offset) > 0;
-            let of = (!stays).then_some(self.settings.request_partitions);
-            match take_up(record, partition, of, &targets.dead_letters, schemas) {
-                Ok(taken) => return Ok(taken),
-                Err(NotDecoded::NeedSchema(schema)) => {
-                    if !learn(self.parts.registry.as_deref(), schema, schemas).await? {
-                        let message = format!("the registry has no Avro schema with {schema}");
-                        return Ok(Taken::Dead(dead(record, partition, &targets.dead_letters, "invalid_request", &message)));
-                    }
-                }
-                Err(NotDecoded::DeadLetter { message, .. }) => return Err(Error::bug(message)),
+        // With the headers of a forwarding it is larger than its topic takes.
+        let stays = self.too_large.times_at(partition, record.offset) > 0;
+        let of = (!stays).then_some(self.settings.request_partitions);
+        match take_up(record, partition, of, &targets.dead_letters, schemas) {
+            Ok(taken) => Ok(Some(taken)),
+            Err(NotDecoded::NeedSchema(schema)) if self.is_given_up(partition, record.offset, schema) => {
+                let message = format!("the registry has no Avro schema with {schema}");
+                Ok(Some(Taken::Dead(dead(record, partition, &targets.dead_letters, "invalid_request", &message))))
             }
+            Err(NotDecoded::NeedSchema(schema)) => {
+                self.wait_for(partition, schema, record.offset);
+                Ok(None)
+            }
+            Err(NotDecoded::DeadLetter { message, .. }) => Err(Error::bug(message)),
         }
     }
 

@@ -20,7 +20,7 @@ const ALARM_AFTER: Duration = Duration::from_secs(10);
 /// A partition's log is not known far enough.
 pub(super) struct NotKnown {
     since: Instant,
-    again: Instant,
+    pub again: Instant,
     alarmed: bool,
 }
 
@@ -57,9 +57,9 @@ impl Replay {
                 other => other?,
             };
             if known {
-                self.log_is_known(&partition).await?;
+                self.log_is_known(&partition);
             } else {
-                self.log_is_not_known(&partition, now).await?;
+                self.log_is_not_known(&partition, now);
             }
         }
         Ok(())
@@ -74,9 +74,8 @@ impl Replay {
         }
     }
 
-    async fn log_is_not_known(&mut self, partition: &TopicPartition, now: Instant) -> Result<()> {
-        let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
-        let is_first = owned.log_not_known.is_none();
+    fn log_is_not_known(&mut self, partition: &TopicPartition, now: Instant) {
+        let Some(owned) = self.owned.get_mut(partition) else { return };
         let not_known = owned.log_not_known.get_or_insert(NotKnown { since: now, again: now, alarmed: false });
         not_known.again = now + LOOK_AGAIN;
         if !not_known.alarmed && now.duration_since(not_known.since) >= ALARM_AFTER {
@@ -87,20 +86,14 @@ impl Replay {
                 "replay requests wait: what the log had before is neither in memory nor, yet, in history; see that role materialize reads it"
             );
         }
-        if is_first {
-            // What it gives must not take the room of partitions that can go on.
-            self.intake.pause(vec![partition.clone()]).await?;
-        }
-        Ok(())
     }
 
-    async fn log_is_known(&mut self, partition: &TopicPartition) -> Result<()> {
-        let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
-        let Some(not_known) = owned.log_not_known.take() else { return Ok(()) };
+    fn log_is_known(&mut self, partition: &TopicPartition) {
+        let Some(owned) = self.owned.get_mut(partition) else { return };
+        let Some(not_known) = owned.log_not_known.take() else { return };
         if not_known.alarmed {
             self.clear_alarm(partition, NOT_KNOWN);
         }
-        self.intake.resume(vec![partition.clone()]).await
     }
 
     /// Of a partition of the log.

@@ -8,6 +8,7 @@ mod carry;
 mod decide;
 pub mod desk;
 mod draft;
+mod events;
 pub mod fresh;
 mod gone;
 mod known_log;
@@ -18,6 +19,7 @@ mod passed;
 mod publish;
 mod rate;
 mod read;
+mod rests;
 mod room;
 mod seen;
 pub mod submit;
@@ -44,14 +46,17 @@ use crate::kafka::transaction::TransactionalPublisher;
 use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
-use crate::wire::avro;
+use crate::wire::avro::{self, SchemaRef};
 
 use super::partitioning::Partitioning;
+use super::rest::Rest;
 use super::retry::{Backoff, until_available};
+use super::schema::Lookups;
 use super::stopped;
 use carry::Prepared;
 use desk::Desk;
 use draft::Targets;
+use events::{next, revoked};
 use fresh::Freshness;
 use known_log::NotKnown;
 use leaders::Writable;
@@ -121,6 +126,11 @@ struct Owned {
     log_not_known: Option<NotKnown>,
     /// The next record to read cannot be taken up: not looked at before this, nor what comes behind it.
     head_rests: Instant,
+    /// It needs this schema, which is asked for: the record at this offset.
+    waits_for: Option<(SchemaRef, Offset)>,
+    /// The schema of the record at this offset was asked for, and is nowhere.
+    given_up: Option<Offset>,
+    rest: Rest,
     /// A batch of this partition alone, to claim its log, is not tried before this.
     claim_rests: Instant,
 }
@@ -138,7 +148,7 @@ pub struct Replay {
     intake: Intake,
     events: mpsc::Receiver<IntakeEvent>,
     /// Received already, and next.
-    next_event: Option<IntakeEvent>,
+    came: VecDeque<IntakeEvent>,
     publisher: Option<TransactionalPublisher>,
     /// For the batches that claim partitions of the log that are nobody's yet.
     claimers: HashMap<TopicPartition, TransactionalPublisher>,
@@ -167,6 +177,11 @@ pub struct Replay {
     unread: Unread,
     /// Those that wait and came back from history, so far.
     waiting_restored: u64,
+    /// Questions for schemas.
+    lookups: Lookups,
+    asking: Backoff,
+    /// Of the last order to read a partition again.
+    tickets: u64,
     /// So many batches of one request each: one of them holds what a topic did not take.
     alone: usize,
     /// Looks at parked requests so far.
@@ -177,11 +192,15 @@ pub struct Replay {
 impl Replay {
     pub fn new(parts: Parts, settings: Settings, (intake, events): (Intake, mpsc::Receiver<IntakeEvent>)) -> Self {
         let now = Instant::now();
+        let lookups = Lookups::new(parts.registry.clone(), parts.schemas.clone());
         Self {
             parts,
+            lookups,
+            asking: Backoff::new("learn schema of a replay request"),
+            tickets: 0,
             intake,
             events,
-            next_event: None,
+            came: VecDeque::new(),
             publisher: None,
             claimers: HashMap::new(),
             owned: HashMap::new(),
@@ -217,13 +236,15 @@ impl Replay {
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
-                event = next(&mut self.next_event, &mut self.events) => match event {
+                event = next(&mut self.came, &mut self.events) => match event {
                     Some(event) => self.intake_event(event).await?,
                     None => return Ok(()),
                 },
+                Some(looked) = self.lookups.next(), if !self.lookups.is_idle() => self.looked_up(looked?)?,
                 () = std::future::ready(()), if may_work => self.work().await?,
                 _ = tick.tick() => if !self.stopping {
                     self.wait_for_what_came_back();
+                    self.let_rest().await;
                     self.read_again_what_was_passed().await?;
                     if Instant::now() >= self.not_before && self.something_is_due() {
                         self.work().await?;
@@ -249,10 +270,20 @@ impl Replay {
                 self.parts.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
                 // It was decided under the membership before.
                 self.prepared = None;
-                let starts = self.assigned(partitions).await?;
-                (self.parts.assigned)(true);
-                // The intake has given up if nobody listens; it says so itself.
-                let _ = reply.send(starts);
+                let mut events = std::mem::replace(&mut self.events, mpsc::channel(1).1);
+                let mut came = VecDeque::new();
+                let starts = tokio::select! {
+                    starts = self.assigned(partitions) => Some(starts),
+                    () = revoked(&mut events, &mut came) => None,
+                };
+                self.events = events;
+                self.came.append(&mut came);
+                // Else the intake gives again what is still ours.
+                if let Some(starts) = starts {
+                    let starts = starts?;
+                    (self.parts.assigned)(true);
+                    let _ = reply.send(starts);
+                }
             }
             // Work runs to its end before the next event is looked at, so nothing of these partitions is open.
             IntakeEvent::Revoked { partitions, reply, .. } => {
@@ -270,6 +301,7 @@ impl Replay {
             }
             IntakeEvent::Records { batch, held } => self.records(batch, held),
             IntakeEvent::OffsetsGone { partition, position, reason } => self.offsets_gone(partition, position, &reason).await?,
+            IntakeEvent::ReadsAgain { partition, ticket, outcome } => self.reads_again(&partition, ticket, outcome),
             IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
             IntakeEvent::Failed(error) if self.stopping => tracing::debug!(%error, "intake closed"),
             IntakeEvent::Failed(error) => return Err(error.context("read replay requests")),
@@ -279,24 +311,32 @@ impl Replay {
         Ok(())
     }
 
-    fn records(&mut self, batch: Vec<PartitionRecords>, held: Held) {
-        let held = Arc::new(held);
-        if !self.stopping {
-            // Of a partition that was given back something may still be on its way, from before where it will begin again.
-            let ours = batch.into_iter().filter(|records| self.owned.contains_key(&records.partition));
-            ours.for_each(|records| read::put(&mut self.read, records, held.clone()));
+    fn records(&mut self, batch: Vec<PartitionRecords>, mut held: Held) {
+        if self.stopping {
+            return;
+        }
+        for mut records in batch {
+            let held = held.take(records.held_bytes());
+            // Of a partition that was given back, or is not read from where it stands, something may still be on its way, from
+            // before where it will begin again.
+            let Some(owned) = self.owned.get(&records.partition) else { continue };
+            records.records.retain(|record| owned.follows(record.offset));
+            if !records.records.is_empty() {
+                read::put(&mut self.read, records, Arc::new(held));
+            }
         }
     }
 
     /// Records that the intake read meanwhile, up to an event of another kind that is to be looked at.
     fn read_what_came(&mut self) {
-        while self.next_event.is_none()
+        while self.came.is_empty()
             && let Ok(event) = self.events.try_recv()
         {
             match event {
                 IntakeEvent::Records { batch, held } => self.records(batch, held),
+                IntakeEvent::ReadsAgain { partition, ticket, outcome } => self.reads_again(&partition, ticket, outcome),
                 IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
-                other => self.next_event = Some(other),
+                other => self.came.push_back(other),
             }
         }
     }
@@ -331,6 +371,9 @@ impl Replay {
                 cut_off: false,
                 log_not_known: None,
                 head_rests: Instant::now(),
+                waits_for: None,
+                given_up: None,
+                rest: Rest::new(Instant::now()),
                 claim_rests: Instant::now(),
             };
             self.owned.insert(partition.clone(), owned);
@@ -440,12 +483,5 @@ impl Replay {
         let parked = self.owned.values().map(|owned| owned.waiting.len() + owned.passed.len()).sum::<usize>();
         self.parts.metrics.replay_queue_records.set((parked + self.read.len()) as i64);
         Ok(())
-    }
-}
-
-async fn next(received: &mut Option<IntakeEvent>, events: &mut mpsc::Receiver<IntakeEvent>) -> Option<IntakeEvent> {
-    match received.take() {
-        Some(event) => Some(event),
-        None => events.recv().await,
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 
 use super::draft::Draft;
 use super::{Owned, PARTITION_RESTS, Replay};
@@ -18,6 +18,8 @@ use crate::wire::log_owner::LogOwner;
 const READ_WITHIN: Duration = Duration::from_millis(500);
 /// How long opening a producer may take that claims a partition.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Producers that are opened at once for that.
+const MAX_OPENING: usize = 8;
 /// Alarm of a partition of the log.
 pub(super) const ANOTHERS: &str = "log_of_another_group";
 
@@ -60,12 +62,14 @@ impl Replay {
 
     /// A partition with something to do whose log is nobody's yet: the next batch is of it alone, and claims it.
     pub(super) async fn unclaimed(&mut self) -> Result<Option<TopicPartition>> {
-        let nobodys = self.nobodys_with_work();
+        let mut nobodys = self.nobodys_with_work();
+        // Another one first each time.
+        let first = self.turn % nobodys.len().max(1);
+        nobodys.rotate_left(first);
         let missing: Vec<TopicPartition> =
             nobodys.iter().filter(|partition| !self.claimers.contains_key(partition)).cloned().collect();
         if !missing.is_empty() {
-            let opened = join_all(missing.iter().map(|partition| self.open_claimer(partition))).await;
-            for (partition, opened) in missing.iter().zip(opened) {
+            for (partition, opened) in self.open_claimers(&missing).await {
                 match opened {
                     Ok(claimer) => drop(self.claimers.insert(partition.clone(), claimer)),
                     Err(Error::Unavailable(reason)) => tracing::warn!(%partition, reason, "replay log not claimed yet"),
@@ -123,13 +127,25 @@ impl Replay {
         if nobodys.is_empty() || tokio::time::timeout(READ_WITHIN, self.log_to_its_end(&nobodys)).await.is_ok() {
             return Ok(());
         }
-        for partition in nobodys {
-            if log.owner(partition.partition).is_none() {
-                // Where that cannot be done now the coordinator does it, some seconds later.
-                drop(self.open_claimer(&partition).await);
-            }
-        }
+        let nobodys: Vec<TopicPartition> = nobodys.into_iter().filter(|of| log.owner(of.partition).is_none()).collect();
+        // Where that cannot be done now the coordinator does it, some seconds later.
+        drop(self.open_claimers(&nobodys).await);
         Ok(())
+    }
+
+    /// Some side by side, for as long as one may take; those that had no turn come another time.
+    async fn open_claimers(&self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, Result<TransactionalPublisher>)> {
+        let open = |partition: TopicPartition| async move {
+            let opened = self.open_claimer(&partition).await;
+            (partition, opened)
+        };
+        let mut under_way = stream::iter(partitions.to_vec()).map(open).buffer_unordered(MAX_OPENING);
+        let deadline = tokio::time::Instant::now() + OPEN_WITHIN;
+        let mut opened = Vec::new();
+        while let Ok(Some(one)) = tokio::time::timeout_at(deadline, under_way.next()).await {
+            opened.push(one);
+        }
+        opened
     }
 
     /// One try: what waits for it must not wait for ever.

@@ -77,6 +77,9 @@ impl Replay {
         self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
         for (partition, next) in offsets {
             if let Some(owned) = self.owned.get_mut(&partition) {
+                if next > owned.next {
+                    owned.rest.went_on();
+                }
                 owned.next = next;
             }
         }

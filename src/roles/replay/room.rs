@@ -82,12 +82,19 @@ impl Replay {
         let (limit, now) = (self.settings.max_parked_requests, (self.parts.now)());
         let mut from: Vec<(TopicPartition, Offset)> = Vec::new();
         for (partition, owned) in &mut self.owned {
+            // What cannot go on is not read at all.
+            if !owned.rest.is_read() {
+                continue;
+            }
             let room = limit.saturating_sub(owned.waiting.len());
             if let Some(first) = owned.passed.look_again(room, now, owned.next, Instant::now()) {
                 from.push((partition.clone(), first));
             } else if owned.cut_off && !owned.passed.is_full() && !owned.passed.is_read_again() {
-                owned.cut_off = false;
-                from.push((partition.clone(), owned.next));
+                // Behind the answer comes what follows: until then it is cut off.
+                self.tickets += 1;
+                if self.intake.read_again(partition.clone(), owned.next, self.tickets).is_ok() {
+                    owned.rest.asked(self.tickets);
+                }
             }
         }
         for (partition, offset) in from {
@@ -96,9 +103,6 @@ impl Replay {
                 Err(Error::Refused { .. }) | Ok(()) => {}
                 Err(Error::Unavailable(reason)) => {
                     tracing::warn!(%partition, reason, "requests that were passed over not read again yet");
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.cut_off = true;
-                    }
                 }
                 Err(other) => return Err(other),
             }
