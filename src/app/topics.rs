@@ -1,9 +1,15 @@
 //! `topic plan|apply`, and the look at topics before anything starts.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::TopicRow;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::topics::{TopicDifference, Topics, WantedTopic, follow_sibling, plan, wanted};
+
+const COUNTS_DIFFER: &str = "partition_counts_differ";
 
 /// What `topics_apply` would do.
 pub async fn topics_plan(config: &Config) -> anyhow::Result<Vec<TopicRow>> {
@@ -63,9 +69,26 @@ async fn rows(config: &Config, topics: &Topics, create: &str) -> Result<(Vec<Top
     Ok((rows, wanted))
 }
 
-/// Partition counts of every topic the roles work with. `Invalid`: one is missing, or requests and log differ.
+/// Two topics cannot be raised at once, and a broker hears of a raise when it does: longest wait for counts to become equal.
+const EQUAL_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Partition counts of every topic the roles work with. `Invalid`: one is missing, or requests and log differ for long.
 pub(super) async fn partition_counts(config: &Config) -> Result<Vec<(String, i32)>> {
     let topics = Topics::new(&config.kafka)?;
+    let deadline = Instant::now() + EQUAL_WITHIN;
+    loop {
+        match counts_now(config, &topics).await {
+            Err(Error::Invalid { code, .. }) if code == COUNTS_DIFFER && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            counts => return counts,
+        }
+    }
+}
+
+async fn counts_now(config: &Config, topics: &Topics) -> Result<Vec<(String, i32)>> {
     let mut counts = Vec::new();
     for want in wanted(config) {
         let count = topics.partitions_of(&want.name).await.map_err(|error| match error {
@@ -80,7 +103,7 @@ pub(super) async fn partition_counts(config: &Config) -> Result<Vec<(String, i32
     let (requests, log) = (count_of(&config.topics.requests), count_of(&config.topics.log));
     if requests != log {
         return Err(Error::invalid(
-            "partition_counts_differ",
+            COUNTS_DIFFER,
             format!(
                 "topics {} and {} must have equal partition counts: they have {} and {}; raise the smaller one",
                 config.topics.requests,
