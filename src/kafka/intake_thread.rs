@@ -340,11 +340,11 @@ impl IntakeThread {
                 self.tell(IntakeEvent::ReadsAgain { partition, ticket, outcome })?;
             }
             Command::AssignLater(partitions, reply) => {
-                let stopped = self.reader.stop(&partitions);
-                if let Ok(ours) = &stopped {
-                    self.later.add(ours.iter().cloned());
-                }
-                drop(reply.send(stopped.map(drop)));
+                // One that cannot be paused is not read all the same.
+                let stopped = self.reader.stop(&partitions).map(drop);
+                let ours = self.reader.assigned().into_iter().filter(|ours| partitions.contains(ours));
+                self.later.add(ours);
+                drop(reply.send(stopped));
             }
             Command::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
             Command::Stop(reply) => {

@@ -179,15 +179,16 @@ impl Reader {
     fn place(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, start, end) in partitions {
-            let (offset, reading) = match start {
-                StartAt::Offset(offset) | StartAt::OffsetInEpoch(offset, _) => (*offset, true),
-                StartAt::Stop | StartAt::Later => (*end, false),
+            let (offset, reading, leader_epoch) = match start {
+                StartAt::Offset(offset) => (*offset, true, None),
+                StartAt::OffsetInEpoch(offset, epoch) => (*offset, true, Some(*epoch)),
+                StartAt::Stop | StartAt::Later => (*end, false, None),
             };
             self.client.separate(&partition.topic, partition.partition);
             list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
                 .map_err(|e| failure::of("set position", &e))?;
-            if let StartAt::OffsetInEpoch(_, epoch) = start {
-                set_leader_epoch(&mut list, &partition.topic, partition.partition, *epoch);
+            if let Some(epoch) = leader_epoch {
+                set_leader_epoch(&mut list, &partition.topic, partition.partition, epoch);
             }
             self.slots.retain(|slot| slot.partition != *partition);
             self.slots.push(Slot {
@@ -196,7 +197,7 @@ impl Reader {
                 reading,
                 committed: None,
                 records: Vec::new(),
-                leader_epoch: None,
+                leader_epoch,
                 stamp: Stamp::Producer,
                 reached_end: false,
             });
@@ -252,6 +253,7 @@ impl Reader {
             return Err(Error::refused(failure::NOT_ASSIGNED, format!("seek in {partition}: it is not assigned")));
         };
         slot.position = offset.0;
+        slot.leader_epoch = epoch.or(slot.leader_epoch);
         slot.reached_end = false;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
@@ -266,9 +268,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a partition that was stopped on from `offset`.
+    /// Reads a partition that was stopped on from `offset`, if the log still agrees with what was read up to there: without
+    /// an epoch librdkafka would not notice that it was cut meanwhile.
     pub(super) fn read_again(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
-        self.seek(partition, offset)?;
+        let epoch = self.slots.iter().find(|slot| slot.partition == *partition).and_then(|slot| slot.leader_epoch);
+        self.seek_in(partition, offset, epoch)?;
         self.resume(std::slice::from_ref(partition))
     }
 
@@ -332,7 +336,7 @@ impl Reader {
                             slot.position = slot.position.max(offset);
                             slot.reached_end = true;
                         }
-                        // It is not to be read there.
+                        // It is not to be read there; where it is read again that is found again.
                         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation if !slot.reading => {}
                         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
                             slot.reading = false;

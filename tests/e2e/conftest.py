@@ -9,6 +9,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from registry_stub import RegistryStub  # noqa: E402
 from resaga import binary  # noqa: E402
 from servers.kafka import Kafka  # noqa: E402
 from servers.redis import Redis  # noqa: E402
@@ -103,3 +104,10 @@ def private_s3(tmp_path):
     server = SeaweedFs(tmp_path / "s3").start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def registry():
+    stub = RegistryStub().start()
+    yield stub
+    stub.stop()

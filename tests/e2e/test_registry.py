@@ -4,23 +4,14 @@ import itertools
 import json
 import time
 
-import pytest
+from test_partitions import home
 
 from checks import dead_letters
-from registry_stub import RegistryStub
-from test_partitions import home
 from servers.process import wait_for
 
 FIELDS = ["event_id", "saga_id", "saga_name", "kind"]
 SCHEMA = json.dumps({"type": "record", "name": "Outer$Event", "fields": [
     {"name": "order-id", "type": "string", "default": None}, *[{"name": name, "type": "string"} for name in FIELDS], {"name": "context", "type": "bytes"}]})
-
-
-@pytest.fixture
-def registry():
-    stub = RegistryStub().start()
-    yield stub
-    stub.stop()
 
 
 def text(value):
@@ -116,9 +107,9 @@ def test_what_waits_behind_an_unknown_schema_takes_no_room_from_others(make_worl
     registry.stop()
     world.log.send(world.events, "stray", avro(99, "stray"), partition=0)
     behind, beside = list(itertools.islice(at_home(0, 2), 24)), list(itertools.islice(at_home(1, 2), 24))
-    world.send((name, {**plain(name)[1], "context": pad}) for name, pad in zip(behind, MUCH))
+    world.send((name, {**plain(name)[1], "context": pad}) for name, pad in zip(behind, MUCH, strict=True))
     wait_for("it waits", lambda: "ask registry" in process.tail(500), 20)
-    world.send((name, {**plain(name)[1], "context": pad}) for name, pad in zip(beside, MUCH))
+    world.send((name, {**plain(name)[1], "context": pad}) for name, pad in zip(beside, MUCH, strict=True))
     wait_for("the other partition is folded to its end", lambda: process.state(beside[-1]).status == 200, 20)
     registry.schemas[99] = SCHEMA
     registry.start()
@@ -141,7 +132,7 @@ def test_a_registry_that_takes_its_time_delays_nobody_who_does_not_need_it(make_
     for name in itertools.islice(at_home(1, 2), 6):
         began = time.monotonic()
         world.send([plain(name)])
-        wait_for("it is answered", lambda: process.state(name).status == 200, 20)
+        wait_for("it is answered", lambda name=name: process.state(name).status == 200, 20)
         took.append(time.monotonic() - began)
     assert max(took) < 2, took
 
@@ -154,7 +145,7 @@ def test_requests_behind_one_whose_schema_is_not_known_take_no_room_from_others(
     behind, beside = list(itertools.islice(at_home(0, 2), 24)), list(itertools.islice(at_home(1, 2), 24))
 
     def ask(names):
-        for name, pad in zip(names, MUCH):
+        for name, pad in zip(names, MUCH, strict=False):
             world.request({"request_id": f"r-{name}", "command": "REPLAY", "saga_id": name, "context_override": pad})
     ask(behind)
     wait_for("it waits", lambda: "ask registry" in process.tail(500), 20)

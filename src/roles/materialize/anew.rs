@@ -66,6 +66,7 @@ impl Materialize {
         let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
         let generation = owned.generation;
         let forget = owned.partition.disown();
+        owned.mark_is_to_be_checked();
         let begins_anew = vec![(partition.clone(), generation)];
         self.queue_hot(HotWork { forget, begins_anew, ..HotWork::default() });
         Ok(())

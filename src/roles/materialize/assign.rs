@@ -55,6 +55,7 @@ struct Opened {
 
 /// Partitions that were assigned together, as far as they could be opened.
 pub(super) struct Opening {
+    number: u64,
     opened: Vec<(TopicPartition, Result<Opened>)>,
     /// Of each bucket.
     marks: Vec<HashMap<ChainId, Mark>>,
@@ -67,6 +68,8 @@ impl Materialize {
         let owners = self.settings.owners.clone();
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
         let of = names.clone();
+        self.tickets += 1;
+        let number = self.tickets;
         let opening = self.opens.spawn(async move {
             let open = partitions.into_iter().map(|assigned| {
                 let (partition, objects, ends) = (assigned.partition.clone(), objects.clone(), ends.clone());
@@ -75,19 +78,21 @@ impl Materialize {
             });
             let opened = in_time(open, &names).await;
             let marks = if opened.is_empty() { Vec::new() } else { marks(&*hot).await? };
-            Ok(Opening { opened, marks, reply })
+            Ok(Opening { number, opened, marks, reply })
         });
-        self.opening.retain(|(opening, _)| !opening.is_finished());
-        self.opening.push((opening, of));
+        self.opening.insert(number, (opening, of));
     }
 
     /// Those of them that are being opened are so no more: the intake gives the others again.
     pub(super) fn open_no_more(&mut self, partitions: &[TopicPartition]) {
-        for (opening, of) in &self.opening {
-            if of.iter().any(|partition| partitions.contains(partition)) {
+        // One that has just ended is not aborted by that any more: what it gives is not taken.
+        self.opening.retain(|_, (opening, of)| {
+            let is_ended = of.iter().any(|partition| partitions.contains(partition));
+            if is_ended {
                 opening.abort();
             }
-        }
+            !is_ended
+        });
     }
 
     pub(super) fn opens_ended(&mut self, done: std::result::Result<Result<Opening>, JoinError>) -> Result<()> {
@@ -99,9 +104,9 @@ impl Materialize {
     }
 
     /// Takes over what could be opened.
-    pub(super) fn opened(&mut self, Opening { opened, marks, reply }: Opening) -> Result<()> {
-        if reply.is_closed() {
-            // The intake waits no longer: it stops.
+    pub(super) fn opened(&mut self, Opening { number, opened, marks, reply }: Opening) -> Result<()> {
+        // Of partitions that were taken away, or the intake waits no longer: it stops.
+        if self.opening.remove(&number).is_none() || reply.is_closed() {
             return Ok(());
         }
         let mut starts = Starts::with_capacity(opened.len());

@@ -5,8 +5,9 @@ use super::partition::Partition;
 use super::{HEARTBEAT, Materialize, Owned, sweep, through};
 use crate::error::Result;
 use crate::hot::{Mark, MarkMove};
-use crate::saga::position::TopicPartition;
+use crate::saga::position::{SagaId, TopicPartition};
 use crate::saga::time::Micros;
+use std::collections::HashSet;
 use std::time::Instant;
 
 impl Materialize {
@@ -68,6 +69,7 @@ impl Materialize {
                 }
             }
         }
+        self.forget_again(done.unforgotten);
         self.assign_anew(done.begins_anew);
         if !healing.is_empty() {
             // Before anything newer, so that marks only ever cover what was written.
@@ -75,6 +77,20 @@ impl Materialize {
         }
         self.start_hot();
         Ok(())
+    }
+
+    /// As long as it is ours: behind marks that say so.
+    fn forget_again(&mut self, forget: HashSet<SagaId>) {
+        let mut disowned = self.owned.values_mut().filter(|owned| owned.partition.disowned).peekable();
+        if forget.is_empty() || disowned.peek().is_none() {
+            return;
+        }
+        disowned.for_each(Owned::mark_is_to_be_checked);
+        let work = HotWork { forget, ..HotWork::default() };
+        match &mut self.next {
+            Some(next) => next.append(work),
+            None => self.next = Some(work),
+        }
     }
 
     pub(super) fn queue_hot(&mut self, work: HotWork) {
@@ -87,6 +103,11 @@ impl Materialize {
 }
 
 impl Owned {
+    /// With the next write.
+    pub(super) fn mark_is_to_be_checked(&mut self) {
+        self.checked = self.checked.checked_sub(HEARTBEAT).unwrap_or(self.checked);
+    }
+
     /// Did the position move, was more let go of, or is it time to look whether the mark is still there?
     fn mark_is_due(&self) -> bool {
         let partition = &self.partition;

@@ -51,15 +51,19 @@ impl Materialize {
             }
             let later = missing.split_off(self.load_together.min(missing.len()));
             let Some(bytes) = self.load(partition, missing).await? else { return Ok(None) };
-            // Large ones in ever smaller company.
-            self.load_together = match bytes < MAX_LOADED_BYTES / 4 {
-                true => (self.load_together * 2).min(MANY_TOGETHER),
-                false => (self.load_together / 2).max(1),
-            };
+            self.adapt(bytes);
             loaded += bytes;
             missing = later;
         }
         Ok(Some(decoded.len()))
+    }
+
+    /// Large ones in ever smaller company.
+    fn adapt(&mut self, bytes: usize) {
+        self.load_together = match bytes < MAX_LOADED_BYTES / 4 {
+            true => (self.load_together * 2).min(MANY_TOGETHER),
+            false => (self.load_together / 2).max(1),
+        };
     }
 
     /// Loads these sagas in one round trip; gives their bytes. `None`: it goes on beside the loop.
@@ -89,7 +93,14 @@ impl Materialize {
             owned.waits = None;
         }
         match found.and_then(|found| self.keep(&partition, found)) {
-            Ok(_) => Ok(()),
+            Ok(bytes) => {
+                // A slow store is not one that is away: more at once, and its batch is not let go of for the loads before.
+                self.adapt(bytes);
+                if let Some(owned) = self.owned.get_mut(&partition) {
+                    owned.rest.went_on();
+                }
+                Ok(())
+            }
             Err(error) => self.not_folded(&partition, error),
         }
     }

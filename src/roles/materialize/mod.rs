@@ -166,14 +166,14 @@ pub struct Materialize {
     generation: u64,
     /// Partitions that were assigned and are being opened.
     opens: JoinSet<Result<Opening>>,
-    opening: Vec<(AbortHandle, Vec<TopicPartition>)>,
+    opening: HashMap<u64, (AbortHandle, Vec<TopicPartition>)>,
     /// Records read and not yet folded; the intake bounds their bytes.
     waiting: VecDeque<(PartitionRecords, Held)>,
     /// Questions for schemas.
     lookups: Lookups,
     /// Loads of sagas that take long.
     loads: JoinSet<Loaded>,
-    /// Of the last order to read a partition again.
+    /// The last number of an opening, or of an order to read a partition again.
     tickets: u64,
     refusals: Refusals,
     /// Partitions, with the generation of the ownership, that are to be assigned once more.
@@ -208,7 +208,7 @@ impl Materialize {
             owned: HashMap::new(),
             generation: 0,
             opens: JoinSet::new(),
-            opening: Vec::new(),
+            opening: HashMap::new(),
             waiting: VecDeque::new(),
             lookups,
             loads: JoinSet::new(),

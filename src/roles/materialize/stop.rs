@@ -62,6 +62,7 @@ impl Materialize {
             flush.abort();
         }
         let forget = owned.partition.disown();
+        owned.mark_is_to_be_checked();
         self.queue_hot(HotWork { forget, ..HotWork::default() });
     }
 

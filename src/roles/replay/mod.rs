@@ -149,6 +149,8 @@ pub struct Replay {
     events: mpsc::Receiver<IntakeEvent>,
     /// Received already, and next.
     came: VecDeque<IntakeEvent>,
+    /// To be assigned again, and the intake was not told of it yet.
+    given_back: Vec<TopicPartition>,
     publisher: Option<TransactionalPublisher>,
     /// For the batches that claim partitions of the log that are nobody's yet.
     claimers: HashMap<TopicPartition, TransactionalPublisher>,
@@ -201,6 +203,7 @@ impl Replay {
             intake,
             events,
             came: VecDeque::new(),
+            given_back: Vec::new(),
             publisher: None,
             claimers: HashMap::new(),
             owned: HashMap::new(),
@@ -241,15 +244,17 @@ impl Replay {
                     None => return Ok(()),
                 },
                 Some(looked) = self.lookups.next(), if !self.lookups.is_idle() => self.looked_up(looked?)?,
-                () = std::future::ready(()), if may_work => self.work().await?,
+                // Before the work: where there always is some, partitions that rest would never be read again.
                 _ = tick.tick() => if !self.stopping {
                     self.wait_for_what_came_back();
                     self.let_rest().await;
+                    self.give_back_the_rest().await;
                     self.read_again_what_was_passed().await?;
                     if Instant::now() >= self.not_before && self.something_is_due() {
                         self.work().await?;
                     }
                 },
+                () = std::future::ready(()), if may_work => self.work().await?,
             }
         }
     }
@@ -270,6 +275,7 @@ impl Replay {
                 self.parts.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
                 // It was decided under the membership before.
                 self.prepared = None;
+                self.given_back.retain(|given| partitions.iter().all(|assigned| assigned.partition != *given));
                 let mut events = std::mem::replace(&mut self.events, mpsc::channel(1).1);
                 let mut came = VecDeque::new();
                 let starts = tokio::select! {
@@ -289,6 +295,7 @@ impl Replay {
             IntakeEvent::Revoked { partitions, reply, .. } => {
                 self.prepared = None;
                 self.read.retain(|read| !partitions.contains(&read.records.partition));
+                self.given_back.retain(|given| !partitions.contains(given));
                 for partition in &partitions {
                     self.owned.remove(partition);
                     self.claimers.remove(partition);

@@ -155,7 +155,20 @@ impl Replay {
         tracing::warn!(partitions = partitions.len(), first = %partitions[0], "requests of these partitions wait");
         self.read.retain(|read| !partitions.contains(&read.records.partition));
         self.owned.retain(|partition, _| !partitions.contains(partition));
-        self.intake.assign_later(partitions).await
+        self.given_back.extend(partitions);
+        self.give_back_the_rest().await;
+        Ok(())
+    }
+
+    /// What the intake was not told of yet: it reads on what nobody here takes, and only then assigns it again.
+    pub(super) async fn give_back_the_rest(&mut self) {
+        if self.given_back.is_empty() {
+            return;
+        }
+        match self.intake.assign_later(self.given_back.clone()).await {
+            Ok(()) => self.given_back.clear(),
+            Err(reason) => tracing::debug!(%reason, "intake not told of partitions that wait, trying again"),
+        }
     }
 }
 
