@@ -40,7 +40,7 @@ impl Hosts {
         loopback
             || host == self.listen
             || self.any_address && address(&host).is_some()
-            || self.further.iter().any(|name| *name == host)
+            || self.further.contains(&host)
             // Of which scheme a proxy was asked is not told here.
             || [80, 443].into_iter().any(|default_port| self.has_place(authority, default_port))
     }

@@ -46,10 +46,8 @@ impl Replay {
             if owned.log_not_known.as_ref().is_some_and(|not_known| not_known.again > now) {
                 continue;
             }
-            let known = match {
-                let desk = &self.parts.desk;
-                desk.is_known(&desk.homes_of_partition(partition.partition)).await
-            } {
+            let desk = &self.parts.desk;
+            let known = match desk.is_known(&desk.homes_of_partition(partition.partition)).await {
                 Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {
                     tracing::debug!(%partition, reason, "replay log not looked up in history");
                     false
