@@ -4,7 +4,7 @@
 //! still found in history by their ids. A replay that still waits is carried out by whoever owns its partition, if
 //! history surely has the last word on it; where that cannot be known it is an alarm.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -12,10 +12,11 @@ use futures::future::BoxFuture;
 use super::stores::Stores;
 use crate::cold::gaps::gaps;
 use crate::error::{Error, Result};
+use crate::history::answer::FoundSagas;
 use crate::history::known::Ends;
 use crate::roles::log_saga;
-use crate::roles::replay_log::ReplayLog;
-use crate::roles::retry::until_available;
+use crate::roles::replay_log::{ReplayLog, Restored};
+use crate::roles::retry::Backoff;
 use crate::saga::position::{Offset, Position, SagaId, Shown};
 use crate::saga::request::ReplayStatus;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
@@ -25,8 +26,10 @@ use crate::telemetry::Metrics;
 const PAGE: usize = 500;
 /// Between two looks whether the archive has what the topic had.
 const LOOK: Duration = Duration::from_secs(1);
-/// The archive is a flush or two behind; longer is an alarm.
-const ALARM_AFTER: Duration = Duration::from_secs(60);
+/// The archive is a flush or two behind, and a store may fail now and then; longer is an alarm.
+pub(super) const ALARM_AFTER: Duration = Duration::from_secs(60);
+/// Most replays that are to be looked at again before others are looked at.
+const MOST_UNDECIDED: usize = 10_000;
 /// Alarm of a partition of the log: a replay may wait there that nobody carries out.
 const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
@@ -36,34 +39,109 @@ pub(super) struct Restoring<'a> {
     /// The log's.
     pub topic: &'a str,
     pub metrics: &'a Metrics,
+    /// [`ALARM_AFTER`]; half of it lies between two looks at what is an alarm.
+    pub alarm_after: Duration,
+}
+
+/// What has come of it so far.
+struct Progress {
+    restored: usize,
+    /// The view has no room for more that no longer wait.
+    full: bool,
+    /// Of each partition the offset below which records were lost for good.
+    given_up: HashMap<i32, Offset>,
+    /// Replays that may wait and could not be told of; with the partition, if that is known.
+    undecided: BTreeMap<String, Option<i32>>,
+    /// What stood in the way last.
+    reason: String,
+    /// Since when nothing could be told.
+    stuck: Option<Instant>,
+    backoff: Backoff,
+    /// Partitions with the alarm until all is told, and those with one that stays.
+    alarmed: BTreeSet<i32>,
+    lost: BTreeSet<i32>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            restored: 0,
+            full: false,
+            given_up: HashMap::new(),
+            undecided: BTreeMap::new(),
+            reason: String::new(),
+            stuck: None,
+            backoff: Backoff::new("look for waiting replays in history"),
+            alarmed: BTreeSet::new(),
+            lost: BTreeSet::new(),
+        }
+    }
+
+    fn is_stuck_for(&mut self, time: Duration) -> bool {
+        self.stuck.get_or_insert_with(Instant::now).elapsed() >= time
+    }
+
+    fn goes_on(&mut self) {
+        self.stuck = None;
+        self.backoff.succeeded();
+    }
 }
 
 impl Restoring<'_> {
     /// Those that changed last first, until the view is full; of those that wait all. Gives how many. What is there now at
     /// once, the rest when history has all that the topic had.
     pub async fn restore(&self) -> Result<usize> {
+        let mut progress = Progress::new();
+        self.tell_what_may_wait(&mut progress);
         let ends = self.view.all_unknown_below();
         if ends.is_empty() {
             return Ok(0);
         }
-        let known = self.is_archived(&ends).await?;
-        let restored = self.what_history_has(&ends, known).await?;
-        if known {
-            return Ok(restored);
+        let known = self.stores.log_history.is_durable_to(&ends).await == Ok(true);
+        self.what_history_has(&ends, known, &mut progress).await?;
+        if !known {
+            self.archived(&ends, &mut progress).await?;
+            self.what_history_has(&ends, true, &mut progress).await?;
         }
-        let (began, mut alarmed) = (Instant::now(), Vec::new());
-        while !self.is_archived(&ends).await? {
-            if alarmed.is_empty() && began.elapsed() >= ALARM_AFTER {
-                alarmed = self.not_known(&ends).await;
+        self.decide_all_but(0, &ends, &mut progress).await?;
+        progress.alarmed.difference(&progress.lost).for_each(|partition| self.alarm(*partition, false));
+        Ok(progress.restored)
+    }
+
+    /// Of replays that waited, and of which the topic has a newer record that nobody understands.
+    fn tell_what_may_wait(&self, progress: &mut Progress) {
+        for record in self.view.may_wait() {
+            self.may_wait(&record.replay_id, record.position.partition, progress);
+        }
+    }
+
+    fn may_wait(&self, id: &str, partition: i32, progress: &mut Progress) {
+        self.alarm(partition, true);
+        progress.lost.insert(partition);
+        tracing::error!(
+            topic = self.topic, partition, replay_id = %Shown(id),
+            "a replay waits by its newest record that is understood, and the topic has a newer one that is not: it may have been carried \
+             out and is left alone; start a version that understands it, or give the registry its schema"
+        );
+    }
+
+    /// Waits until the archive has the log up to these ends.
+    async fn archived(&self, ends: &Ends, progress: &mut Progress) -> Result<()> {
+        loop {
+            match self.stores.log_history.is_durable_to(ends).await {
+                Ok(true) => {
+                    progress.goes_on();
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => drop(progress.backoff.failed(&error.to_string())),
+                Err(error) => return Err(error),
+            }
+            if progress.is_stuck_for(self.alarm_after) && progress.alarmed.is_empty() {
+                progress.alarmed.extend(self.not_known(ends).await);
             }
             tokio::time::sleep(LOOK).await;
         }
-        alarmed.iter().for_each(|partition| self.alarm(*partition, false));
-        Ok(restored + self.what_history_has(&ends, true).await?)
-    }
-
-    async fn is_archived(&self, ends: &Ends) -> Result<bool> {
-        until_available("ask how far the archive has the log", || self.stores.log_history.is_durable_to(ends)).await
     }
 
     /// Tells of which partitions history does not have what the topic had.
@@ -85,73 +163,138 @@ impl Restoring<'_> {
         partitions
     }
 
-    async fn what_history_has(&self, ends: &Ends, known: bool) -> Result<usize> {
-        let history = &self.stores.log_history;
-        let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
-        // Not asked: the filter says nothing of replays.
-        let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
-        let mut given_up: HashMap<i32, Offset> = HashMap::new();
-        let (mut after, mut restored, mut full): (Option<String>, usize, bool) = (None, 0, false);
+    async fn what_history_has(&self, ends: &Ends, known: bool, progress: &mut Progress) -> Result<()> {
+        progress.given_up.clear();
+        let mut after: Option<String> = None;
         loop {
-            let search = || history.search(&filter, after.as_deref(), PAGE, &standing);
-            let page = until_available("search dropped replays in history", search).await?;
+            let page = self.search(after.as_deref(), ends, progress).await?;
             for found in page.sagas {
-                let Some(id) = log_saga::replay_id(&found.saga_id).filter(|id| self.view.get(id).is_none()) else { continue };
-                match log_saga::newest_at(history, id, ends).await {
-                    Ok(Some((record, at))) if record.status == ReplayStatus::Accepted => {
-                        match self.still_waits(id, &at, &mut given_up).await {
-                            Ok(true) => restored += 1,
-                            Ok(false) => {}
-                            Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => self.not_read(id, &error, known),
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    // Once it is full what waits is looked for all the same.
-                    Ok(Some((record, _))) if !full => match self.view.restore(record) {
-                        true => restored += 1,
-                        false => full = true,
-                    },
-                    Ok(_) => {}
-                    Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => self.not_read(id, &error, known),
-                    Err(error) => return Err(error),
-                }
+                let Some(id) = log_saga::replay_id(&found.saga_id) else { continue };
+                self.look(id, ends, known, progress).await;
+                self.decide_all_but(MOST_UNDECIDED, ends, progress).await?;
             }
             after = page.next;
             if after.is_none() {
-                return Ok(restored);
+                return Ok(());
             }
         }
     }
 
-    /// It is found by its id, should it be readable later.
-    fn not_read(&self, id: &str, error: &Error, known: bool) {
-        if known {
-            tracing::warn!(replay_id = %Shown(id), %error, "a replay in history cannot be read");
+    async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<FoundSagas> {
+        let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
+        // Not asked: the filter says nothing of replays.
+        let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
+        loop {
+            match self.stores.log_history.search(&filter, after, PAGE, &standing).await {
+                Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => {
+                    progress.reason = error.to_string();
+                    self.pause(ends.iter().map(|(partition, _)| *partition).collect(), progress).await;
+                }
+                other => {
+                    progress.goes_on();
+                    return other;
+                }
+            }
         }
     }
 
-    /// A replay whose newest record in history says that it waits. `true`: nothing newer was ever recorded, and it is in the view.
-    async fn still_waits(&self, id: &str, at: &Position, given_up: &mut HashMap<i32, Offset>) -> Result<bool> {
+    /// Looks again at those that could not be told of, until no more than so many are left.
+    async fn decide_all_but(&self, left: usize, ends: &Ends, progress: &mut Progress) -> Result<()> {
+        while progress.undecided.len() > left {
+            let all = || ends.iter().map(|(partition, _)| *partition);
+            let of: Option<BTreeSet<i32>> = progress.undecided.values().copied().collect();
+            self.pause(of.unwrap_or_else(|| all().collect()), progress).await;
+            // An operator may have accepted a gap.
+            progress.given_up.clear();
+            for (id, _) in std::mem::take(&mut progress.undecided) {
+                self.look(&id, ends, true, progress).await;
+            }
+        }
+        progress.goes_on();
+        Ok(())
+    }
+
+    async fn pause(&self, partitions: BTreeSet<i32>, progress: &mut Progress) {
+        let pause = progress.backoff.failed(&progress.reason);
+        let is_alarm = progress.is_stuck_for(self.alarm_after);
+        for partition in partitions.into_iter().filter(|_| is_alarm) {
+            if progress.alarmed.insert(partition) {
+                self.alarm(partition, true);
+                let first = progress.undecided.keys().next().map_or("", String::as_str);
+                tracing::error!(
+                    topic = self.topic, partition, undecided = progress.undecided.len(), first = %Shown(first), reason = progress.reason,
+                    "replays may wait that nobody carries out: the topic has dropped them, and history cannot be asked for them; trying again"
+                );
+            }
+        }
+        tokio::time::sleep(if is_alarm { self.alarm_after / 2 } else { pause }).await;
+    }
+
+    /// One replay that history has. What cannot be told of it is looked at again, where history has all that the topic had.
+    async fn look(&self, id: &str, ends: &Ends, known: bool, progress: &mut Progress) {
+        if self.view.get(id).is_some() {
+            return;
+        }
+        let mut partition = None;
+        let reason = match self.decide(id, ends, &mut partition, progress).await {
+            Ok(true) => return,
+            Ok(false) => "the view has dropped more since history was asked".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if known {
+            tracing::debug!(replay_id = %Shown(id), reason, "whether a replay in history waits cannot be told now");
+            progress.undecided.insert(id.to_owned(), partition);
+            progress.reason = reason;
+        }
+    }
+
+    /// `false`: it is to be asked again. `partition`: the one it is found in, if it waits.
+    async fn decide(&self, id: &str, ends: &Ends, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
+        match log_saga::newest_at(&self.stores.log_history, id, ends).await? {
+            Some((record, at)) if record.status == ReplayStatus::Accepted => {
+                *partition = Some(at.partition);
+                match self.still_waits(id, &at, progress).await? {
+                    Restored::Newer if self.view.not_understood(id, None).is_some() => self.may_wait(id, at.partition, progress),
+                    Restored::Waits => progress.restored += 1,
+                    Restored::Newer => {}
+                    Restored::AskAgain => return Ok(false),
+                }
+            }
+            // Once it is full what waits is looked for all the same.
+            Some((record, _)) if !progress.full => match self.view.restore(record) {
+                true => progress.restored += 1,
+                false => progress.full = true,
+            },
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// A replay whose newest record in history says that it waits: it does where nothing newer was ever recorded.
+    async fn still_waits(&self, id: &str, at: &Position, progress: &mut Progress) -> Result<Restored> {
         // What the view has dropped since is newer than what was asked for.
         let end = self.view.unknown_below(at.partition);
         let newest = log_saga::newest_at(&self.stores.log_history, id, &[(at.partition, end)]).await?;
-        let Some((record, at)) = newest.filter(|(record, _)| record.status == ReplayStatus::Accepted) else { return Ok(false) };
-        let lost = match given_up.get(&at.partition) {
+        let Some((record, at)) = newest.filter(|(record, _)| record.status == ReplayStatus::Accepted) else {
+            return Ok(Restored::Newer);
+        };
+        let lost = match progress.given_up.get(&at.partition) {
             Some(lost) => *lost,
             None => {
                 let lost = self.given_up(at.partition).await?;
-                given_up.insert(at.partition, lost);
+                progress.given_up.insert(at.partition, lost);
                 lost
             }
         };
         if at.offset < lost {
             self.alarm(at.partition, true);
+            progress.lost.insert(at.partition);
             tracing::error!(
                 topic = self.topic, partition = at.partition, offset = at.offset.0, replay_id = %Shown(id),
                 "a replay waits by what history has, and what was recorded after that is lost (an accepted gap): it may have been carried \
                  out and is left alone; cancel it, and ask for it anew if it was not"
             );
-            return Ok(false);
+            return Ok(Restored::Newer);
         }
         Ok(self.view.restore_waiting(record, end))
     }

@@ -201,10 +201,13 @@ impl Reading {
                     return self.rest(&records.partition, record.offset, schema);
                 }
                 Err(NotDecoded::NeedSchema(_)) => {
+                    // What was read before comes first.
+                    self.log.view.apply(number, std::mem::take(&mut read), record.offset);
                     is_not_understood(&self.log, &records.partition, record);
                     tracing::warn!(partition = %records.partition, offset = record.offset.0, "replay log record has an unknown schema");
                 }
                 Err(NotDecoded::DeadLetter { code, message }) => {
+                    self.log.view.apply(number, std::mem::take(&mut read), record.offset);
                     is_not_understood(&self.log, &records.partition, record);
                     tracing::warn!(
                         partition = %records.partition, offset = record.offset.0, code, message, "replay log record not understood"

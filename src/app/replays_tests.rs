@@ -192,6 +192,7 @@ async fn a_replay_whose_record_nobody_understands_is_not_new() {
     let World { side, log, .. } = &world().await;
     log.whole_from([(0, Offset(0))]);
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
+    log.apply(0, vec![(Offset(2), known(r#""status":"accepted""#))], Offset(3));
     log.is_not_understood(0, &record.replay_id, Offset(3));
     let desk = &side.submit.desk;
     assert!(!log.has_everything(), "history and memory together do not tell");

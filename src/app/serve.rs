@@ -419,7 +419,9 @@ impl Process {
             self.log.whole().await;
             self.readiness.set("replay-log", true);
             let topic = self.config.topics.log.as_str();
-            let restoring = log_restore::Restoring { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics };
+            let alarm_after = log_restore::ALARM_AFTER;
+            let restoring =
+                log_restore::Restoring { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics, alarm_after };
             restoring.restore().await
         };
         tokio::select! {

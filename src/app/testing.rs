@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::stores::{self, Stores};
 use crate::cold::chain::ChainWriter;
 use crate::cold::directory::Directory;
-use crate::cold::object_store::ObjectStore;
+use crate::cold::object_store::{Metadata, ObjectInfo, ObjectPart, ObjectStore, Put};
 use crate::cold::segment::{NewRow, NewSegment};
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::hot::memory::MemoryHot;
 use crate::hot::{ActivityFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
 use crate::roles::log_saga;
@@ -27,10 +33,85 @@ pub(super) const MINUTE: i64 = 60_000_000;
 /// A memory and a directory, for the events topic and the replay log with `partitions` each.
 pub(super) async fn stores_for(config: &Config, partitions: i32) -> (Stores, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("directory");
-    let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
     let objects = Arc::new(Directory::open(directory.path()).expect("store"));
+    (stores_on(config, partitions, objects).await, directory)
+}
+
+/// The same, on these objects.
+pub(super) async fn stores_on(config: &Config, partitions: i32, objects: Arc<dyn ObjectStore>) -> Stores {
+    let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
     let counts = [(config.topics.events[0].clone(), partitions), (config.topics.log.clone(), partitions)];
-    (stores::with(config, &counts, (hot, objects), Default::default()).await.expect("stores"), directory)
+    stores::with(config, &counts, (hot, objects), Default::default()).await.expect("stores")
+}
+
+/// A store that takes nothing while it is held, and of which single reads fail.
+pub(super) struct Faulty {
+    store: Directory,
+    held: watch::Sender<bool>,
+    waits: watch::Sender<bool>,
+    /// So many reads from now on succeed.
+    good: AtomicI64,
+    /// Then so many fail.
+    bad: AtomicI64,
+    pub failed: AtomicUsize,
+}
+
+impl Faulty {
+    pub fn new(store: Directory) -> Self {
+        let (held, waits) = (watch::Sender::new(false), watch::Sender::new(false));
+        Self { store, held, waits, good: AtomicI64::new(i64::MAX), bad: AtomicI64::new(0), failed: AtomicUsize::new(0) }
+    }
+
+    /// `bad` reads fail after `good` more.
+    pub fn fail(&self, good: i64, bad: i64) {
+        self.bad.store(bad, Ordering::SeqCst);
+        self.good.store(good, Ordering::SeqCst);
+        self.failed.store(0, Ordering::SeqCst);
+    }
+
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Until somebody waits for it.
+    pub async fn is_waited_for(&self) {
+        let _ = self.waits.subscribe().wait_for(|waits| *waits).await;
+    }
+
+    fn read(&self) -> Result<()> {
+        if self.good.fetch_sub(1, Ordering::SeqCst) > 0 || self.bad.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Ok(());
+        }
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        Err(Error::unavailable("read object: a fault of the test"))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn create(&self, key: &str, body: Bytes, metadata: &Metadata) -> Result<Put> {
+        self.waits.send_replace(true);
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        self.store.create(key, body, metadata).await
+    }
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        self.read()?;
+        self.store.head(key).await
+    }
+    async fn get_range(&self, key: &str, start: u64, end: u64) -> Result<Option<ObjectPart>> {
+        self.read()?;
+        self.store.get_range(key, start, end).await
+    }
+    async fn get_suffix(&self, key: &str, len: u64) -> Result<Option<ObjectPart>> {
+        self.read()?;
+        self.store.get_suffix(key, len).await
+    }
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        self.store.list(prefix, after, limit).await
+    }
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.store.delete(key).await
+    }
 }
 
 /// Folds events, one a minute, all in partition 0; gives each entry with its saga after it and the context before.

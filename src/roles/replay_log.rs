@@ -64,6 +64,23 @@ fn sagas_of(record: &LogRecord) -> impl Iterator<Item = &SagaId> {
 /// Most replays of which a record that is not understood is remembered.
 const MOST_NOT_UNDERSTOOD: usize = 10_000;
 
+/// What became of a replay that still waits by what history has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// It is in the view, and waits.
+    Waits,
+    /// The topic has more of it, understood or not.
+    Newer,
+    /// The view has dropped something of its partition since history was asked.
+    AskAgain,
+}
+
+/// Does a record of a replay tell more than one, in the place `unread`, that is not understood? Of records in two partitions (the
+/// topics were given more) what was carried out counts.
+fn outdates(record: &LogRecord, at: (i32, Offset), unread: (i32, Offset)) -> bool {
+    if at.0 == unread.0 { at.1 >= unread.1 } else { !record.dry_run && record.published_at.is_some() }
+}
+
 #[derive(Default)]
 struct View {
     records: Records,
@@ -73,8 +90,12 @@ struct View {
     /// Of each partition the offset behind the last record that was dropped for the limit.
     dropped: HashMap<i32, Offset>,
     waiting_restored: u64,
-    /// Replays of which the topic's newest record is not understood, and where that is.
-    not_understood: HashMap<String, (i32, Offset)>,
+    /// Replays of which the topic's newest record is not understood, and where such records are; none of them is in `records`.
+    not_understood: HashMap<String, Vec<(i32, Offset)>>,
+    /// Their newest records that are: what became of them since nobody knows.
+    outdated: Records,
+    /// Of each partition the last such record of a replay that is not remembered, for there are too many.
+    forgotten: HashMap<i32, Offset>,
     /// Whose each partition is: of its newest record that says so.
     owners: HashMap<i32, LogOwner>,
     /// Where each partition that is read ended then.
@@ -100,8 +121,7 @@ impl ReplayLog {
     pub fn apply(&self, partition: i32, records: Vec<(Offset, LogRecord)>, position: Offset) {
         self.write(|view| {
             for (offset, record) in records {
-                view.not_understood.remove(&record.replay_id);
-                view.records.put(record, (partition, offset));
+                view.put(record, (partition, offset));
             }
             while view.records.settled() > self.max_records {
                 let Some((partition, offset)) = view.records.drop_oldest() else { break };
@@ -140,7 +160,8 @@ impl ReplayLog {
     pub fn has_everything(&self) -> bool {
         self.read(|view| {
             let read = |partition: &i32| view.is_read(*partition) && view.unknown_below(*partition) == Offset(0);
-            view.whole_from.is_some() && view.not_understood.is_empty() && view.first_ends.keys().all(read)
+            let all_understood = view.not_understood.is_empty() && view.forgotten.is_empty();
+            view.whole_from.is_some() && all_understood && view.first_ends.keys().all(read)
         })
     }
 
@@ -149,18 +170,42 @@ impl ReplayLog {
         self.read(|view| view.owners.clone())
     }
 
-    /// The topic has a record of this replay that nobody understands: what became of it is not known.
+    /// The topic has a record of this replay that nobody understands: what became of it is not known, unless a newer one tells.
     pub fn is_not_understood(&self, partition: i32, replay_id: &str, offset: Offset) {
         self.write(|view| {
-            if view.not_understood.len() < MOST_NOT_UNDERSTOOD {
-                view.not_understood.insert(replay_id.to_owned(), (partition, offset));
+            let at = (partition, offset);
+            if view.records.kept(replay_id).is_some_and(|kept| outdates(&kept.record, kept.at, at)) {
+                return;
+            }
+            if let Some(kept) = view.records.remove(replay_id).filter(|_| view.outdated.len() < MOST_NOT_UNDERSTOOD) {
+                view.outdated.put(kept.record, kept.at);
+            }
+            let is_full = view.not_understood.len() >= MOST_NOT_UNDERSTOOD;
+            match view.not_understood.get_mut(replay_id) {
+                Some(unread) => match unread.iter_mut().find(|(of, _)| *of == partition) {
+                    Some((_, last)) => *last = offset.max(*last),
+                    None => unread.push(at),
+                },
+                None if is_full => drop(view.forgotten.insert(partition, offset)),
+                None => drop(view.not_understood.insert(replay_id.to_owned(), vec![at])),
             }
         });
     }
 
-    /// Where such a record is. `None`: there is none of this replay.
-    pub fn not_understood(&self, replay_id: &str) -> Option<(i32, Offset)> {
-        self.read(|view| view.not_understood.get(replay_id).copied())
+    /// Where such a record of this replay is, or may be: too many are not remembered. `homes`: where its records may be; `None`:
+    /// anywhere. `None`: there is none, or the view has a newer one.
+    pub fn not_understood(&self, replay_id: &str, homes: Option<&[i32]>) -> Option<(i32, Offset)> {
+        self.read(|view| view.not_understood(replay_id, homes))
+    }
+
+    /// Where one is that is not remembered, in these partitions.
+    pub fn forgotten(&self, homes: &[i32]) -> Option<(i32, Offset)> {
+        self.read(|view| view.forgotten(Some(homes)))
+    }
+
+    /// Replays that waited by their newest record that is understood: whether they still do nobody knows.
+    pub fn may_wait(&self) -> Vec<Arc<LogRecord>> {
+        self.read(|view| view.outdated.waiting().cloned().collect())
     }
 
     /// Below this offset the topic has dropped records (retention, DeleteRecords): they may still exist in history.
@@ -168,13 +213,14 @@ impl ReplayLog {
         self.write(|view| view.begins.insert(partition, earliest));
     }
 
-    /// A record that the topic has dropped, from history; whatever the topic gave is newer. `false`: the view is full.
+    /// A record that the topic has dropped, from history; whatever the topic gave is newer, understood or not. `false`: the view is
+    /// full.
     pub fn restore(&self, record: LogRecord) -> bool {
         self.write(|view| {
             if view.records.settled() >= self.max_records {
                 return false;
             }
-            if view.records.get(&record.replay_id).is_none() {
+            if !view.has_of(&record.replay_id) {
                 let partition = record.position.partition;
                 let below = view.begins.get(&partition).copied().unwrap_or_default();
                 view.records.put(record, (partition, Offset((below.0 - 1).max(0))));
@@ -183,19 +229,21 @@ impl ReplayLog {
         })
     }
 
-    /// One that still waits, by all that history has below `end`. `false`: the topic had a newer one, or the view has dropped
-    /// something since.
-    pub fn restore_waiting(&self, record: LogRecord, end: Offset) -> bool {
+    /// One that still waits, by all that history has below `end`.
+    pub fn restore_waiting(&self, record: LogRecord, end: Offset) -> Restored {
         let restored = self.write(|view| {
             let partition = record.position.partition;
-            let is_last = view.unknown_below(partition) == end && view.records.get(&record.replay_id).is_none();
-            if is_last {
-                view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
-                view.waiting_restored += 1;
+            if view.has_of(&record.replay_id) {
+                return Restored::Newer;
             }
-            is_last
+            if view.unknown_below(partition) != end {
+                return Restored::AskAgain;
+            }
+            view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
+            view.waiting_restored += 1;
+            Restored::Waits
         });
-        if restored {
+        if restored == Restored::Waits {
             self.changed.send_modify(|version| *version += 1);
         }
         restored
@@ -274,19 +322,24 @@ impl ReplayLog {
         self.read(|view| view.records.get(replay_id).cloned())
     }
 
-    /// Records that name the saga as original, restored saga or `executed_as`, newest first.
+    /// Records that name the saga as original, restored saga or `executed_as`, newest first; behind them, of replays whose newest
+    /// record is not understood, the ones before.
     pub fn of_saga(&self, saga: &SagaId) -> Vec<Arc<LogRecord>> {
-        self.read(|view| view.records.of_saga(saga).cloned().collect())
+        self.read(|view| view.of_saga(saga).cloned().collect())
     }
 
     /// The first answer that these records give, newest first: as many are looked at as it takes.
     pub fn newest_of<T>(&self, saga: &SagaId, look: impl FnMut(&Arc<LogRecord>) -> Option<T>) -> Option<T> {
-        self.read(|view| view.records.of_saga(saga).find_map(look))
+        self.read(|view| view.of_saga(saga).find_map(look))
     }
 
-    /// The first answer that the replays of this saga which [stand](LogRecord::stands) give, oldest first.
+    /// The first answer that the replays of this saga which [stand](LogRecord::stands) give, oldest first; behind them those that
+    /// stood before a record that is not understood.
     pub fn standing_of<T>(&self, saga: &SagaId, look: impl FnMut(&Arc<LogRecord>) -> ControlFlow<T>) -> Option<T> {
-        self.read(|view| view.records.standing_of(saga).try_for_each(look).break_value())
+        self.read(|view| {
+            let mut standing = view.records.standing_of(saga).chain(view.outdated.standing_of(saga));
+            standing.try_for_each(look).break_value()
+        })
     }
 
     /// At most `limit` records that match, newest first, after `after`.
@@ -315,6 +368,38 @@ impl ReplayLog {
 }
 
 impl View {
+    fn put(&mut self, record: LogRecord, at: (i32, Offset)) {
+        if let Some(unread) = self.not_understood.get_mut(&record.replay_id) {
+            unread.retain(|unread| !outdates(&record, at, *unread));
+            if !unread.is_empty() {
+                self.outdated.put(record, at);
+                return;
+            }
+            self.not_understood.remove(&record.replay_id);
+            self.outdated.remove(&record.replay_id);
+        }
+        self.records.put(record, at);
+    }
+
+    fn not_understood(&self, replay_id: &str, homes: Option<&[i32]>) -> Option<(i32, Offset)> {
+        let unread = self.not_understood.get(replay_id).and_then(|unread| unread.first().copied());
+        unread.or_else(|| self.forgotten(homes).filter(|_| self.records.get(replay_id).is_none()))
+    }
+
+    fn forgotten(&self, homes: Option<&[i32]>) -> Option<(i32, Offset)> {
+        let is_home = |of: &i32| homes.is_none_or(|homes| homes.contains(of));
+        self.forgotten.iter().find(|(of, _)| is_home(of)).map(|(of, offset)| (*of, *offset))
+    }
+
+    /// Has the topic given something of this replay, as far as that can be told?
+    fn has_of(&self, replay_id: &str) -> bool {
+        self.records.get(replay_id).is_some() || self.not_understood(replay_id, None).is_some()
+    }
+
+    fn of_saga(&self, saga: &SagaId) -> impl Iterator<Item = &Arc<LogRecord>> {
+        self.records.of_saga(saga).chain(self.outdated.of_saga(saga))
+    }
+
     fn position(&self, partition: i32) -> Offset {
         self.positions.get(&partition).copied().unwrap_or_default()
     }

@@ -91,6 +91,13 @@ fn refusal_of_too_long(request: &ReplayRequest, order: &ReplayOrder, facts: &Pla
     }
 }
 
+fn not_understood((partition, offset): (i32, Offset)) -> Error {
+    Error::corrupt(format!(
+        "what became of this replay is not known: the record at offset {offset} of partition {partition} of the replay log's topic is \
+         not understood"
+    ))
+}
+
 impl Desk {
     /// The newest record of a replay, wherever it is. `homes`: where it may be; `None`: anywhere. `Unavailable`: it is
     /// not in memory, and what else there was is not known yet.
@@ -98,7 +105,7 @@ impl Desk {
         if let Some(record) = unseen.get(replay_id).cloned().or_else(|| self.log.get(replay_id)) {
             return Ok(Some(record));
         }
-        self.is_understood(replay_id)?;
+        self.is_understood(replay_id, homes)?;
         // Dropped from memory or from the topic: history keeps it as long as the original.
         let record = match homes {
             Some(homes) => self.in_history(replay_id, &self.unknown_below(homes)?).await?,
@@ -107,14 +114,9 @@ impl Desk {
         Ok(record.map(Arc::new))
     }
 
-    /// `Corrupt`: the topic has a record of this replay that nobody can read.
-    fn is_understood(&self, replay_id: &str) -> Result<()> {
-        match self.log.not_understood(replay_id) {
-            None => Ok(()),
-            Some((partition, offset)) => Err(Error::corrupt(format!(
-                "the record of this replay at offset {offset} of partition {partition} of the replay log's topic is not understood"
-            ))),
-        }
+    /// `Corrupt`: the topic has a record of this replay that nobody can read, or so many such that it may be among them.
+    fn is_understood(&self, replay_id: &str, homes: Option<&[i32]>) -> Result<()> {
+        self.log.not_understood(replay_id, homes).map_or(Ok(()), |at| Err(not_understood(at)))
     }
 
     /// To which offsets history must be known of these partitions before what memory has not is new. `Unavailable`: one of
@@ -140,7 +142,7 @@ impl Desk {
     pub async fn dropped(&self, replays: Vec<(String, i32, Vec<i32>)>) -> Vec<LookedUp> {
         let asked = replays.into_iter().filter(|(id, ..)| self.log.get(id).is_none());
         let asked = asked.map(|(id, partition, homes)| {
-            let ends = self.is_understood(&id).and_then(|()| self.unknown_below(&homes));
+            let ends = self.is_understood(&id, Some(&homes)).and_then(|()| self.unknown_below(&homes));
             (id, partition, ends)
         });
         let asked = asked.filter(|(.., ends)| ends.as_ref().map_or(true, |ends| !ends.is_empty()));
@@ -159,6 +161,9 @@ impl Desk {
     /// them.
     pub async fn dropped_of(&self, original: &SagaId) -> Result<Vec<Arc<LogRecord>>> {
         let homes = self.homes_of(original);
+        if let Some(at) = self.log.forgotten(&homes) {
+            return Err(not_understood(at));
+        }
         let (mut replays, mut asked) = (Vec::new(), Vec::new());
         // Each partition has an index of its own.
         for end in self.unknown_below(&homes)? {

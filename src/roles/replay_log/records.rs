@@ -21,10 +21,10 @@ pub(super) struct Records {
     standing: HashMap<SagaId, BTreeSet<Place>>,
 }
 
-struct Kept {
-    record: Arc<LogRecord>,
+pub(super) struct Kept {
+    pub record: Arc<LogRecord>,
     /// In the log: partition and offset.
-    at: (i32, Offset),
+    pub at: (i32, Offset),
 }
 
 fn add(places: &mut HashMap<SagaId, BTreeSet<Place>>, saga: &SagaId, place: &Place) {
@@ -47,7 +47,8 @@ fn take(places: &mut HashMap<SagaId, BTreeSet<Place>>, saga: &SagaId, place: &Pl
 
 impl Records {
     /// The newest record of its replay, whatever was there before.
-    pub fn put(&mut self, record: LogRecord, at: (i32, Offset)) {
+    pub fn put(&mut self, record: impl Into<Arc<LogRecord>>, at: (i32, Offset)) {
+        let record = record.into();
         self.remove(&record.replay_id);
         let place = place(&record);
         for saga in sagas_of(&record) {
@@ -59,11 +60,11 @@ impl Records {
         if record.status != ReplayStatus::Accepted {
             self.settled.insert(place.clone());
         }
-        self.by_id.insert(place.replay_id.clone(), Kept { record: Arc::new(record), at });
+        self.by_id.insert(place.replay_id.clone(), Kept { record, at });
         self.by_time.insert(place);
     }
 
-    fn remove(&mut self, replay_id: &str) -> Option<Kept> {
+    pub fn remove(&mut self, replay_id: &str) -> Option<Kept> {
         let kept = self.by_id.remove(replay_id)?;
         let record = &kept.record;
         let place = place(record);
@@ -82,6 +83,14 @@ impl Records {
     pub fn drop_oldest(&mut self) -> Option<(i32, Offset)> {
         let oldest = self.settled.first()?.replay_id.clone();
         self.remove(&oldest).map(|kept| kept.at)
+    }
+
+    pub fn kept(&self, replay_id: &str) -> Option<&Kept> {
+        self.by_id.get(replay_id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     /// How many no longer wait.

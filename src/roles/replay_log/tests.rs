@@ -73,6 +73,64 @@ fn what_the_topic_dropped_is_taken_from_history_but_never_over_what_the_topic_ga
 }
 
 #[test]
+fn a_record_that_is_not_understood_outdates_older_ones_and_no_newer_one() {
+    let log = ReplayLog::new(10);
+    let waits = |id: &str| record(id, "s", 1, ReplayStatus::Accepted);
+    log.apply(0, vec![(Offset(10), waits("r"))], Offset(11));
+    log.is_not_understood(0, "r", Offset(500));
+    assert!(log.get("r").is_none() && log.waiting().is_empty(), "it may have been carried out");
+    assert_eq!(log.not_understood("r", Some(&[0])), Some((0, Offset(500))));
+    assert_eq!(ids(&log.may_wait()), ["r"]);
+    assert!(log.standing_of(&"s".into(), |_| ControlFlow::Break(())).is_some(), "another replay of its saga is a repeat");
+    assert!(log.newest_of(&"new of r".into(), |_| Some(())).is_some(), "the saga's id is not free");
+    // In the other order too: the reader tells of what is not understood before the rest of a batch.
+    log.is_not_understood(0, "q", Offset(500));
+    log.apply(0, vec![(Offset(499), waits("q"))], Offset(501));
+    assert!(log.get("q").is_none() && log.waiting().is_empty());
+    // The topic has dropped what is older, and history has it.
+    log.topic_begins(0, Offset(50));
+    assert_eq!(log.restore_waiting(waits("r"), Offset(50)), Restored::Newer);
+    assert!(log.restore(record("r", "s", 1, ReplayStatus::Refused)), "there is room");
+    assert!(log.get("r").is_none() && log.waiting().is_empty() && !log.has_everything());
+
+    log.apply(0, vec![(Offset(501), record("r", "s", 1, ReplayStatus::Completed))], Offset(502));
+    assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Completed), None));
+    log.is_not_understood(0, "r", Offset(500));
+    assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Completed), None));
+    assert_eq!(ids(&log.may_wait()), ["q"]);
+}
+
+#[test]
+fn of_records_in_two_partitions_what_was_carried_out_counts() {
+    let log = ReplayLog::new(10);
+    log.is_not_understood(0, "r", Offset(5));
+    log.apply(1, vec![(Offset(9), record("r", "s", 1, ReplayStatus::Accepted))], Offset(10));
+    assert!(log.get("r").is_none(), "it may have been carried out from the other");
+    let published = LogRecord { published_at: Some(Micros(7)), ..record("r", "s", 1, ReplayStatus::Published) };
+    log.apply(1, vec![(Offset(10), published)], Offset(11));
+    assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Published), None));
+}
+
+#[test]
+fn beyond_those_that_are_remembered_every_replay_that_is_not_here_may_be_one() {
+    let log = ReplayLog::new(10);
+    log.whole_from([(0, Offset(0)), (1, Offset(0))]);
+    for number in 0..MOST_NOT_UNDERSTOOD {
+        log.is_not_understood(0, &format!("r{number}"), Offset(number as i64));
+    }
+    assert_eq!(log.not_understood("another", None), None);
+    log.apply(1, vec![(Offset(1), record("last", "s", 1, ReplayStatus::Accepted))], Offset(2));
+    log.is_not_understood(1, "last", Offset(7));
+    assert!(log.waiting().is_empty() && log.get("last").is_none());
+    assert_eq!(log.not_understood("last", Some(&[1])), Some((1, Offset(7))));
+    assert_eq!(log.not_understood("another", Some(&[0, 1])), Some((1, Offset(7))), "nobody can tell them apart");
+    assert_eq!((log.not_understood("another", Some(&[0])), log.forgotten(&[0])), (None, None), "but the other partition's");
+    assert_eq!(log.restore_waiting(record("another", "s", 1, ReplayStatus::Accepted), Offset(0)), Restored::Newer);
+    log.apply(1, vec![(Offset(8), record("last", "s", 1, ReplayStatus::Completed))], Offset(9));
+    assert_eq!((log.not_understood("last", None), log.has_everything()), (None, false), "a newer record tells");
+}
+
+#[test]
 fn of_a_sagas_replays_those_that_stand_are_told_apart() {
     let log = ReplayLog::new(10);
     let dry = LogRecord { dry_run: true, ..record("dry", "s", 1, ReplayStatus::DryRun) };
