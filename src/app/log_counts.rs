@@ -1,11 +1,13 @@
 //! Keeps what the process knows of the partition counts under which the replay log was written: the archive remembers them,
 //! so that a request is never called new because its record lies where an earlier count put it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::serve::Process;
 use crate::cold::keys;
 use crate::cold::log_counts::{self, LogCounts};
+use crate::cold::object_store::ObjectStore;
 use crate::error::Result;
 use crate::roles::replay_log::homes::Homes;
 use crate::roles::retry::until_available;
@@ -16,18 +18,50 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Longest wait for the partitions of a log that nobody has written under any count that is known.
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
+/// The counts that this process knows of.
+pub(super) struct WrittenUnder(Mutex<LogCounts>);
+
+impl WrittenUnder {
+    pub fn new(known: LogCounts) -> Self {
+        Self(Mutex::new(known))
+    }
+
+    pub fn known(&self) -> LogCounts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever has read more of them, in whatever order; `tell` is told of all that are known by now, one after the other.
+    fn learned(&self, more: LogCounts, tell: impl FnOnce(&LogCounts)) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The archive keeps one list, and it only grows.
+        if more.partitions.len() > known.partitions.len() {
+            *known = more;
+        }
+        tell(&known);
+    }
+
+    /// What others have added since. No lock is held while a store is asked: who only looks must not wait for who writes.
+    async fn read(&self, objects: &dyn ObjectStore, topic: &str) -> Result<LogCounts> {
+        log_counts::read(objects, topic, self.known()).await
+    }
+
+    async fn add(&self, objects: &dyn ObjectStore, topic: &str, count: i32, log_is_empty: bool) -> Result<LogCounts> {
+        let add = || log_counts::add(objects, topic, self.known(), count, log_is_empty);
+        until_available("write the partition count of the replay log", add).await
+    }
+}
+
 impl Process {
     /// Before anything is carried out under this count of the requests topic: the archive knows it.
     pub(super) async fn log_is_written_under(&self, requests: i32, log: i32) -> Result<()> {
         self.log_has_partitions(log);
         let (objects, topic) = (&*self.stores.objects, self.config.topics.log.as_str());
-        let mut known = self.written_under.lock().await;
         // What was added since then came with an assignment to its process; a store that does not answer now stops nobody.
-        match tokio::time::timeout(READ_WITHIN, log_counts::read(objects, topic, known.clone())).await {
-            Ok(Ok(more)) => *known = more,
+        let mut known = match tokio::time::timeout(READ_WITHIN, self.written_under.read(objects, topic)).await {
+            Ok(Ok(more)) => more,
             Ok(Err(error)) if !error.is_unavailable() => return Err(error),
-            Ok(Err(_)) | Err(_) => {}
-        }
+            Ok(Err(_)) | Err(_) => self.written_under.known(),
+        };
         if !known.partitions.contains(&requests) {
             let empty = match known.partitions.is_empty() {
                 true => tokio::time::timeout(EMPTY_WITHIN, self.log_is_empty(log)).await,
@@ -35,31 +69,30 @@ impl Process {
             };
             // Where that cannot be told now the next assignment tells it; until then a record may be anywhere.
             if let Ok(empty) = empty {
-                let (before, empty) = (known.clone(), empty?);
-                let add = || log_counts::add(objects, topic, before.clone(), requests, empty);
-                *known = until_available("write the partition count of the replay log", add).await?;
+                known = self.written_under.add(objects, topic, requests, empty?).await?;
             }
         }
-        self.know_homes(requests, log, &known);
+        self.know_homes(requests, log, known);
         Ok(())
     }
 
     /// The same, of a process that only reads the log.
     pub(super) async fn see_log_counts(&self, log: i32) -> Result<()> {
         let requests = self.ends.partitions_of(&self.config.topics.requests).await?;
-        let mut known = self.written_under.lock().await;
-        *known = log_counts::read(&*self.stores.objects, &self.config.topics.log, known.clone()).await?;
-        self.know_homes(requests, log, &known);
+        let known = self.written_under.read(&*self.stores.objects, &self.config.topics.log).await?;
+        self.know_homes(requests, log, known);
         Ok(())
     }
 
-    fn know_homes(&self, requests: i32, log: i32, known: &LogCounts) {
-        self.homes.send_if_modified(|homes| {
-            // They never become fewer: a broker may not have heard of the last ones.
-            let homes_now = Homes::new(requests.max(homes.now()), &known.partitions, known.complete, log);
-            let is_new = homes_now != *homes;
-            *homes = homes_now;
-            is_new
+    fn know_homes(&self, requests: i32, log: i32, known: LogCounts) {
+        self.written_under.learned(known, |known| {
+            self.homes.send_if_modified(|homes| {
+                // They never become fewer: a broker may not have heard of the last ones.
+                let homes_now = Homes::new(requests.max(homes.now()), &known.partitions, known.complete, log);
+                let is_new = homes_now != *homes;
+                *homes = homes_now;
+                is_new
+            });
         });
     }
 
@@ -77,5 +110,34 @@ impl Process {
         }
         let ends = until_available("ask whether the replay log is empty", || self.ends.ends(&of)).await?;
         Ok(ends.iter().all(|(_, end)| *end == Offset(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::Faulty;
+    use super::*;
+    use crate::cold::directory::Directory;
+
+    #[tokio::test]
+    async fn who_looks_does_not_wait_for_who_writes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(Faulty::new(Directory::open(directory.path()).expect("a store")));
+        let counts = Arc::new(WrittenUnder::new(LogCounts::default()));
+        store.hold(true);
+        let writes = tokio::spawn({
+            let (counts, store) = (counts.clone(), store.clone());
+            async move { counts.add(&*store, "log", 12, true).await }
+        });
+        store.is_waited_for().await;
+        let look = tokio::time::timeout(Duration::from_secs(5), counts.read(&*store, "log")).await;
+        assert_eq!(look, Ok(Ok(LogCounts::default())), "a store that takes nothing");
+        store.hold(false);
+        let written = writes.await.expect("ended").expect("written");
+        counts.learned(written.clone(), |known| assert_eq!(*known, written));
+        counts.learned(LogCounts::default(), |known| assert_eq!(*known, written, "what was read before is no news"));
+        assert_eq!(counts.known(), LogCounts { partitions: vec![12], complete: true });
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::log_counts::WrittenUnder;
 use super::replays::ReplaySide;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, schemas, stores, topics};
@@ -57,7 +58,7 @@ pub(super) struct Process {
     /// Of the replay log, as far as anybody has heard.
     pub log_partitions: Arc<watch::Sender<i32>>,
     /// The partition counts under which the log was written, and where its records may be by that.
-    pub written_under: Arc<tokio::sync::Mutex<LogCounts>>,
+    pub written_under: Arc<WrittenUnder>,
     pub homes: Arc<watch::Sender<Homes>>,
     pub readiness: Readiness,
     pub clock: Arc<BrokerClock>,
@@ -198,7 +199,7 @@ impl Process {
             log,
             request_partitions,
             log_partitions: Arc::new(log_partitions),
-            written_under: Arc::new(tokio::sync::Mutex::new(written_under)),
+            written_under: Arc::new(WrittenUnder::new(written_under)),
             homes: Arc::new(watch::Sender::new(homes)),
             clock: Arc::new(BrokerClock::new(Instant::now())),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),

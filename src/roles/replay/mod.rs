@@ -240,7 +240,7 @@ impl Replay {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
                 event = next(&mut self.came, &mut self.events) => match event {
-                    Some(event) => self.intake_event(event).await?,
+                    Some(event) => self.intake_event(event, &mut shutdown).await?,
                     None => return Ok(()),
                 },
                 Some(looked) = self.lookups.next(), if !self.lookups.is_idle() => self.looked_up(looked?)?,
@@ -269,7 +269,7 @@ impl Replay {
         });
     }
 
-    async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {
+    async fn intake_event(&mut self, event: IntakeEvent, shutdown: &mut watch::Receiver<bool>) -> Result<()> {
         match event {
             IntakeEvent::Assigned { partitions, reply } => {
                 self.parts.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
@@ -277,13 +277,14 @@ impl Replay {
                 self.prepared = None;
                 self.given_back.retain(|given| partitions.iter().all(|assigned| assigned.partition != *given));
                 let mut events = std::mem::replace(&mut self.events, mpsc::channel(1).1);
-                let mut came = VecDeque::new();
+                let mut came = std::mem::take(&mut self.came);
                 let starts = tokio::select! {
-                    starts = self.assigned(partitions) => Some(starts),
+                    biased;
+                    () = stopped(shutdown) => None,
                     () = revoked(&mut events, &mut came) => None,
+                    starts = self.assigned(partitions) => Some(starts),
                 };
-                self.events = events;
-                self.came.append(&mut came);
+                (self.events, self.came) = (events, came);
                 // Else the intake gives again what is still ours.
                 if let Some(starts) = starts {
                     let starts = starts?;
