@@ -9,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
+use super::bootstrap::Bootstrap;
 use super::failure::CONFIG_INVALID;
 use super::lines;
 use crate::config;
@@ -167,9 +168,17 @@ fn fixed(kafka: &config::Kafka, purpose: Purpose<'_>) -> Vec<(&'static str, Stri
     fixed
 }
 
-/// A client whose only wish is that its lines reach the log.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Logged;
+/// A client whose only wish is that its lines reach the log, and that it finds the brokers again.
+#[derive(Debug)]
+pub(super) struct Logged {
+    pub(super) bootstrap: Bootstrap,
+}
+
+impl Logged {
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        Self { bootstrap: Bootstrap::new(config) }
+    }
+}
 
 impl ClientContext for Logged {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -177,6 +186,7 @@ impl ClientContext for Logged {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
+        self.bootstrap.met(error.rdkafka_error_code());
         lines::error_of(&error, reason);
     }
 }

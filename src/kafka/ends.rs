@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
-use super::bootstrap::Bootstrap;
-use super::client::{Purpose, client_config};
+use super::client::{Logged, Purpose, client_config};
 use super::failure::{self, TOPIC_MISSING};
-use super::lines;
 use super::mock::is_mock;
 use super::native::{End, list_offsets, topic_ids};
 pub use super::observed::{Leaders, PartitionEnd};
@@ -21,26 +19,12 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, TopicPartition};
 
-/// Shared by everyone who asks, for as long as the process lives.
-struct Observer(Bootstrap);
-
-impl ClientContext for Observer {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        lines::log(level, facility, message);
-    }
-    fn stats_raw(&self, _statistics: &[u8]) {}
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.met(error.rdkafka_error_code());
-        lines::error_of(&error, reason);
-    }
-}
-
-impl ConsumerContext for Observer {}
+impl ConsumerContext for Logged {}
 
 /// Asks brokers for ends and partition counts. Cheap to clone.
 #[derive(Clone)]
 pub struct Ends {
-    client: Arc<BaseConsumer<Observer>>,
+    client: Arc<BaseConsumer<Logged>>,
     /// As configured, for messages.
     brokers: Arc<str>,
     timeout: Duration,
@@ -66,8 +50,8 @@ const MAX_LINES: usize = 32;
 impl Ends {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
         let config = client_config(kafka, Purpose::Observer)?;
-        let client = BaseConsumer::from_config_and_context(&config, Observer(Bootstrap::new(&config)))
-            .map_err(|e| failure::of("create client", &e))?;
+        let client =
+            BaseConsumer::from_config_and_context(&config, Logged::new(&config)).map_err(|e| failure::of("create client", &e))?;
         Ok(Self {
             client: Arc::new(client),
             brokers: kafka.brokers.as_str().into(),
@@ -191,7 +175,7 @@ impl Ends {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Client<Observer>, Duration) -> Result<T> + Send + 'static,
+        ask: impl FnOnce(&Client<Logged>, Duration) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (consumer, brokers, timeout) = (Arc::clone(&self.client), Arc::clone(&self.brokers), self.timeout);
         tokio::task::spawn_blocking(move || {
@@ -208,11 +192,11 @@ impl Ends {
 }
 
 /// Nobody else takes librdkafka's log lines and errors out of the queue; one call takes one.
-fn serve(consumer: &BaseConsumer<Observer>) {
+fn serve(consumer: &BaseConsumer<Logged>) {
     for _ in 0..MAX_LINES {
         let _ = consumer.poll(Duration::ZERO);
     }
-    consumer.context().0.add_if_lost(consumer.client());
+    consumer.context().bootstrap.add_if_lost(consumer.client());
 }
 
 /// Ids of the topics that have one. Blocks.

@@ -31,7 +31,8 @@ const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Topics {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
-        let admin = AdminClient::from_config_and_context(&client_config(kafka, Purpose::Admin)?, Logged)
+        let config = client_config(kafka, Purpose::Admin)?;
+        let admin = AdminClient::from_config_and_context(&config, Logged::new(&config))
             .map_err(|e| failure::of("create admin client", &e))?;
         Ok(Self { admin: Arc::new(admin), ends: Ends::new(kafka)? })
     }
