@@ -5,10 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::serve::Process;
-use crate::cold::keys;
+use crate::cold::chain;
 use crate::cold::log_counts::{self, LogCounts};
 use crate::cold::object_store::ObjectStore;
-use crate::cold::view;
 use crate::error::Result;
 use crate::roles::replay_log::homes::Homes;
 use crate::roles::retry::until_available;
@@ -103,7 +102,7 @@ impl Process {
             (0..partitions).map(|partition| TopicPartition::new(self.config.topics.log.as_str(), partition)).collect();
         for partition in &of {
             let chain = ChainId { topic: partition.topic.clone(), incarnation: 0, partition: partition.partition };
-            let look = || is_written(&*self.stores.objects, &chain);
+            let look = || chain::is_written(&*self.stores.objects, &chain);
             if until_available("look for the replay log's chain", look).await? {
                 return Ok(false);
             }
@@ -113,52 +112,13 @@ impl Process {
     }
 }
 
-/// Was anything of the log made durable? That its materializer has begun the chain, at the first offset, says nothing.
-async fn is_written(objects: &dyn ObjectStore, chain: &ChainId) -> Result<bool> {
-    match view::read_begin(objects, chain).await? {
-        None => Ok(false),
-        Some(Offset(0)) => Ok(objects.head(&keys::segment(chain, Offset(0))).await?.is_some()),
-        Some(_) => Ok(true),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::super::testing::Faulty;
     use super::*;
-    use crate::cold::chain::ChainWriter;
     use crate::cold::directory::Directory;
-    use crate::cold::segment::NewSegment;
-    use crate::saga::log_clock::LogClock;
-    use crate::saga::time::Micros;
-
-    #[tokio::test]
-    async fn a_chain_that_was_only_begun_is_not_written() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store: Arc<dyn ObjectStore> = Arc::new(Directory::open(directory.path()).expect("a store"));
-        let chain = |partition| ChainId { topic: "log".into(), incarnation: 0, partition };
-        assert_eq!(is_written(&*store, &chain(0)).await, Ok(false));
-        let mut writer = ChainWriter::open(store.clone(), chain(0), Some(Offset(0))).await.expect("a chain");
-        assert_eq!(is_written(&*store, &chain(0)).await, Ok(false), "its materializer was there first");
-        let segment = NewSegment {
-            start: Offset(0),
-            end: Offset(3),
-            rows: Arc::default(),
-            complete_through: Micros(0),
-            leader_epoch: None,
-            topic_id: None,
-            installation: Default::default(),
-            clock: LogClock::default(),
-            fold_settings: String::new(),
-            gap: false,
-        };
-        writer.append(&segment).await.expect("appended");
-        assert_eq!(is_written(&*store, &chain(0)).await, Ok(true));
-        ChainWriter::open(store.clone(), chain(1), Some(Offset(7))).await.expect("a chain");
-        assert_eq!(is_written(&*store, &chain(1)).await, Ok(true), "the topic had dropped records before");
-    }
 
     #[tokio::test]
     async fn who_looks_does_not_wait_for_who_writes() {

@@ -167,6 +167,15 @@ fn metadata(index: &SegmentIndex) -> Metadata {
     ]
 }
 
+/// Was anything made durable in this chain, or given up before it? That it was begun, at the first offset, says nothing.
+pub async fn is_written(store: &dyn ObjectStore, chain: &ChainId) -> Result<bool> {
+    match view::read_begin(store, chain).await? {
+        None => Ok(false),
+        Some(Offset(0)) => Ok(store.head(&keys::segment(chain, Offset(0))).await?.is_some()),
+        Some(_) => Ok(true),
+    }
+}
+
 /// The highest incarnation of a topic's partition that has a chain; 0 if none has.
 pub async fn newest_incarnation(store: &dyn ObjectStore, topic: &str, partition: i32) -> Result<u32> {
     newest_incarnation_from(store, topic, partition, 0).await

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use resaga::cold::chain::{Appended, ChainWriter, newest_incarnation};
+use resaga::cold::chain::{Appended, ChainWriter, is_written, newest_incarnation};
 use resaga::cold::keys;
 use resaga::cold::object_store::ObjectStore;
 use resaga::cold::reader::ColdReader;
@@ -150,6 +150,20 @@ async fn a_long_saga_with_large_contexts_is_read_across_row_groups() {
         let (saga, upto) = (SagaId::from(saga), Micros(upto));
         assert_eq!(state_at(&reader, &saga, upto).await, log.naive(&saga, upto), "{saga}");
     }
+}
+
+#[tokio::test]
+async fn a_chain_that_was_only_begun_is_not_written() {
+    let folder = folder();
+    let store = directory(folder.path());
+    let chain = |partition| ChainId { partition, ..chain() };
+    assert_eq!(is_written(&*store, &chain(0)).await, Ok(false));
+    let mut writer = ChainWriter::open(store.clone(), chain(0), Some(Offset(0))).await.expect("open");
+    assert_eq!(is_written(&*store, &chain(0)).await, Ok(false), "its owner was there first");
+    appended(&mut writer, &NewSegment::empty(Offset(0), Offset(3))).await;
+    assert_eq!(is_written(&*store, &chain(0)).await, Ok(true));
+    ChainWriter::open(store.clone(), chain(1), Some(Offset(7))).await.expect("open");
+    assert_eq!(is_written(&*store, &chain(1)).await, Ok(true), "the topic had dropped records before");
 }
 
 #[tokio::test]
