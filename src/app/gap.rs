@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::kafka::ends::Ends;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
-use crate::saga::time::Micros;
 
 /// Writes a segment without rows that names the lost offsets, or begins the next incarnation of a re-created topic;
 /// tells what it wrote.
@@ -49,16 +48,11 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
     let why = serde_json::json!({"requested_by": requested_by, "reason": reason}).to_string();
     gaps::give_up(&*objects, &chain, next, last, why).await?;
     let segment = NewSegment {
-        start: next,
-        end: last,
-        rows: std::sync::Arc::new(Vec::new()),
-        complete_through: Micros::default(),
-        leader_epoch: None,
         topic_id,
         clock: writer.newest().map(|newest| newest.clock).unwrap_or_default(),
         installation: mine,
-        fold_settings: String::new(),
         gap: true,
+        ..NewSegment::empty(next, last)
     };
     match writer.append(&segment).await? {
         Appended::Exists { stored, .. } if stored.end != last => Err(Error::unavailable(format!(

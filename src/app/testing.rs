@@ -22,7 +22,6 @@ use crate::roles::log_saga;
 use crate::saga::entry::Entry;
 use crate::saga::event::StepEvent;
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
-use crate::saga::installation::Installation;
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::time::Micros;
@@ -169,16 +168,9 @@ pub(super) async fn archive(objects: Arc<dyn ObjectStore>, topic: &str, events: 
         saga: Some(encode_saga(&saga).into()),
     };
     let segment = NewSegment {
-        start: Offset(0),
-        end,
         rows: Arc::new(fold(topic, events).into_iter().map(row).collect()),
         complete_through: Micros(i64::MAX),
-        leader_epoch: None,
-        topic_id: None,
-        clock: Default::default(),
-        installation: Installation::default(),
-        fold_settings: String::new(),
-        gap: false,
+        ..NewSegment::empty(Offset(0), end)
     };
     writer.append(&segment).await.expect("append");
 }

@@ -64,6 +64,22 @@ pub struct NewSegment {
 }
 
 impl NewSegment {
+    /// Offsets without rows, of which nothing else is told.
+    pub fn empty(start: Offset, end: Offset) -> Self {
+        Self {
+            start,
+            end,
+            rows: Arc::default(),
+            complete_through: Micros::default(),
+            leader_epoch: None,
+            topic_id: None,
+            clock: LogClock::default(),
+            installation: Installation::default(),
+            fold_settings: String::new(),
+            gap: false,
+        }
+    }
+
     /// The part of it up to this offset.
     pub fn through(&self, end: Offset) -> Self {
         let rows = self.rows.iter().filter(|row| row.entry.position.offset <= end).cloned().collect();

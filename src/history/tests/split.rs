@@ -16,7 +16,6 @@ use crate::hot::{HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens, 
 use crate::saga::entry::Entry;
 use crate::saga::event::{Kind, StepEvent};
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
-use crate::saga::installation::Installation;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::state::{Anomaly, State};
@@ -78,16 +77,9 @@ impl Half {
             saga: Some(encode_saga(saga).into()),
         };
         let segment = NewSegment {
-            start: Offset(0),
-            end: Offset(self.end().0 - 1),
             rows: Arc::new(self.told.iter().map(row).collect()),
             complete_through: Micros(i64::MAX),
-            leader_epoch: None,
-            topic_id: None,
-            clock: Default::default(),
-            installation: Installation::default(),
-            fold_settings: String::new(),
-            gap: false,
+            ..NewSegment::empty(Offset(0), Offset(self.end().0 - 1))
         };
         writer.append(&segment).await.expect("append");
     }

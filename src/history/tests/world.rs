@@ -19,7 +19,6 @@ use crate::hot::{
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
-use crate::saga::installation::Installation;
 use crate::saga::json::Json;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
@@ -427,16 +426,9 @@ impl World {
         });
         let rows = Arc::new(rows.collect());
         let segment = NewSegment {
-            start: owner.writer.next(),
-            end: Offset(owner.position - 1),
             rows,
             complete_through: if read_to_end { complete_through } else { Micros(0) },
-            leader_epoch: None,
-            topic_id: None,
-            clock: Default::default(),
-            installation: Installation::default(),
-            fold_settings: "{}".to_owned(),
-            gap: false,
+            ..NewSegment::empty(owner.writer.next(), Offset(owner.position - 1))
         };
         owner.writer.append(&segment).await.expect("append segment");
         let durable = owner.buffer.iter().map(|(told, _)| &told.entry);

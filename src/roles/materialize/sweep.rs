@@ -155,7 +155,6 @@ mod tests {
     use crate::history::chains::Chains;
     use crate::hot::memory::MemoryHot;
     use crate::hot::{FailureFact, IndexQuery};
-    use crate::saga::log_clock::LogClock;
     use crate::saga::position::EntrySequence;
 
     const DAY: i64 = 86_400_000_000;
@@ -185,21 +184,6 @@ mod tests {
         read.facts.into_iter().map(|fact| fact.saga.as_str().to_owned()).collect()
     }
 
-    fn segment(start: i64, end: i64) -> NewSegment {
-        NewSegment {
-            start: Offset(start),
-            end: Offset(end),
-            rows: Arc::default(),
-            complete_through: Micros(0),
-            leader_epoch: None,
-            topic_id: None,
-            installation: Default::default(),
-            clock: LogClock::default(),
-            fold_settings: String::new(),
-            gap: false,
-        }
-    }
-
     /// Another process's, or that of the replay log's materializer: it has no partition, so nothing to protect itself.
     async fn swept_by_another(hot: &MemoryHot, histories: [&History; 2]) {
         sweep(hot, histories, Vec::new(), Sweep::at(NOW, NOW, KEEP)).await.expect("swept");
@@ -223,10 +207,10 @@ mod tests {
         }
 
         let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
-        writer.append(&segment(0, 0)).await.expect("appended");
+        writer.append(&NewSegment::empty(Offset(0), Offset(0))).await.expect("appended");
         swept_by_another(&hot, [&history, &history]).await;
         assert_eq!(found(&hot).await, ["today", "long-ago"], "offset 1 is not durable");
-        writer.append(&segment(1, 1)).await.expect("appended");
+        writer.append(&NewSegment::empty(Offset(1), Offset(1))).await.expect("appended");
         swept_by_another(&hot, [&history, &history]).await;
         assert_eq!(found(&hot).await, ["today"]);
     }
@@ -247,7 +231,7 @@ mod tests {
             |at| Hold { bucket, shelf: Shelf { minute: shelf.minute - at, ..shelf.clone() }, chain: chain(), until: until(at) };
         hot.hold(&(0..all).map(hold).collect::<Vec<_>>()).await.expect("memory store");
         let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
-        writer.append(&segment(0, 5)).await.expect("appended");
+        writer.append(&NewSegment::empty(Offset(0), Offset(5))).await.expect("appended");
         swept_by_another(&hot, [&history, &history]).await;
         let left = hot.holds(bucket, i64::MAX, 0, all as usize).await.expect("memory store");
         assert!(left.iter().all(|hold| hold.until == Offset(9)));

@@ -31,8 +31,6 @@ use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
 use crate::roles::partitioning::Partitioning;
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
-use crate::saga::installation::Installation;
-use crate::saga::log_clock::LogClock;
 use crate::saga::position::{ChainId, Offset, Position, TopicPartition};
 use crate::saga::testing::settings as fold_settings;
 use crate::saga::time::Micros;
@@ -236,18 +234,7 @@ impl World {
             let (status, context) = (saga.state.status, Some(saga.state.context.clone()));
             rows.push(NewRow { entry: Arc::from(entry), status, context, saga: first });
         }
-        let segment = NewSegment {
-            start: Offset(0),
-            end: Offset(end),
-            rows: Arc::new(rows),
-            complete_through: Micros(0),
-            leader_epoch: None,
-            topic_id: None,
-            clock: LogClock::default(),
-            installation: Installation::default(),
-            fold_settings: "{}".into(),
-            gap: false,
-        };
+        let segment = NewSegment { rows: Arc::new(rows), ..NewSegment::empty(Offset(0), Offset(end)) };
         let appended = writer.append(&segment).await.expect("appended");
         assert!(matches!(appended, Appended::Created { .. }), "{appended:?}");
     }
