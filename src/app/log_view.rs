@@ -157,11 +157,10 @@ impl Resting {
 impl Reading {
     fn event(&mut self, event: TailEvent) -> Result<()> {
         match event {
-            TailEvent::Records { batch, held } => {
-                for records in batch {
+            TailEvent::Records { batch } => {
+                for (records, _held) in batch {
                     self.apply(records);
                 }
-                drop(held);
             }
             TailEvent::ReachedEnd { partition, position } if !self.resting.contains_key(&partition.partition) => {
                 self.log.view.apply(partition.partition, Vec::new(), position);

@@ -64,9 +64,9 @@ impl Orchestrator {
         let (_tail, mut read) = Tail::start(&kafka, "demo-orchestrator", &from, TailLimits::default())?;
         while let Some(event) = read.recv().await {
             match event {
-                TailEvent::Records { batch, held } => {
+                TailEvent::Records { batch } => {
                     let mut events = Vec::new();
-                    for record in batch.iter().flat_map(|partition| &partition.records) {
+                    for record in batch.iter().flat_map(|(partition, _)| &partition.records) {
                         let value = record.value.as_deref().context("a restored saga without a value")?;
                         let restored = Restored::read(value).context("read restored saga")?;
                         // Its deputy for undone sagas is another service.
@@ -75,7 +75,6 @@ impl Orchestrator {
                         }
                     }
                     self.publisher.send(events.iter().map(|event| self.record(event)).collect()).await?;
-                    drop(held);
                 }
                 TailEvent::ReachedEnd { .. } | TailEvent::ReadsAgain { .. } => {}
                 TailEvent::OffsetsGone { partition, reason, .. } => bail!("read {partition}: {reason}"),

@@ -31,6 +31,10 @@ impl Budget {
         self.shared.used.fetch_add(bytes, Ordering::AcqRel);
         Held { shared: Arc::clone(&self.shared), bytes }
     }
+    /// Each of these by itself, so that one can be let go of without the others.
+    pub(super) fn hold_each<T>(&self, batch: Vec<(T, u64)>) -> Vec<(T, Held)> {
+        batch.into_iter().map(|(of, bytes)| (of, self.hold(bytes))).collect()
+    }
 }
 
 /// The bytes of records count until this is dropped: keep it for as long as they are in memory.
@@ -43,14 +47,6 @@ pub struct Held {
 impl Held {
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// A part of it, to be dropped by itself: that of one partition's records. At most what is left.
-    #[must_use]
-    pub fn take(&mut self, bytes: u64) -> Self {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        Self { shared: Arc::clone(&self.shared), bytes }
     }
 }
 
@@ -84,14 +80,12 @@ mod tests {
     #[test]
     fn what_one_partition_holds_is_let_go_of_without_the_rest_of_its_batch() {
         let budget = Budget::new(10, std::thread::current());
-        let mut batch = budget.hold(12);
-        let (first, second) = (batch.take(9), batch.take(99));
-        assert_eq!((first.bytes(), second.bytes(), batch.bytes()), (9, 3, 0));
-        drop(batch);
+        let mut batch = budget.hold_each(vec![("a", 9), ("b", 3)]);
         assert!(!budget.has_room());
-        drop(first);
+        let (of, held) = batch.remove(0);
+        assert_eq!((of, held.bytes()), ("a", 9));
+        drop(held);
         assert!(budget.has_room());
-        drop(second);
-        assert!(budget.has_room());
+        assert_eq!(batch.iter().map(|(of, held)| (*of, held.bytes())).collect::<Vec<_>>(), [("b", 3)]);
     }
 }

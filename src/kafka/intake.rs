@@ -79,9 +79,8 @@ pub enum IntakeEvent {
     /// Partitions are taken away, or (`lost`) are already another member's: then commits are refused. No event of them
     /// follows after the reply.
     Revoked { partitions: Vec<TopicPartition>, lost: bool, reply: oneshot::Sender<()> },
-    /// Records, each partition at most once. Keep `held`, or what was [taken](Held::take) of it for a partition's, for as long as
-    /// the records are in memory.
-    Records { batch: Vec<PartitionRecords>, held: Held },
+    /// Records, each partition at most once. Keep what is held with a partition's for as long as they are in memory.
+    Records { batch: Vec<(PartitionRecords, Held)> },
     /// The position is at the last stable offset. It passes control records; while a transaction is open it is below
     /// the partition's end. Comes again whenever the end moved and was reached again.
     ReachedEnd { partition: TopicPartition, position: Offset },

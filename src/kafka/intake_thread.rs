@@ -186,8 +186,8 @@ impl IntakeThread {
     fn read(&mut self) -> Result<bool, Exit> {
         let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
         if !taken.batch.is_empty() {
-            let held = self.budget.hold(taken.bytes);
-            self.tell(IntakeEvent::Records { batch: taken.batch, held })?;
+            let batch = self.budget.hold_each(taken.batch);
+            self.tell(IntakeEvent::Records { batch })?;
         }
         for (partition, position) in taken.ends {
             self.tell(IntakeEvent::ReachedEnd { partition, position })?;
@@ -330,11 +330,7 @@ impl IntakeThread {
             Command::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
             Command::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
             Command::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
-            Command::LetGo(partition) => {
-                if let Err(error) = self.reader.stop(std::slice::from_ref(&partition)) {
-                    tracing::warn!(%partition, %error, "partition not paused: what comes of it is dropped");
-                }
-            }
+            Command::LetGo(partition) => self.reader.let_go(&partition),
             Command::ReadAgain(partition, offset, ticket) => {
                 let outcome = self.reader.read_again(&partition, offset);
                 self.tell(IntakeEvent::ReadsAgain { partition, ticket, outcome })?;

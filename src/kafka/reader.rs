@@ -18,7 +18,7 @@ use super::failure;
 use super::intake::StartAt;
 use super::lines;
 use super::native::{Event, EventConsumer, Happening, set_leader_epoch};
-use super::record::{PartitionRecords, RECORD_OVERHEAD, Record};
+use super::record::{PartitionRecords, Record};
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, Topic, TopicPartition};
 
@@ -58,6 +58,8 @@ struct Slot {
     /// Highest offset committed through this reader.
     committed: Option<Offset>,
     records: Vec<Record>,
+    /// What they take in memory.
+    bytes: u64,
     leader_epoch: Option<i32>,
     stamp: Stamp,
     reached_end: bool,
@@ -66,8 +68,8 @@ struct Slot {
 /// What one round of reading gave.
 #[derive(Default)]
 pub(super) struct Taken {
-    pub(super) batch: Vec<PartitionRecords>,
-    pub(super) bytes: u64,
+    /// With the bytes that each takes in memory.
+    pub(super) batch: Vec<(PartitionRecords, u64)>,
     pub(super) ends: Vec<(TopicPartition, Offset)>,
     pub(super) gone: Vec<(TopicPartition, Offset, String)>,
     pub(super) failed: Option<Error>,
@@ -197,6 +199,7 @@ impl Reader {
                 reading,
                 committed: None,
                 records: Vec::new(),
+                bytes: 0,
                 leader_epoch,
                 stamp: Stamp::Producer,
                 reached_end: false,
@@ -233,6 +236,13 @@ impl Reader {
         self.slots.iter_mut().filter(|slot| ours.contains(&slot.partition)).for_each(|slot| slot.reading = false);
         self.pause(&ours)?;
         Ok(ours)
+    }
+
+    /// As [`Self::stop`], of one partition; where it cannot be paused what comes of it is dropped all the same.
+    pub(super) fn let_go(&mut self, partition: &TopicPartition) {
+        if let Err(error) = self.stop(std::slice::from_ref(partition)) {
+            tracing::warn!(%partition, %error, "partition not paused: what comes of it is dropped");
+        }
     }
 
     pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
@@ -304,8 +314,8 @@ impl Reader {
     /// Reads until there are enough records, or nothing more is at hand. Does not wait.
     pub(super) fn read(&mut self, most_records: usize, most_bytes: usize) -> Taken {
         let mut taken = Taken::default();
-        let mut records = 0;
-        while records < most_records && taken.bytes < most_bytes as u64 && taken.failed.is_none() {
+        let (mut records, mut bytes) = (0, 0);
+        while records < most_records && bytes < most_bytes as u64 && taken.failed.is_none() {
             let Some(event) = self.client.poll_record() else {
                 taken.exhausted = true;
                 break;
@@ -319,8 +329,9 @@ impl Reader {
                         continue;
                     }
                     let record = message.record();
-                    taken.bytes += (record.size() + RECORD_OVERHEAD) as u64;
-                    records += 1;
+                    let size = (record.size() + RECORD_OVERHEAD) as u64;
+                    (records, bytes) = (records + 1, bytes + size);
+                    slot.bytes += size;
                     slot.position = record.offset.0 + 1;
                     slot.leader_epoch = message.leader_epoch().or(slot.leader_epoch);
                     slot.stamp = message.stamp();
@@ -353,13 +364,14 @@ impl Reader {
         }
         for slot in &mut self.slots {
             if !slot.records.is_empty() {
-                taken.batch.push(PartitionRecords {
+                let records = PartitionRecords {
                     partition: slot.partition.clone(),
                     records: std::mem::take(&mut slot.records),
                     position: Offset(slot.position),
                     leader_epoch: slot.leader_epoch,
                     stamp: slot.stamp,
-                });
+                };
+                taken.batch.push((records, std::mem::take(&mut slot.bytes)));
             }
             if std::mem::take(&mut slot.reached_end) {
                 taken.ends.push((slot.partition.clone(), Offset(slot.position)));
@@ -372,6 +384,9 @@ impl Reader {
         partitions.iter().filter(|p| self.slots.iter().any(|slot| slot.partition == **p)).cloned().collect()
     }
 }
+
+/// What a record costs in memory besides its bytes.
+const RECORD_OVERHEAD: usize = 160;
 
 /// Longest wait for librdkafka's own threads; no broker is asked.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -45,16 +45,6 @@ pub struct PartitionRecords {
     pub stamp: Stamp,
 }
 
-impl PartitionRecords {
-    /// Bytes that they take in memory, as an intake counts them.
-    pub fn held_bytes(&self) -> u64 {
-        self.records.iter().map(|record| (record.size() + RECORD_OVERHEAD) as u64).sum()
-    }
-}
-
-/// What a record costs in memory besides its bytes.
-pub(super) const RECORD_OVERHEAD: usize = 160;
-
 /// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {

@@ -49,9 +49,13 @@ impl Sample {
         while !self.ends.is_empty() {
             let Ok(Some(event)) = tokio::time::timeout_at(self.deadline, events.recv()).await else { return Ok(None) };
             match event {
-                TailEvent::Records { batch, .. } => {
+                TailEvent::Records { batch } => {
                     // What comes after an end was not asked for.
-                    let wanted: Vec<_> = batch.into_iter().filter(|of| self.ends.contains_key(&of.partition)).collect();
+                    let wanted: Vec<_> = batch
+                        .into_iter()
+                        .map(|(records, _)| records)
+                        .filter(|of| self.ends.contains_key(&of.partition))
+                        .collect();
                     for records in &wanted {
                         if self.ends.get(&records.partition).is_some_and(|end| records.position >= *end) {
                             self.ends.remove(&records.partition);

@@ -21,8 +21,8 @@ use crate::saga::position::{Offset, TopicPartition};
 
 #[derive(Debug)]
 pub enum TailEvent {
-    /// Records, each partition at most once. Keep `held` for as long as the records are in memory.
-    Records { batch: Vec<PartitionRecords>, held: Held },
+    /// As [`IntakeEvent::Records`](super::intake::IntakeEvent::Records).
+    Records { batch: Vec<(PartitionRecords, Held)> },
     /// The position is at the last stable offset; comes again whenever that moved and was reached again.
     ReachedEnd { partition: TopicPartition, position: Offset },
     /// The offset to read is not in the log; the partition is not read on.
@@ -152,8 +152,8 @@ impl TailThread {
             }
             let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
             if !taken.batch.is_empty() {
-                let held = self.budget.hold(taken.bytes);
-                self.tell(TailEvent::Records { batch: taken.batch, held });
+                let batch = self.budget.hold_each(taken.batch);
+                self.tell(TailEvent::Records { batch });
             }
             for (partition, position) in taken.ends {
                 self.tell(TailEvent::ReachedEnd { partition, position });
@@ -174,11 +174,7 @@ impl TailThread {
     fn carry_out_all(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::LetGo(partition) => {
-                    if let Err(error) = self.reader.stop(std::slice::from_ref(&partition)) {
-                        tracing::warn!(%partition, %error, "partition not paused: what comes of it is dropped");
-                    }
-                }
+                Command::LetGo(partition) => self.reader.let_go(&partition),
                 Command::ReadAgain(partition, offset, ticket) => {
                     let outcome = self.reader.read_again(&partition, offset);
                     self.tell(TailEvent::ReadsAgain { partition, ticket, outcome });

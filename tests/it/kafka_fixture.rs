@@ -116,9 +116,9 @@ impl Member {
                 self.assigned.retain(|a| !partitions.contains(&a.partition));
                 reply.send(()).unwrap();
             }
-            IntakeEvent::Records { batch, held } => {
-                assert!(held.bytes() > 0);
-                for part in batch {
+            IntakeEvent::Records { batch } => {
+                for (part, held) in batch {
+                    assert!(held.bytes() > 0);
                     let values = self.values.entry(part.partition.clone()).or_default();
                     for record in &part.records {
                         values.push(String::from_utf8(record.value.as_deref().unwrap_or_default().to_vec()).unwrap());

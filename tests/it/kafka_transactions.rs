@@ -20,8 +20,9 @@ async fn committed(kafka: &config::Kafka, partition: &TopicPartition) -> Vec<Str
     let mut seen = Vec::new();
     loop {
         match timeout(DEADLINE, events.recv()).await.unwrap().unwrap() {
-            TailEvent::Records { batch, .. } => seen
-                .extend(batch.into_iter().flat_map(|b| b.records).map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap())),
+            TailEvent::Records { batch } => seen.extend(
+                batch.into_iter().flat_map(|(b, _)| b.records).map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap()),
+            ),
             TailEvent::ReachedEnd { position, .. } if position >= end => return seen,
             TailEvent::ReachedEnd { .. } => {}
             other => panic!("{other:?}"),
@@ -147,8 +148,8 @@ async fn reading_keeps_up_with_a_burst() {
     let started = Instant::now();
     let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
     while counts.values().sum::<usize>() < COUNT {
-        if let resaga::kafka::intake::IntakeEvent::Records { batch, .. } = next(&mut member.events).await {
-            for part in batch {
+        if let resaga::kafka::intake::IntakeEvent::Records { batch } = next(&mut member.events).await {
+            for (part, _) in batch {
                 *counts.entry(part.partition.partition).or_default() += part.records.len();
             }
         }

@@ -86,19 +86,19 @@ impl Materialize {
             return;
         }
         disowned.for_each(Owned::mark_is_to_be_checked);
-        let work = HotWork { forget, ..HotWork::default() };
-        match &mut self.next {
-            Some(next) => next.append(work),
-            None => self.next = Some(work),
-        }
+        self.write_next(HotWork { forget, ..HotWork::default() });
     }
 
     pub(super) fn queue_hot(&mut self, work: HotWork) {
+        self.write_next(work);
+        self.start_hot();
+    }
+
+    fn write_next(&mut self, work: HotWork) {
         match &mut self.next {
             Some(next) => next.append(work),
             None => self.next = Some(work),
         }
-        self.start_hot();
     }
 }
 

@@ -42,9 +42,9 @@ impl Materialize {
                 self.assigned_metric();
                 let _ = reply.send(());
             }
-            IntakeEvent::Records { batch, held } => {
+            IntakeEvent::Records { batch } => {
                 self.hear(&batch);
-                self.records(batch, held);
+                self.records(batch);
             }
             IntakeEvent::ReachedEnd { partition, position } => {
                 if !follows_what_waits(&mut self.waiting, &partition, position)
@@ -66,10 +66,9 @@ impl Materialize {
     }
 
     /// Of a partition that is not read from where it stands they were on their way, and come again.
-    fn records(&mut self, batch: Vec<PartitionRecords>, mut held: Held) {
+    fn records(&mut self, batch: Vec<(PartitionRecords, Held)>) {
         let goes_on = |owned: &Owned| !owned.stopped && owned.rest.is_read();
-        for records in batch {
-            let held = held.take(records.held_bytes());
+        for (records, held) in batch {
             if !self.stopping && self.owned.get(&records.partition).is_some_and(goes_on) {
                 self.waiting.push_back((records, held));
             }
@@ -77,9 +76,9 @@ impl Materialize {
     }
 
     /// What time it is at the brokers. Who stamps the events matters; the replay log's records are our own.
-    fn hear(&self, batch: &[PartitionRecords]) {
+    fn hear(&self, batch: &[(PartitionRecords, Held)]) {
         let now = Instant::now();
-        for records in batch {
+        for (records, _) in batch {
             if matches!(records.stamp, Stamp::Broker(_)) || *records.partition.topic != *self.settings.log {
                 self.parts.clock.read(records.stamp, now);
             }

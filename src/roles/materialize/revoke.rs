@@ -16,12 +16,7 @@ impl Materialize {
         self.waiting.retain(|(records, _)| !partitions.contains(&records.partition));
         if !lost {
             let deadline = tokio::time::Instant::now() + DRAIN;
-            if tokio::time::timeout_at(deadline, self.drain(partitions))
-                .await
-                .map_err(|_| ())
-                .and_then(|r| r.map_err(|_| ()))
-                .is_err()
-            {
+            if !matches!(tokio::time::timeout_at(deadline, self.drain(partitions)).await, Ok(Ok(()))) {
                 tracing::warn!("partitions given up before all was durable; the next owner folds it again");
             }
         }

@@ -307,7 +307,7 @@ impl Replay {
                 }
                 let _ = reply.send(());
             }
-            IntakeEvent::Records { batch, held } => self.records(batch, held),
+            IntakeEvent::Records { batch } => self.records(batch),
             IntakeEvent::OffsetsGone { partition, position, reason } => self.offsets_gone(partition, position, &reason).await?,
             IntakeEvent::ReadsAgain { partition, ticket, outcome } => self.reads_again(&partition, ticket, outcome),
             IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
@@ -319,12 +319,11 @@ impl Replay {
         Ok(())
     }
 
-    fn records(&mut self, batch: Vec<PartitionRecords>, mut held: Held) {
+    fn records(&mut self, batch: Vec<(PartitionRecords, Held)>) {
         if self.stopping {
             return;
         }
-        for mut records in batch {
-            let held = held.take(records.held_bytes());
+        for (mut records, held) in batch {
             // Of a partition that was given back, or is not read from where it stands, something may still be on its way, from
             // before where it will begin again.
             let Some(owned) = self.owned.get(&records.partition) else { continue };
@@ -341,7 +340,7 @@ impl Replay {
             && let Ok(event) = self.events.try_recv()
         {
             match event {
-                IntakeEvent::Records { batch, held } => self.records(batch, held),
+                IntakeEvent::Records { batch } => self.records(batch),
                 IntakeEvent::ReadsAgain { partition, ticket, outcome } => self.reads_again(&partition, ticket, outcome),
                 IntakeEvent::ReachedEnd { .. } | IntakeEvent::Stats(_) => {}
                 other => self.came.push_back(other),
