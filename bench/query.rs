@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use resaga::cold::reader::ColdReader;
 use resaga::config::{self, Sources};
-use resaga::history::answer::When;
+use resaga::history::answer::PointInTime;
 use resaga::history::chains::{Chains, TopicLayout};
 use resaga::history::{History, MAX_ENTRIES};
 use resaga::saga::partitioner::Partitioner;
@@ -174,7 +174,7 @@ fn in_library(world: &World, orders: &Orders, hot: &str, count: u64) -> Result<V
             let (saga, at) = question(orders, n);
             let saga = SagaId::new(Orders::id(saga));
             let began = Instant::now();
-            history.state(&saga, When::At(Micros(at))).await?;
+            history.state(&saga, PointInTime::At(Micros(at))).await?;
             if n >= WARM_UP {
                 samples.push(began.elapsed());
             }

@@ -147,7 +147,7 @@ metrics! {
     store_operations: IntCounterVec, "resaga_store_operations_total", ["store", "op", "result"], "Operations on the stores.";
     store_operation_duration: HistogramVec, "resaga_store_operation_duration_seconds", ["store", "op"], "Time of one operation on a store.";
     integrity_failures: IntCounterVec, "resaga_integrity_failures_total", ["store"], "Stored data that did not agree with its hash, or two stored copies that differ.";
-    partitions_begun_anew: IntCounter, "resaga_partitions_begun_anew_total", [], "Times that a partition was folded anew from its durable end, as another owner had stored something else there.";
+    partitions_refolded: IntCounter, "resaga_partitions_begun_anew_total", [], "Times that a partition was folded anew from its durable end, as another owner had stored something else there.";
     hot_marks_lost: IntCounter, "resaga_hot_marks_lost_total", [], "Times that the hot store had lost writes, which were then written again.";
 
     // Queries

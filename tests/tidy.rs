@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Top-level module, and the others whose names it may say. `error`, `crash` and `nearest` are open to all.
+/// Top-level module, and the others whose names it may say. `error`, `failpoint` and `nearest` are open to all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("crash", &[]),
+    ("failpoint", &[]),
     ("nearest", &[]),
     ("saga", &[]),
     ("wire", &["saga"]),

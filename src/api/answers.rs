@@ -1,6 +1,6 @@
 //! Answers made of several things: pages, differences, trees. What one state, entry or log record looks like is `wire`'s.
 
-use crate::history::answer::{Checkpoints, Found, LineageNode, Page};
+use crate::history::answer::{Checkpoints, LineageNode, Page, StateAnswer};
 use crate::saga::patch;
 use crate::saga::request::LogRecord;
 use crate::saga::selector::FoundSaga;
@@ -11,11 +11,11 @@ use crate::wire::event::write_error;
 use crate::wire::json::Writer;
 use crate::wire::log::log_answer;
 use crate::wire::restored::write_position;
-use crate::wire::state::{LookedUp, state_json};
+use crate::wire::state::{AsOf, state_json};
 
 /// A State (INTERFACE 2). `asked`: the time asked for, if one was.
-pub fn state(found: &Found, asked: Option<Micros>) -> String {
-    let looked_up = LookedUp {
+pub fn state(found: &StateAnswer, asked: Option<Micros>) -> String {
+    let looked_up = AsOf {
         as_of: asked,
         folded: found.folded,
         source: found.source.as_str(),
@@ -25,7 +25,7 @@ pub fn state(found: &Found, asked: Option<Micros>) -> String {
 }
 
 /// Two states, each with the time asked for if one was, and what differs.
-pub fn difference(from: (&Found, Option<Micros>), to: (&Found, Option<Micros>)) -> String {
+pub fn difference(from: (&StateAnswer, Option<Micros>), to: (&StateAnswer, Option<Micros>)) -> String {
     let (old, new) = (&from.0.state, &to.0.state);
     let mut out = Writer::with_capacity(4_096);
     out.raw("from", &state(from.0, from.1));

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::inflow::{Inflow, Patient};
+use super::body::{BodyReader, WriteTimeout};
 use crate::error::Result;
 use crate::roles::stopped;
 
@@ -126,7 +126,7 @@ async fn connection(
     let body_shutdown = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         stage.send_replace(Stage::Answering);
-        let answer = inner.call(request.map(|body| Inflow::new(body, patience, body_shutdown.clone())));
+        let answer = inner.call(request.map(|body| BodyReader::new(body, patience, body_shutdown.clone())));
         let stage = stage.clone();
         async move {
             let answer = answer.await;
@@ -137,7 +137,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        .serve_connection(TokioIo::new(Patient::new(stream, patience)), service);
+        .serve_connection(TokioIo::new(WriteTimeout::new(stream, patience)), service);
     tokio::pin!(connection);
     tokio::select! {
         // An error is the peer's: it left, was too slow, or does not speak HTTP.

@@ -4,10 +4,10 @@
 //! not know stores or Kafka.
 
 mod answers;
+mod body;
 mod connections;
 mod described;
 mod guard;
-mod inflow;
 mod operations;
 mod problem;
 mod query;

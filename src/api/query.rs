@@ -7,14 +7,14 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::inflow::NeverCame;
+use super::body::BodyError;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::saga::position::SagaId;
 use crate::saga::time::Micros;
 
 const DEFAULT_LIMIT: usize = 100;
-const MOST_LIMIT: usize = 1_000;
+const MAX_LIMIT: usize = 1_000;
 
 /// The query string, decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,9 +79,9 @@ impl Query {
     }
 
     pub fn limit(&self) -> Result<usize, Problem> {
-        let must = || Problem::invalid(format!("limit must be a whole number from 1 to {MOST_LIMIT}"));
+        let must = || Problem::invalid(format!("limit must be a whole number from 1 to {MAX_LIMIT}"));
         let limit = self.number("limit").map_err(|_| must())?.unwrap_or(DEFAULT_LIMIT);
-        if (1..=MOST_LIMIT).contains(&limit) { Ok(limit) } else { Err(must()) }
+        if (1..=MAX_LIMIT).contains(&limit) { Ok(limit) } else { Err(must()) }
     }
 
     /// `since` and `until`.
@@ -132,7 +132,7 @@ impl<S: Send + Sync> FromRequest<S> for Document {
                 // The contract gives every refusal that it does not name 422.
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", "the body is larger than [limits] max_record")
             }
-            _ if is_caused_by::<NeverCame>(&rejection) => {
+            _ if is_caused_by::<BodyError>(&rejection) => {
                 let status = StatusCode::REQUEST_TIMEOUT;
                 Problem::new(status, "request_timeout", "the body did not come whole within [api] peer_timeout")
             }

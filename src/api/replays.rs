@@ -64,7 +64,7 @@ pub enum Submitted {
 
 /// A CANCEL that was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct AcceptedCancel {
     pub request_id: String,
     pub replay_id: String,
 }
@@ -77,7 +77,7 @@ pub trait Replays: Send + Sync {
     async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted>;
 
     /// Refused: `replay_not_found`, and `request_invalid` when it is past calling off.
-    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<Asked>;
+    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel>;
 
     async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>>;
 

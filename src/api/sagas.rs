@@ -12,42 +12,42 @@ use super::replays::ReplayFilter;
 use super::{Api, answers};
 use crate::cpu;
 use crate::error::Error;
-use crate::history::answer::{Found, When};
+use crate::history::answer::{PointInTime, StateAnswer};
 use crate::saga::position::SagaId;
 use crate::saga::time::Micros;
 
 type Answer = Result<Response, Problem>;
 
 /// `at` or `sequence`, not both.
-fn when(query: &Query) -> Result<When, Problem> {
+fn when(query: &Query) -> Result<PointInTime, Problem> {
     match (query.time("at")?, query.number("sequence")?) {
-        (None, None) => Ok(When::Newest),
-        (Some(at), None) => Ok(When::At(at)),
-        (None, Some(sequence)) => Ok(When::Sequence(sequence)),
+        (None, None) => Ok(PointInTime::Newest),
+        (Some(at), None) => Ok(PointInTime::At(at)),
+        (None, Some(sequence)) => Ok(PointInTime::Sequence(sequence)),
         (Some(_), Some(_)) => Err(Problem::invalid("at and sequence exclude each other")),
     }
 }
 
 /// A time, or the sequence of an entry.
-fn point(query: &Query, name: &str) -> Result<When, Problem> {
+fn point(query: &Query, name: &str) -> Result<PointInTime, Problem> {
     match query.one(name)? {
         None => Err(Problem::invalid(format!("{name} is missing: a time or an entry's sequence"))),
         Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
-            query.number(name).map(|sequence| When::Sequence(sequence.unwrap_or_default()))
+            query.number(name).map(|sequence| PointInTime::Sequence(sequence.unwrap_or_default()))
         }
-        Some(_) => query.time(name).map(|at| at.map_or(When::Newest, When::At)),
+        Some(_) => query.time(name).map(|at| at.map_or(PointInTime::Newest, PointInTime::At)),
     }
 }
 
-fn asked(when: When) -> Option<Micros> {
+fn asked(when: PointInTime) -> Option<Micros> {
     match when {
-        When::At(at) => Some(at),
-        When::Newest | When::Sequence(_) => None,
+        PointInTime::At(at) => Some(at),
+        PointInTime::Newest | PointInTime::Sequence(_) => None,
     }
 }
 
 /// Looks a state up, and counts how that went.
-async fn look_up(api: &Api, saga: &SagaId, when: When) -> Result<Found, Error> {
+async fn look_up(api: &Api, saga: &SagaId, when: PointInTime) -> Result<StateAnswer, Error> {
     let began = Instant::now();
     let found = api.history.state(saga, when).await;
     let (source, result) = match &found {
@@ -90,7 +90,7 @@ pub async fn diff(State(api): State<Api>, id: Id, query: Query) -> Answer {
     let (first, from, second, to) = match query.text("other")? {
         None => (saga.clone(), point(&query, "from")?, saga, point(&query, "to")?),
         Some(other) if query.one("from")?.is_none() && query.one("to")?.is_none() => {
-            (saga, When::Newest, Id(other).saga()?, When::Newest)
+            (saga, PointInTime::Newest, Id(other).saga()?, PointInTime::Newest)
         }
         Some(_) => return Err(Problem::invalid("other excludes from and to")),
     };
@@ -124,7 +124,7 @@ pub async fn replays(State(api): State<Api>, id: Id, query: Query) -> Answer {
     let page = api.replays.list(&filter, query.one("after")?, limit).await?;
     if page.records.is_empty() && query.one("after")?.is_none() {
         // Distinguishes a saga without replays from no saga.
-        look_up(&api, &saga, When::Newest).await?;
+        look_up(&api, &saga, PointInTime::Newest).await?;
     }
     Ok(json_text(StatusCode::OK, answers::records(&page.records, page.next.as_deref())))
 }

@@ -30,7 +30,7 @@ pub struct DemoOptions {
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// What lives as long as the demo.
-struct Ground {
+struct DemoEnvironment {
     config: Config,
     /// Distinguishes what this demo makes on servers that others use too.
     suffix: String,
@@ -87,7 +87,7 @@ fn early(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>)
     ended_role(ended).err().unwrap_or_else(|| Error::bug("a role ended early")).into()
 }
 
-async fn ground(base: Config, options: &DemoOptions) -> anyhow::Result<Ground> {
+async fn ground(base: Config, options: &DemoOptions) -> anyhow::Result<DemoEnvironment> {
     let suffix = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let mut config = Config { api: base.api.clone(), log: base.log.clone(), ..Config::default() };
     let cluster = match &options.brokers {
@@ -135,7 +135,7 @@ async fn ground(base: Config, options: &DemoOptions) -> anyhow::Result<Ground> {
     };
     // So that the cold store is written while the story runs.
     config.cold.flush_interval = Duration::from_secs(2);
-    Ok(Ground { config, suffix, _cluster: cluster, _directory: directory })
+    Ok(DemoEnvironment { config, suffix, _cluster: cluster, _directory: directory })
 }
 
 /// The address that the configuration says if others shall ask there and it is free, else any port.

@@ -19,9 +19,9 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The counts that this process knows of.
-pub(super) struct WrittenUnder(Mutex<LogCounts>);
+pub(super) struct RecordedPartitionCounts(Mutex<LogCounts>);
 
-impl WrittenUnder {
+impl RecordedPartitionCounts {
     pub fn new(known: LogCounts) -> Self {
         Self(Mutex::new(known))
     }
@@ -124,7 +124,7 @@ mod tests {
     async fn who_looks_does_not_wait_for_who_writes() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Arc::new(Faulty::new(Directory::open(directory.path()).expect("a store")));
-        let counts = Arc::new(WrittenUnder::new(LogCounts::default()));
+        let counts = Arc::new(RecordedPartitionCounts::new(LogCounts::default()));
         store.hold(true);
         let writes = tokio::spawn({
             let (counts, store) = (counts.clone(), store.clone());

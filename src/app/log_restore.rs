@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use super::stores::Stores;
 use crate::cold::gaps::gaps;
 use crate::error::{Error, Result};
-use crate::history::answer::FoundSagas;
+use crate::history::answer::SearchResult;
 use crate::history::known::Ends;
 use crate::roles::log_saga;
 use crate::roles::replay_log::{ReplayLog, Restored};
@@ -29,11 +29,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The archive is a flush or two behind, and a store may fail now and then; longer is an alarm.
 pub(super) const ALARM_AFTER: Duration = Duration::from_secs(60);
 /// Most replays that are to be looked at again before others are looked at.
-const MOST_UNDECIDED: usize = 10_000;
+const MAX_UNDECIDED: usize = 10_000;
 /// Alarm of a partition of the log: a replay may wait there that nobody carries out.
 const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
-pub(super) struct Restoring<'a> {
+pub(super) struct LogRestore<'a> {
     pub view: &'a ReplayLog,
     pub stores: &'a Stores,
     /// The log's.
@@ -87,21 +87,21 @@ impl Progress {
     }
 }
 
-impl Restoring<'_> {
+impl LogRestore<'_> {
     /// Those that changed last first, until the view is full; of those that wait all. Gives how many. What is there now at
     /// once, the rest when history has all that the topic had.
     pub async fn restore(&self) -> Result<usize> {
         let mut progress = Progress::new();
-        self.tell_what_may_wait(&mut progress);
+        self.report_wait(&mut progress);
         let ends = self.view.all_unknown_below();
         if ends.is_empty() {
             return Ok(0);
         }
         let known = self.stores.log_history.is_durable_to(&ends).await == Ok(true);
-        self.what_history_has(&ends, known, &mut progress).await?;
+        self.find_archived_replays(&ends, known, &mut progress).await?;
         if !known {
             self.archived(&ends, &mut progress).await?;
-            self.what_history_has(&ends, true, &mut progress).await?;
+            self.find_archived_replays(&ends, true, &mut progress).await?;
         }
         self.decide_all_but(0, &ends, &mut progress).await?;
         progress.alarmed.difference(&progress.lost).for_each(|partition| self.alarm(*partition, false));
@@ -109,7 +109,7 @@ impl Restoring<'_> {
     }
 
     /// Of replays that waited, and of which the topic has a newer record that nobody understands.
-    fn tell_what_may_wait(&self, progress: &mut Progress) {
+    fn report_wait(&self, progress: &mut Progress) {
         for record in self.view.may_wait() {
             self.may_wait(&record.replay_id, record.position.partition, progress);
         }
@@ -163,7 +163,7 @@ impl Restoring<'_> {
         partitions
     }
 
-    async fn what_history_has(&self, ends: &Ends, known: bool, progress: &mut Progress) -> Result<()> {
+    async fn find_archived_replays(&self, ends: &Ends, known: bool, progress: &mut Progress) -> Result<()> {
         progress.given_up.clear();
         let mut after: Option<String> = None;
         loop {
@@ -171,7 +171,7 @@ impl Restoring<'_> {
             for found in page.sagas {
                 let Some(id) = log_saga::replay_id(&found.saga_id) else { continue };
                 self.look(id, ends, known, progress).await;
-                self.decide_all_but(MOST_UNDECIDED, ends, progress).await?;
+                self.decide_all_but(MAX_UNDECIDED, ends, progress).await?;
             }
             after = page.next;
             if after.is_none() {
@@ -180,7 +180,7 @@ impl Restoring<'_> {
         }
     }
 
-    async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<FoundSagas> {
+    async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<SearchResult> {
         let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
         // Not asked: the filter says nothing of replays.
         let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };

@@ -59,7 +59,7 @@ async fn replays_that_the_topic_dropped_are_listed_and_found_by_their_sagas_agai
     let metrics = Metrics::new();
     let restore = async |view: &ReplayLog| {
         let restoring =
-            Restoring { view, stores: &stores, topic: &config.topics.log, metrics: &metrics, alarm_after: ALARM_AFTER };
+            LogRestore { view, stores: &stores, topic: &config.topics.log, metrics: &metrics, alarm_after: ALARM_AFTER };
         restoring.restore().await
     };
     // The topic still has the newest, and a newer record of it than history.
@@ -120,7 +120,7 @@ async fn a_read_that_fails_once_leaves_no_replay_waiting_for_ever() {
             let view = view_from(Offset(3));
             store.fail(good, if lasts { i64::MAX } else { 1 });
             let alarm_after = if lasts { Duration::from_millis(100) } else { ALARM_AFTER };
-            let restoring = Restoring { view: &view, stores: &stores, topic, metrics: &metrics, alarm_after };
+            let restoring = LogRestore { view: &view, stores: &stores, topic, metrics: &metrics, alarm_after };
             let is_alarm = async {
                 while alarm() == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -154,7 +154,7 @@ async fn what_waited_before_a_record_that_is_not_understood_is_left_alone_with_a
     let (stores, _directory) = stores_for(&config, 1).await;
     let metrics = Metrics::new();
     let topic = config.topics.log.as_str();
-    let restoring = |view| Restoring { view, stores: &stores, topic, metrics: &metrics, alarm_after: ALARM_AFTER };
+    let restoring = |view| LogRestore { view, stores: &stores, topic, metrics: &metrics, alarm_after: ALARM_AFTER };
     let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", WAITING_NOT_KNOWN]).get();
     archive(stores.objects.clone(), topic, events(&config, &[record("r", 0, "accepted")])).await;
 

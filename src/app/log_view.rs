@@ -17,7 +17,7 @@ use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
 use crate::roles::replay_log::ReplayLog;
 use crate::roles::retry::{Backoff, until_available};
-use crate::roles::schema::{Looked, Lookups};
+use crate::roles::schema::{SchemaLookup, SchemaLookups};
 use crate::saga::position::{Offset, TopicPartition};
 use crate::wire::avro::{SchemaRef, Schemas};
 use crate::wire::log::decode_log;
@@ -45,10 +45,10 @@ pub(super) struct LogTopic {
 
 /// Starts reading all partitions; there may become more. The task ends with the reason why it cannot go on.
 pub(super) fn follow(log: LogTopic, partitions: watch::Receiver<i32>) -> JoinHandle<Result<()>> {
-    tokio::spawn(Following { log, ends: HashMap::new(), whole: false, tails: JoinSet::new() }.run(partitions))
+    tokio::spawn(LogFollower { log, ends: HashMap::new(), whole: false, tails: JoinSet::new() }.run(partitions))
 }
 
-struct Following {
+struct LogFollower {
     log: LogTopic,
     /// Of the partitions that are read: where they ended then.
     ends: HashMap<i32, Offset>,
@@ -57,7 +57,7 @@ struct Following {
     tails: JoinSet<Result<()>>,
 }
 
-impl Following {
+impl LogFollower {
     async fn run(mut self, mut partitions: watch::Receiver<i32>) -> Result<()> {
         loop {
             let count = *partitions.borrow_and_update();
@@ -109,7 +109,7 @@ impl Following {
 }
 
 async fn read(log: LogTopic, tail: Tail, mut events: mpsc::Receiver<TailEvent>) -> Result<()> {
-    let lookups = Lookups::new(log.registry.clone(), log.schemas.clone());
+    let lookups = SchemaLookups::new(log.registry.clone(), log.schemas.clone());
     let mut reading = Reading { log, tail, lookups, resting: HashMap::new(), given_up: HashMap::new(), tickets: 0 };
     loop {
         let due = reading.resting.values().map(|rests| rests.again).min();
@@ -128,7 +128,7 @@ async fn read(log: LogTopic, tail: Tail, mut events: mpsc::Receiver<TailEvent>) 
 struct Reading {
     log: LogTopic,
     tail: Tail,
-    lookups: Lookups,
+    lookups: SchemaLookups,
     resting: HashMap<i32, Resting>,
     /// Of a partition the last record that was given up: nobody has its schema.
     given_up: HashMap<i32, Offset>,
@@ -238,7 +238,7 @@ impl Reading {
         self.resting.insert(partition.partition, rests);
     }
 
-    fn looked_up(&mut self, (of, known): Looked) -> Result<()> {
+    fn looked_up(&mut self, (of, known): SchemaLookup) -> Result<()> {
         for (number, rests) in self.resting.iter_mut().filter(|(_, rests)| rests.schema == of && !rests.answered) {
             match &known {
                 Ok(is_there) => {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
+use crate::api::replays::{AcceptedCancel, ReplayFilter, ReplayPage, Replays, Submitted};
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::answer::Child;
-use crate::roles::replay::desk::Desk;
+use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
 use crate::roles::replay_log::{self, Place};
 use crate::saga::position::SagaId;
@@ -18,22 +18,22 @@ use crate::saga::selector::ReplayStanding;
 use crate::saga::time::Micros;
 use crate::wire::request::decode_body;
 
-pub(super) struct ReplaySide {
+pub(super) struct ReplayApi {
     pub submit: Submit,
 }
 
-impl ReplaySide {
+impl ReplayApi {
     /// `Unavailable` until the view of the log is whole: an answer from less would miss replays that there are.
-    fn desk(&self) -> Result<&Desk> {
-        let desk = &self.submit.desk;
-        if desk.log.is_whole() { Ok(desk) } else { Err(Error::unavailable("the replay log is not read to its end yet")) }
+    fn planner(&self) -> Result<&ReplayPlanner> {
+        let planner = &self.submit.planner;
+        if planner.log.is_whole() { Ok(planner) } else { Err(Error::unavailable("the replay log is not read to its end yet")) }
     }
 }
 
 #[async_trait]
-impl Replays for ReplaySide {
+impl Replays for ReplayApi {
     async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted> {
-        self.desk()?;
+        self.planner()?;
         let made = Uuid::now_v7().to_string();
         let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
         Ok(match self.submit.replay(&request, request.request_id != made).await? {
@@ -47,15 +47,15 @@ impl Replays for ReplaySide {
         })
     }
 
-    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<Asked> {
-        self.desk()?;
+    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel> {
+        self.planner()?;
         let request_id = Uuid::now_v7().to_string();
         let cancelling = self.submit.cancel(replay_id, &request_id, requested_by, reason).await?;
-        Ok(Asked { request_id: cancelling.request_id, replay_id: cancelling.replay_id })
+        Ok(AcceptedCancel { request_id: cancelling.request_id, replay_id: cancelling.replay_id })
     }
 
     async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>> {
-        self.desk()?;
+        self.planner()?;
         Ok(self.submit.record(replay_id).await?.map(|record| (*record).clone()))
     }
 
@@ -70,9 +70,9 @@ impl Replays for ReplaySide {
             since: filter.since,
             until: filter.until,
         };
-        let mut found = self.desk()?.log.find(&filter, after.as_ref(), limit + 1);
+        let mut found = self.planner()?.log.find(&filter, after.as_ref(), limit + 1);
         if let Some(saga) = filter.saga_id.as_ref().filter(|_| found.len() <= limit) {
-            let dropped = self.desk()?.dropped_of(saga).await?.into_iter();
+            let dropped = self.planner()?.dropped_of(saga).await?.into_iter();
             let wanted =
                 |r: &Arc<LogRecord>| filter.matches(r) && after.as_ref().is_none_or(|after| replay_log::place(r) < *after);
             found.extend(dropped.filter(wanted));
@@ -85,8 +85,8 @@ impl Replays for ReplaySide {
     }
 
     async fn children(&self, saga: &SagaId) -> Result<Vec<Child>> {
-        let mut records = self.desk()?.log.of_saga(saga);
-        records.extend(self.desk()?.dropped_of(saga).await?);
+        let mut records = self.planner()?.log.of_saga(saga);
+        records.extend(self.planner()?.dropped_of(saga).await?);
         newest_first(&mut records);
         let made =
             records.iter().filter(|record| record.original_saga_id.as_ref() == Some(saga) && record.published_at.is_some());
@@ -102,10 +102,10 @@ impl Replays for ReplaySide {
     }
 
     async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
-        if let Some(standing) = self.desk()?.log.newest_of(saga, |record| standing_of(record, saga)) {
+        if let Some(standing) = self.planner()?.log.newest_of(saga, |record| standing_of(record, saga)) {
             return Ok(standing);
         }
-        let dropped = self.desk()?.dropped_of(saga).await?;
+        let dropped = self.planner()?.dropped_of(saga).await?;
         Ok(dropped.iter().find_map(|record| standing_of(record, saga)).unwrap_or(ReplayStanding::None))
     }
 }

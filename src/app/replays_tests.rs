@@ -8,9 +8,9 @@ use crate::kafka::ends::Ends;
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
 use crate::roles::log_saga;
-use crate::roles::replay::desk::Rules;
-use crate::roles::replay::fresh::Freshness;
-use crate::roles::replay::unseen::Unseen;
+use crate::roles::replay::catch_up::CatchUpBarrier;
+use crate::roles::replay::log_overlay::LogOverlay;
+use crate::roles::replay::planner::Rules;
 use crate::roles::replay_log::ReplayLog;
 use crate::roles::replay_log::homes::Homes;
 use crate::saga::json::Json;
@@ -29,7 +29,7 @@ const LOG_PARTITIONS: i32 = 5;
 
 /// A replay side over a saga that failed, brokers without a worker, and a log that is not read yet.
 struct World {
-    side: ReplaySide,
+    side: ReplayApi,
     log: Arc<ReplayLog>,
     hot: Arc<dyn HotStore>,
     _cluster: MockKafka,
@@ -59,7 +59,7 @@ async fn world_of(homes: Homes) -> World {
     let log = Arc::new(ReplayLog::new(10));
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
     stores.log_chains.raise(&config.topics.log, LOG_PARTITIONS);
-    let desk = Desk {
+    let planner = ReplayPlanner {
         history: stores.history.clone(),
         log_history: stores.log_history.clone(),
         log: log.clone(),
@@ -67,10 +67,10 @@ async fn world_of(homes: Homes) -> World {
         rules,
     };
     let ends = Ends::new(&config.kafka).expect("ends");
-    let freshness = Freshness { ends, history: stores.history.clone(), chains: stores.chains.clone() };
+    let catch_up = CatchUpBarrier { ends, history: stores.history.clone(), chains: stores.chains.clone() };
     let publisher = Publisher::new(&config.kafka).expect("producer");
-    let submit = Submit::new(desk, freshness, publisher, (config.topics.requests.clone(), None), || Micros(7));
-    World { side: ReplaySide { submit }, log, hot: stores.hot.clone(), _cluster: cluster, _directory: directory }
+    let submit = Submit::new(planner, catch_up, publisher, (config.topics.requests.clone(), None), || Micros(7));
+    World { side: ReplayApi { submit }, log, hot: stores.hot.clone(), _cluster: cluster, _directory: directory }
 }
 
 /// A record of the log for [`BODY`], with these members besides.
@@ -129,9 +129,9 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     log.whole_from([(0, Offset(0))]);
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
     log.topic_begins(0, Offset(2));
-    let desk = &side.submit.desk;
-    assert_eq!(desk.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
-    assert_eq!(code(desk.record(&record.replay_id, Some(&[0]), Unseen(&[])).await), "unavailable");
+    let planner = &side.submit.planner;
+    assert_eq!(planner.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
+    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay(&[])).await), "unavailable");
     assert_eq!(code(side.get(&record.replay_id).await), "unavailable");
     assert_eq!(code(side.standing(&saga).await), "unavailable");
     assert_eq!(code(side.children(&saga).await), "unavailable");
@@ -141,7 +141,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let event = log_saga::as_step_event(&record.replay_id, text, &partition, Offset(0));
     let index = log_saga::as_index_event(&record).expect("a replay of a saga");
     materialize(&**hot, &partition.topic, vec![event, index]).await;
-    assert_eq!(desk.is_known(&[0]).await, Ok(true));
+    assert_eq!(planner.is_known(&[0]).await, Ok(true));
     assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
     assert_eq!(side.get("another").await, Ok(None));
     assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
@@ -165,19 +165,19 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
         log.topic_begins(0, Offset(2));
         log.whole_from((0..now).map(|partition| (partition, Offset(0))));
         log.begins_to_read(0, Offset(3));
-        let (desk, home) = (&side.submit.desk, homes.home(b"order-1"));
-        let here = desk.homes_of(&"order-1".into());
+        let (planner, home) = (&side.submit.planner, homes.home(b"order-1"));
+        let here = planner.homes_of(&"order-1".into());
         assert!(here.contains(&0) && here.contains(&home), "{here:?}");
-        assert_eq!(desk.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
-        assert_eq!(code(desk.record(&record.replay_id, Some(&here), Unseen(&[])).await), "unavailable");
+        assert_eq!(planner.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
+        assert_eq!(code(planner.record(&record.replay_id, Some(&here), LogOverlay(&[])).await), "unavailable");
         log.apply(0, Vec::new(), Offset(3));
-        assert_eq!(desk.is_known(&here).await, Ok(false), "history has nothing of the log yet");
+        assert_eq!(planner.is_known(&here).await, Ok(false), "history has nothing of the log yet");
 
         let of = TopicPartition::new(Config::default().topics.log.as_str(), 0);
         let event = log_saga::as_step_event(&record.replay_id, Json::from_valid(log_json(&record)), &of, Offset(0));
         let index = log_saga::as_index_event(&record).expect("a replay of a saga");
         materialize(&**hot, &of.topic, vec![event, index]).await;
-        assert_eq!(desk.is_known(&here).await, Ok(true));
+        assert_eq!(planner.is_known(&here).await, Ok(true));
         assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
         let [another, other] =
             [("\"r-1\"", "\"r-2\""), ("\"x\"", "\"y\"")].map(|(from, to)| String::from_utf8_lossy(BODY).replace(from, to));
@@ -194,10 +194,10 @@ async fn a_replay_whose_record_nobody_understands_is_not_new() {
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
     log.apply(0, vec![(Offset(2), known(r#""status":"accepted""#))], Offset(3));
     log.is_not_understood(0, &record.replay_id, Offset(3));
-    let desk = &side.submit.desk;
+    let planner = &side.submit.planner;
     assert!(!log.has_everything(), "history and memory together do not tell");
-    assert_eq!(code(desk.record(&record.replay_id, Some(&[0]), Unseen(&[])).await), "corrupt");
-    let looked_up = desk.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
+    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay(&[])).await), "corrupt");
+    let looked_up = planner.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
     let looked_up: Vec<_> = looked_up.into_iter().map(|(id, _, found)| (id, found.map_err(|error| error.code()))).collect();
     assert_eq!(looked_up, [(record.replay_id.clone(), Err("corrupt"))]);
     assert_eq!(code(side.submit(BODY, None).await), "corrupt");

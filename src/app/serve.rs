@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::log_counts::WrittenUnder;
-use super::replays::ReplaySide;
+use super::log_counts::RecordedPartitionCounts;
+use super::replays::ReplayApi;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
@@ -23,8 +23,8 @@ use crate::kafka::intake::{Intake, IntakeLimits};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::registry::SchemaRegistry;
 use crate::roles::materialize::{self, Materialize};
-use crate::roles::replay::desk::{Desk, Rules};
-use crate::roles::replay::fresh::Freshness;
+use crate::roles::replay::catch_up::CatchUpBarrier;
+use crate::roles::replay::planner::{ReplayPlanner, Rules};
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
 use crate::roles::replay_log::ReplayLog;
@@ -58,7 +58,7 @@ pub(super) struct Process {
     /// Of the replay log, as far as anybody has heard.
     pub log_partitions: Arc<watch::Sender<i32>>,
     /// The partition counts under which the log was written, and where its records may be by that.
-    pub written_under: Arc<WrittenUnder>,
+    pub written_under: Arc<RecordedPartitionCounts>,
     pub homes: Arc<watch::Sender<Homes>>,
     pub readiness: Readiness,
     pub clock: Arc<BrokerClock>,
@@ -199,7 +199,7 @@ impl Process {
             log,
             request_partitions,
             log_partitions: Arc::new(log_partitions),
-            written_under: Arc::new(WrittenUnder::new(written_under)),
+            written_under: Arc::new(RecordedPartitionCounts::new(written_under)),
             homes: Arc::new(watch::Sender::new(homes)),
             clock: Arc::new(BrokerClock::new(Instant::now())),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
@@ -294,7 +294,7 @@ impl Process {
             max_cached_sagas: usize::try_from(config.limits.max_cached_sagas).unwrap_or(usize::MAX),
             index_ttl: config.hot.ttl,
         };
-        let parts = materialize::Parts {
+        let parts = materialize::Dependencies {
             hot: self.stores.hot.clone(),
             objects: self.stores.objects.clone(),
             chains: self.stores.chains.clone(),
@@ -322,11 +322,11 @@ impl Process {
             "" => Uuid::new_v4().to_string(),
             instance => instance.to_owned(),
         };
-        let parts = replay::Parts {
+        let parts = replay::Dependencies {
             kafka: config.kafka.clone(),
             transactional_id: format!("{group}-{instance}"),
-            desk: self.desk(),
-            freshness: self.freshness(),
+            planner: self.planner(),
+            catch_up: self.catch_up(),
             ends: self.ends.clone(),
             partitioning: self.stores.partitioning.clone(),
             registry: self.registry.clone(),
@@ -364,10 +364,10 @@ impl Process {
     pub async fn api(self, listener: TcpListener) -> Result<()> {
         let publisher = Publisher::within(&self.config.kafka, WRITTEN_WITHIN)?;
         let topic = (self.config.topics.requests.clone(), self.targets.schemas.request);
-        let submit = Submit::new(self.desk(), self.freshness(), publisher, topic, now);
+        let submit = Submit::new(self.planner(), self.catch_up(), publisher, topic, now);
         let api = Api {
             history: Arc::new(self.stores.history.clone()),
-            replays: Arc::new(ReplaySide { submit }),
+            replays: Arc::new(ReplayApi { submit }),
             health: self.health(),
             max_body: usize::try_from(self.config.limits.max_record).unwrap_or(usize::MAX),
         };
@@ -393,9 +393,9 @@ impl Process {
         }
     }
 
-    fn desk(&self) -> Desk {
+    fn planner(&self) -> ReplayPlanner {
         let config = &self.config;
-        Desk {
+        ReplayPlanner {
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             log: self.log.clone(),
@@ -409,8 +409,8 @@ impl Process {
         }
     }
 
-    fn freshness(&self) -> Freshness {
-        Freshness { ends: self.ends.clone(), history: self.stores.history.clone(), chains: self.stores.chains.clone() }
+    fn catch_up(&self) -> CatchUpBarrier {
+        CatchUpBarrier { ends: self.ends.clone(), history: self.stores.history.clone(), chains: self.stores.chains.clone() }
     }
 
     /// What the log's topic has dropped, once it is read. Then waits for the shutdown, as a task that ends would end the process.
@@ -422,7 +422,7 @@ impl Process {
             let topic = self.config.topics.log.as_str();
             let alarm_after = log_restore::ALARM_AFTER;
             let restoring =
-                log_restore::Restoring { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics, alarm_after };
+                log_restore::LogRestore { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics, alarm_after };
             restoring.restore().await
         };
         tokio::select! {

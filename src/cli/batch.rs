@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Session;
 use super::client::Target;
 use super::exit::{Exit, Failure};
-use super::order::{Asked, Change, Start, Terms, file, json, json_or_file, one};
+use super::order::{Attribution, Change, Start, Terms, file, json, json_or_file, one};
 use super::output::Column;
 use super::page::Page;
 use super::saga::Filters;
@@ -47,7 +47,7 @@ pub enum Batch {
 pub struct One {
     batch_id: String,
     #[command(flatten)]
-    asked: Asked,
+    asked: Attribution,
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub struct Many {
     #[arg(long)]
     request_id: Option<String>,
     #[command(flatten)]
-    asked: Asked,
+    asked: Attribution,
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,7 +98,7 @@ pub enum Schedule {
     Delete {
         schedule_id: String,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
 }
 
@@ -121,7 +121,7 @@ pub struct Planned {
     #[command(flatten)]
     terms: Terms,
     #[command(flatten)]
-    asked: Asked,
+    asked: Attribution,
 }
 
 const BATCH: &[Column] = &[

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Session;
 use super::exit::{Exit, Failure};
-use super::order::Asked;
+use super::order::Attribution;
 use super::output::{Column, note};
 use crate::app::{self, Role};
 use crate::saga::position::TopicPartition;
@@ -46,7 +46,7 @@ pub enum Store {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
     /// Hands the replay log to the configured group, once the group before carries out no more replays.
     #[command(
@@ -57,7 +57,7 @@ pub enum Store {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
     /// Makes the archive this installation's: for a new group_id or cluster that goes on with it. The one before must have
     /// stopped.
@@ -67,7 +67,7 @@ pub enum Store {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
 }
 
@@ -108,7 +108,7 @@ pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure>
     let config = session.load()?.config;
     telemetry::init_logs(config.log.format, &config.log.level)?;
     if let Some((point, nth)) = crate::config::crash_point(&session.environment) {
-        crate::crash::arm(point, nth);
+        crate::failpoint::arm(point, nth);
     }
     let roles = if serve.roles.is_empty() { Role::DEFAULT.to_vec() } else { serve.roles };
     Ok(app::serve(config, roles).await?)

@@ -24,7 +24,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::config::{Loaded, Sources, environment};
+use crate::config::{LoadedConfig, Sources, environment};
 use client::Client;
 use exit::{Exit, Failure};
 use output::{Format, note, print};
@@ -127,7 +127,7 @@ impl Session {
     fn client(&self) -> Result<Client, Failure> {
         Client::new(&self.server, self.time_out.unwrap_or(REQUEST_TIME_OUT))
     }
-    fn load(&self) -> Result<Loaded, Failure> {
+    fn load(&self) -> Result<LoadedConfig, Failure> {
         Ok(crate::config::load(&Sources::gather(self.config.clone(), self.settings.clone()))?)
     }
 }

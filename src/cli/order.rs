@@ -99,7 +99,7 @@ pub struct Terms {
 
 /// Who asks, and why; of every command that changes something.
 #[derive(Debug, Args)]
-pub struct Asked {
+pub struct Attribution {
     /// Why; kept in the replay log [env: RESAGA_REASON].
     #[arg(long)]
     reason: Option<String>,
@@ -189,7 +189,7 @@ impl Terms {
     }
 }
 
-impl Asked {
+impl Attribution {
     pub fn add_to(&self, body: &mut Map<String, Value>, environment: &[(String, String)]) -> Result<(), Failure> {
         let reason = self.reason.clone().or_else(|| super::variable(environment, "RESAGA_REASON"));
         let reason = reason.ok_or_else(|| Failure::usage("--reason is missing").hint("say why; it is kept in the replay log"))?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Session;
 use super::client::Target;
 use super::exit::{Exit, Failure, exit_of};
-use super::order::{Asked, Change, Start, Terms};
+use super::order::{Attribution, Change, Start, Terms};
 use super::output::{Column, note};
 use super::page::Page;
 use super::saga::Window;
@@ -58,14 +58,14 @@ pub enum Replay {
     Cancel {
         replay_id: String,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
     /// Asks the restored saga's consumers to compensate it.
     #[command(after_help = "Example:\n  resaga replay undo 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong gateway'")]
     Undo {
         replay_id: String,
         #[command(flatten)]
-        asked: Asked,
+        asked: Attribution,
     },
 }
 
@@ -88,7 +88,7 @@ pub struct Run {
     #[arg(long, value_name = "UNTIL", num_args = 0..=1, require_equals = true, default_missing_value = "published")]
     wait: Option<Until>,
     #[command(flatten)]
-    asked: Asked,
+    asked: Attribution,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -172,7 +172,7 @@ pub async fn run(session: &Session, command: Replay) -> Result<(), Failure> {
     }
 }
 
-async fn change(session: &Session, target: Target, asked: &Asked) -> Result<(), Failure> {
+async fn change(session: &Session, target: Target, asked: &Attribution) -> Result<(), Failure> {
     let mut body = Map::new();
     asked.add_to(&mut body, &session.environment)?;
     let answer = session.client()?.post(&target, &Value::Object(body)).await?;

@@ -4,7 +4,7 @@
 //! store.
 //!
 //! Blocks of up to 2048 entries, sorted by hash and segment, each compressed with zstd, as arrays: u64 hashes, u16
-//! segments (0: the first covered), i64 first effective times. Then a sealed block (`cold::tail`), little-endian: u32
+//! segments (0: the first covered), i64 first effective times. Then a sealed block (`cold::footer`), little-endian: u32
 //! version, u32 length and text of the topic, u32 incarnation, i32 partition, u8 level as u32, u64 number; u32 segments,
 //! of each i64 start, i64 end, u32 tail length, u32 has rows, i64 least and i64 greatest effective time, i64
 //! complete_through; u64 entries; u32 blocks, of each u64 first hash, u32 entries, u32 length, u32 CRC-32; the filter.
@@ -14,9 +14,9 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes};
 
 use crate::cold::filter::Filter;
+use crate::cold::footer::{self, Fields, Magic};
 use crate::cold::keys;
 use crate::cold::segment::SegmentRef;
-use crate::cold::tail::{self, Fields, Magic};
 use crate::error::{Error, Result};
 use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
@@ -99,7 +99,7 @@ impl CatalogFile {
         let filter = Filter::new(entries.iter().map(|e| e.hash), different);
         let entries = entries.len() as u64;
         let file = Self { chain: chain.clone(), level, number, segments, entries, blocks, filter };
-        out.extend_from_slice(&tail::seal(&file.head(), MAGIC)?);
+        out.extend_from_slice(&footer::seal(&file.head(), MAGIC)?);
         Ok((out.into(), file))
     }
 
@@ -137,11 +137,11 @@ impl CatalogFile {
 
     /// Reads the end of a file; `Err(needed)` inside: give that many bytes of its end.
     pub fn read(end: &[u8]) -> Result<Result<Self, u64>> {
-        let len = tail::sealed_len(end, MAGIC)?;
+        let len = footer::sealed_len(end, MAGIC)?;
         if len > end.len() {
             return Ok(Err(len as u64));
         }
-        Self::decode(tail::unseal(end, MAGIC)?).map(Ok)
+        Self::decode(footer::unseal(end, MAGIC)?).map(Ok)
     }
 
     fn decode(head: Bytes) -> Result<Self> {

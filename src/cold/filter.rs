@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use crate::cold::tail::Fields;
+use crate::cold::footer::Fields;
 use crate::error::{Error, Result};
 
 const BITS_PER_HASH: u64 = 24;

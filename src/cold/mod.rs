@@ -7,6 +7,7 @@ mod catalog;
 pub mod chain;
 pub mod directory;
 mod filter;
+mod footer;
 pub mod gaps;
 pub mod keys;
 pub mod log_counts;
@@ -16,7 +17,6 @@ pub mod reader;
 mod recorder;
 pub mod s3;
 pub mod segment;
-mod tail;
 pub mod view;
 
 use std::path::Path;

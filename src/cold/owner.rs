@@ -103,7 +103,7 @@ pub async fn claim(store: &dyn ObjectStore, mine: &Installation) -> Result<Owner
     }
     owners.check(mine)?;
     let newest = newest.ok_or_else(|| Error::unavailable("claim cold store: what was written is not there"))?;
-    keeps_what_is_there(store, &keys::owner(owners.0.len() as u64 - 1), newest).await?;
+    probe_conditional_put(store, &keys::owner(owners.0.len() as u64 - 1), newest).await?;
     Ok(owners)
 }
 
@@ -111,11 +111,11 @@ pub async fn claim(store: &dyn ObjectStore, mine: &Installation) -> Result<Owner
 pub async fn look(store: &dyn ObjectStore) -> Result<Owners> {
     let (owners, newest) = read(store).await?;
     match newest {
-        Some(bytes) => keeps_what_is_there(store, &keys::owner(owners.0.len() as u64 - 1), bytes).await?,
+        Some(bytes) => probe_conditional_put(store, &keys::owner(owners.0.len() as u64 - 1), bytes).await?,
         None => {
             let key = keys::owner_probe();
             store.create(&key, "{}".into(), &Vec::new()).await?;
-            let kept = keeps_what_is_there(store, &key, "{}".into()).await;
+            let kept = probe_conditional_put(store, &key, "{}".into()).await;
             store.delete(&key).await?;
             kept?;
         }
@@ -145,7 +145,7 @@ fn text(installation: &Installation, why: Option<(&str, &str)>) -> Result<Vec<u8
 }
 
 /// An object that is there must survive being created again. The same bytes: nothing is lost where it does not.
-async fn keeps_what_is_there(store: &dyn ObjectStore, key: &str, bytes: bytes::Bytes) -> Result<()> {
+async fn probe_conditional_put(store: &dyn ObjectStore, key: &str, bytes: bytes::Bytes) -> Result<()> {
     match store.create(key, bytes, &Vec::new()).await? {
         Put::Exists => Ok(()),
         Put::Created => Err(Error::invalid(

@@ -54,13 +54,13 @@ const LONG_ROWS: u32 = 1_000;
 const LONG_BYTES: usize = 4 << 20;
 
 /// What is known of one chain.
-struct Known {
+struct ChainProgress {
     /// One follows at a time; the others wait for what it finds.
     following: tokio::sync::Mutex<()>,
     view: RwLock<Arc<ChainView>>,
 }
 
-impl Known {
+impl ChainProgress {
     fn view(&self) -> Arc<ChainView> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -79,7 +79,7 @@ pub struct ColdReader {
     /// Whose segments are read.
     owners: Owners,
     /// One for each chain of the topics; filters and trailing indexes stay in memory.
-    chains: Mutex<HashMap<ChainId, Arc<Known>>>,
+    chains: Mutex<HashMap<ChainId, Arc<ChainProgress>>>,
     incarnations: Mutex<HashMap<(String, i32), u32>>,
     indexes: Cache<SegmentIndex>,
     entries: Cache<Vec<CatalogEntry>>,
@@ -112,10 +112,10 @@ impl ColdReader {
         Ok(newest)
     }
 
-    fn known(&self, chain: &ChainId) -> Arc<Known> {
+    fn known(&self, chain: &ChainId) -> Arc<ChainProgress> {
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            Arc::new(Known {
+            Arc::new(ChainProgress {
                 following: tokio::sync::Mutex::default(),
                 view: RwLock::new(Arc::new(ChainView::new(chain.clone()))),
             })

@@ -62,7 +62,7 @@ impl fmt::Display for Origin {
 
 /// A checked configuration that knows where each value came from.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     pub config: Config,
     origins: BTreeMap<String, Origin>,
 }
@@ -75,7 +75,7 @@ pub struct Shown {
     pub origin: Origin,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Every key; secrets are hidden.
     pub fn show(&self) -> Vec<Shown> {
         let shown = |(key, value): (String, Value)| Shown {
@@ -116,7 +116,7 @@ pub fn person(environment: &[(String, String)]) -> String {
 }
 
 /// Flags beat environment beats file beats default. An error lists every problem, one a line.
-pub fn load(sources: &Sources) -> Result<Loaded> {
+pub fn load(sources: &Sources) -> Result<LoadedConfig> {
     let mut loading = Loading::default();
     if let Some(file) = &sources.file {
         let text = std::fs::read_to_string(file).map_err(|e| invalid(format!("{}: cannot be read: {e}", file.display())))?;
@@ -222,7 +222,7 @@ impl Loading {
         }
     }
 
-    fn finish(mut self) -> Result<Loaded> {
+    fn finish(mut self) -> Result<LoadedConfig> {
         // Rules over wrong values would only repeat what was said.
         if self.problems.is_empty() {
             for (key, message) in check::check(&self.config) {
@@ -231,7 +231,7 @@ impl Loading {
             }
         }
         if self.problems.is_empty() {
-            return Ok(Loaded { config: self.config, origins: self.origins });
+            return Ok(LoadedConfig { config: self.config, origins: self.origins });
         }
         Err(invalid(self.problems.join("\n")))
     }

@@ -11,17 +11,17 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn from_file(text: &str) -> Result<Loaded> {
+fn from_file(text: &str) -> Result<LoadedConfig> {
     let file = file(text);
     load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() })
 }
 
-fn from_environment(variables: &[(&str, &str)]) -> Result<Loaded> {
+fn from_environment(variables: &[(&str, &str)]) -> Result<LoadedConfig> {
     let environment = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     load(&Sources { environment, ..Sources::default() })
 }
 
-fn message(result: Result<Loaded>) -> String {
+fn message(result: Result<LoadedConfig>) -> String {
     let error = result.expect_err("refused");
     assert_eq!(error.code(), "config_invalid");
     error.to_string()

@@ -14,7 +14,7 @@ mod redact;
 mod settings;
 mod units;
 
-pub use load::{Loaded, Origin, Shown, Sources, crash_point, environment, load, person, temporary_directory};
+pub use load::{LoadedConfig, Origin, Shown, Sources, crash_point, environment, load, person, temporary_directory};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {

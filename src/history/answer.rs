@@ -10,7 +10,7 @@ use crate::saga::timeline::StepsChange;
 
 /// Which state of a saga is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum PointInTime {
     /// After all its entries.
     Newest,
     /// After all entries with effective time <= this.
@@ -40,14 +40,14 @@ impl Source {
 
 /// How far an answer reaches: every entry of the saga below `to` of these chains is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
+pub struct Coverage {
     /// The chains that the saga may live in, each with the first offset that the answer does not vouch for.
     pub to: Vec<(ChainId, Offset)>,
     /// Everything appended to the saga's partition before this time (recorded time) is in the answer.
     pub complete_through: Micros,
 }
 
-impl Reach {
+impl Coverage {
     /// The first offset of the chain that the answer does not vouch for; 0: of nothing.
     pub fn of(&self, topic: &str, partition: i32) -> Offset {
         let chain = self.to.iter().filter(|(chain, _)| *chain.topic == *topic && chain.partition == partition);
@@ -57,23 +57,23 @@ impl Reach {
 
 /// A state and what the answer says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct StateAnswer {
     pub state: State,
     /// Entries after the newest snapshot (without one: all).
     pub folded: u64,
     pub source: Source,
-    pub reach: Reach,
+    pub reach: Coverage,
     /// The saga has events in other partitions, too, which are not its history.
     pub split: bool,
 }
 
 /// A saga's whole history, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
+pub struct FullHistory {
     pub entries: Vec<Entry>,
     pub source: Source,
-    pub reach: Reach,
-    /// As in [`Found`].
+    pub reach: Coverage,
+    /// As in [`StateAnswer`].
     pub split: bool,
 }
 
@@ -113,9 +113,9 @@ pub struct Checkpoints {
 
 /// Two states and what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    pub from: Found,
-    pub to: Found,
+pub struct StateDiff {
+    pub from: StateAnswer,
+    pub to: StateAnswer,
     /// RFC 6902 over the context.
     pub patch: serde_json::Value,
     pub steps: StepsChange,
@@ -123,7 +123,7 @@ pub struct Difference {
 
 /// What a search found, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundSagas {
+pub struct SearchResult {
     /// May be fewer than asked for while there is a `next`.
     pub sagas: Vec<FoundSaga>,
     pub next: Option<String>,

@@ -19,13 +19,13 @@ pub fn read_sequence(cursor: &str) -> Result<u64> {
 
 /// A place among what a search finds: newest first, then by saga id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SearchPlace {
+pub struct SearchCursor {
     pub at: Micros,
     /// After this saga; `None`: after all of that time.
     pub saga: Option<SagaId>,
 }
 
-impl SearchPlace {
+impl SearchCursor {
     /// Does what was found come after this place?
     pub fn is_before(&self, at: Micros, saga: &SagaId) -> bool {
         at < self.at || at == self.at && self.saga.as_ref().is_some_and(|last| last < saga)
@@ -63,16 +63,16 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_whatever_the_saga_id_holds() {
         for saga in [None, Some("a,b/ \u{0}🚚".into())] {
-            let place = SearchPlace { at: Micros(-5), saga };
-            assert_eq!(SearchPlace::read(&place.write()), Ok(place));
+            let place = SearchCursor { at: Micros(-5), saga };
+            assert_eq!(SearchCursor::read(&place.write()), Ok(place));
         }
         assert_eq!(read_sequence(&write_sequence(7)), Ok(7));
     }
 
     #[test]
     fn a_cursor_of_another_route_is_refused() {
-        assert!(read_sequence(&SearchPlace { at: Micros(1), saga: None }.write()).is_err());
-        assert!(SearchPlace::read(&write_sequence(7)).is_err());
-        assert!(SearchPlace::read("?").is_err());
+        assert!(read_sequence(&SearchCursor { at: Micros(1), saga: None }.write()).is_err());
+        assert!(SearchCursor::read(&write_sequence(7)).is_err());
+        assert!(SearchCursor::read("?").is_err());
     }
 }

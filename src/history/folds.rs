@@ -31,7 +31,7 @@ pub fn current(members: &[Member], fold: u32) -> Cow<'_, [Member]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::merge::{Back, Ending, HotRun, Marks, hot_run};
+    use crate::history::merge::{HotRun, Marks, ReadDepth, RunEnd, hot_run};
     use crate::hot::Mark;
     use crate::saga::event::{Kind, StepEvent};
     use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
@@ -69,7 +69,7 @@ mod tests {
         let marks = Marks { candidates: &candidates, marks: &marks };
         hot_run(
             &current(members, fold.id()),
-            Back::Start,
+            ReadDepth::Start,
             &marks,
             |_| true,
             |bytes| decode_member(&SagaId::from("order-1"), bytes),
@@ -82,11 +82,11 @@ mod tests {
         // All of 0..6 was written; 3 and 4 again, so far.
         let members = newest_first([written(&before, 0..6), written(&now, 3..5)].concat());
         let found = run(&members, &now);
-        assert_eq!(found.ending, Ending::Reached);
+        assert_eq!(found.ending, RunEnd::Reached);
         let snapshots: Vec<bool> = found.entries.iter().rev().map(|stored| stored.entry.snapshot).collect();
         assert_eq!(snapshots, [false, false, false, true, true, false]);
         let mixed = run(&members, &settings(SnapshotPolicy::OnFailure));
-        assert_eq!(mixed.ending, Ending::Conflict, "who has neither fold cannot tell: the archive can");
+        assert_eq!(mixed.ending, RunEnd::Conflict, "who has neither fold cannot tell: the archive can");
     }
 
     #[test]

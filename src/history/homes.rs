@@ -8,8 +8,8 @@ use super::History;
 use super::answer::Source;
 use super::chains::Home;
 use super::folds::current;
-use super::load::{FIRST_READ, Loaded, holds, known};
-use super::merge::{self, Back, Marks};
+use super::load::{FIRST_READ, LoadedEntries, holds, known};
+use super::merge::{self, Marks, ReadDepth};
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead, Member};
 use crate::saga::entry::StoredEntry;
@@ -18,7 +18,7 @@ use crate::saga::time::Micros;
 use crate::wire::frame::{decode_member, is_intact, peek_member};
 
 /// Which of several homes have entries of a saga.
-struct Survey {
+struct HomeSurvey {
     /// Places among the homes, ascending.
     inhabited: Vec<usize>,
     /// Below these offsets the other chains have nothing of the saga.
@@ -28,7 +28,7 @@ struct Survey {
 impl History {
     /// Does the saga have events in more than one partition?
     pub async fn is_split(&self, saga: &SagaId) -> Result<bool> {
-        Ok(self.load(saga, Micros::MAX, Back::Start).await?.split)
+        Ok(self.load(saga, Micros::MAX, ReadDepth::Start).await?.split)
     }
 
     /// Learns how far every chain goes: what was never asked for is unknown, and so is who has entries there.
@@ -42,7 +42,7 @@ impl History {
     /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known. That
     /// takes no request unless one of them has entries of the saga, or hot begins later than it is known to reach (it was
     /// wiped): then one, and never again.
-    pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: Loaded, home: &Home) -> Result<Loaded> {
+    pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: LoadedEntries, home: &Home) -> Result<LoadedEntries> {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
@@ -68,14 +68,19 @@ impl History {
     }
 
     /// From hot alone, where one read shows all of the saga and cold has nothing of it in another home.
-    pub(super) async fn load_quickly(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<Loaded>> {
+    pub(super) async fn load_quickly(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<LoadedEntries>> {
         let candidates = homes.concat();
         let marks = Marks { candidates: &candidates, marks: &read.marks };
-        self.heard(saga, &marks);
+        self.note_marks(saga, &marks);
         let at_home = homes.iter().position(|home| read.members.iter().all(|member| may_be_of(member, home)));
         let Some(at_home) = at_home.filter(|_| read.members.len() < FIRST_READ) else { return Ok(None) };
-        let run =
-            merge::hot_run(&current(&read.members, self.fold), Back::Start, &marks, |_| true, |bytes| decode_member(saga, bytes));
+        let run = merge::hot_run(
+            &current(&read.members, self.fold),
+            ReadDepth::Start,
+            &marks,
+            |_| true,
+            |bytes| decode_member(saga, bytes),
+        );
         let is_here = |stored: &StoredEntry| is_of(&stored.entry.position, &homes[at_home]);
         if !run.entries.iter().all(is_here) || self.cold_elsewhere(saga, homes, at_home).await? {
             return Ok(None);
@@ -98,7 +103,7 @@ impl History {
     }
 
     /// From the first of several homes that has any entry of the saga, of whatever time.
-    pub(super) async fn load_among(&self, saga: &SagaId, upto: Micros, back: Back, homes: &[Home]) -> Result<Loaded> {
+    pub(super) async fn load_among(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
         let survey = self.survey(saga, homes).await?;
         let Some((first, others)) = survey.inhabited.split_first() else {
             return self.load_home(saga, upto, back, &homes.concat()).await;
@@ -110,13 +115,13 @@ impl History {
         Ok(loaded)
     }
 
-    async fn survey(&self, saga: &SagaId, homes: &[Home]) -> Result<Survey> {
+    async fn survey(&self, saga: &SagaId, homes: &[Home]) -> Result<HomeSurvey> {
         let read = self.all_members(saga).await?;
         let candidates = homes.concat();
         let marks = Marks { candidates: &candidates, marks: &read.marks };
-        self.heard(saga, &marks);
+        self.note_marks(saga, &marks);
         let several_topics = candidates.iter().any(|chain| chain.topic != candidates[0].topic);
-        let mut survey = Survey { inhabited: Vec::new(), nothing_below: Vec::new() };
+        let mut survey = HomeSurvey { inhabited: Vec::new(), nothing_below: Vec::new() };
         for (at, home) in homes.iter().enumerate() {
             let is_here = |member: &Member| match may_be_of(member, home) {
                 true if several_topics => {

@@ -4,8 +4,8 @@
 use futures::future::try_join_all;
 
 use super::History;
-use super::load::Loaded;
-use super::merge::{self, Back};
+use super::load::LoadedEntries;
+use super::merge::{self, ReadDepth};
 use crate::error::{Error, Result};
 use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::position::{ChainId, Offset, SagaId};
@@ -18,13 +18,13 @@ pub type Ends = [(i32, Offset)];
 impl History {
     /// The newest state of the saga; `None`: no entry below these ends is its. `Unavailable`: that is not known yet.
     pub async fn state_to(&self, saga: &SagaId, ends: &Ends) -> Result<Option<State>> {
-        let entries = self.load_to(saga, ends, Back::Snapshot).await?;
+        let entries = self.load_to(saga, ends, ReadDepth::Snapshot).await?;
         Ok(merge::fold(&entries, |_| true)?.map(|folded| folded.state))
     }
 
     /// All entries of the saga, oldest first. `Unavailable`: not all below these ends are known yet.
     pub async fn entries_to(&self, saga: &SagaId, ends: &Ends) -> Result<Vec<Entry>> {
-        let entries = self.load_to(saga, ends, Back::Start).await?;
+        let entries = self.load_to(saga, ends, ReadDepth::Start).await?;
         Ok(entries.into_iter().map(|stored| stored.entry).collect())
     }
 
@@ -52,12 +52,12 @@ impl History {
         Ok(self.are_durable(&chains, ends))
     }
 
-    async fn load_to(&self, saga: &SagaId, ends: &Ends, back: Back) -> Result<Vec<StoredEntry>> {
+    async fn load_to(&self, saga: &SagaId, ends: &Ends, back: ReadDepth) -> Result<Vec<StoredEntry>> {
         let chains = self.chains_of(ends);
         // Cold as it is known already has all that is asked for, and says "never seen" without being read.
         if self.are_durable(&chains, ends) {
             return match back {
-                Back::Start => self.cold_whole(saga, &chains).await,
+                ReadDepth::Start => self.cold_whole(saga, &chains).await,
                 _ => self.cold_at(saga, Micros::MAX, &chains).await,
             };
         }
@@ -93,7 +93,7 @@ impl History {
 }
 
 /// A saga that was found is in one partition; one that was not found may be in each.
-fn may_be_in(loaded: &Loaded, partition: i32, back: Back) -> bool {
+fn may_be_in(loaded: &LoadedEntries, partition: i32, back: ReadDepth) -> bool {
     let newest = loaded.entries.last().map(|stored| &stored.entry.position);
-    back == Back::Start || newest.is_none_or(|newest| newest.partition == partition)
+    back == ReadDepth::Start || newest.is_none_or(|newest| newest.partition == partition)
 }

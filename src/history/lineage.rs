@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::future::BoxFuture;
 
 use super::History;
-use super::answer::{Child, LineageNode, When};
+use super::answer::{Child, LineageNode, PointInTime};
 use crate::error::{Error, Result};
 use crate::saga::position::SagaId;
 use crate::saga::state::{State, Status};
@@ -20,7 +20,7 @@ impl History {
     /// The tree from the root of the saga's lineage. A restored saga that an engine runs under an id of its own is one
     /// node: the restored saga's id, the status of the one that runs. Refused: `saga_not_found`, `too_large`.
     pub async fn lineage(&self, saga: &SagaId, children: &ChildrenOf<'_>) -> Result<LineageNode> {
-        let state = self.state(saga, When::Newest).await?.state;
+        let state = self.state(saga, PointInTime::Newest).await?.state;
         let root = state.lineage.as_ref().map_or(saga, |lineage| &lineage.root).clone();
         let mut found: Vec<(Option<usize>, LineageNode)> = Vec::new();
         let mut known = HashSet::from([root.clone()]);
@@ -55,7 +55,7 @@ impl History {
     }
 
     async fn newest_state(&self, saga: &SagaId) -> Result<Option<State>> {
-        match self.state(saga, When::Newest).await {
+        match self.state(saga, PointInTime::Newest).await {
             Ok(found) => Ok(Some(found.state)),
             Err(Error::Refused { code: "saga_not_found", .. }) => Ok(None),
             Err(error) => Err(error),

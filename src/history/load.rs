@@ -5,11 +5,11 @@
 use futures::future::try_join_all;
 
 use super::History;
-use super::answer::{Reach, Source};
+use super::answer::{Coverage, Source};
 use super::chains::Home;
 use super::folds::current;
 use super::homes::{is_of, of_home};
-use super::merge::{self, Back, Ending, HotRun, Joined, Known, Marks};
+use super::merge::{self, ChainCoverage, HotRun, Marks, MergedEntries, ReadDepth, RunEnd};
 use crate::cold::reader::ChainEnd;
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -31,12 +31,12 @@ const LONG_BYTES: usize = 4 << 20;
 pub(super) const FIRST_READ: usize = 20;
 
 /// Entries of one saga, oldest first and without a hole, from where folding can begin.
-pub(super) struct Loaded {
+pub(super) struct LoadedEntries {
     pub entries: Vec<StoredEntry>,
     pub source: Source,
-    pub reach: Reach,
+    pub reach: Coverage,
     /// Hot has told of more than this reaches: an entry that was not found is not known to be missing.
-    pub may_miss: bool,
+    pub incomplete: bool,
     /// There may be later entries, which were not looked for.
     pub goes_on: bool,
     /// The saga has events in other partitions, too, which are left out.
@@ -45,10 +45,10 @@ pub(super) struct Loaded {
     pub marks: crate::hot::Marks,
 }
 
-impl Loaded {
+impl LoadedEntries {
     /// Passes `not_found` on where that is certain.
-    pub(super) fn surely(&self, not_found: Error) -> Error {
-        if self.may_miss {
+    pub(super) fn not_found_unless_incomplete(&self, not_found: Error) -> Error {
+        if self.incomplete {
             return Error::unavailable("read history of saga: not in cold, and hot does not answer for what came after");
         }
         not_found
@@ -58,7 +58,7 @@ impl Loaded {
 impl History {
     /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
     /// saga has none.
-    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: Back) -> Result<Loaded> {
+    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: ReadDepth) -> Result<LoadedEntries> {
         let homes = self.chains.homes_of(saga);
         let loaded = match &homes[..] {
             [home] => match self.load_home(saga, upto, back, home).await {
@@ -87,7 +87,7 @@ impl History {
         }
     }
 
-    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: Back, homes: &[Home]) -> Result<Loaded> {
+    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
         if upto == Micros::MAX {
             let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
             // What cannot be read now is read, or told, below.
@@ -102,12 +102,18 @@ impl History {
     }
 
     /// From one home.
-    pub(super) async fn load_home(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<Loaded> {
+    pub(super) async fn load_home(
+        &self,
+        saga: &SagaId,
+        upto: Micros,
+        back: ReadDepth,
+        candidates: &[ChainId],
+    ) -> Result<LoadedEntries> {
         if let Some(loaded) = self.try_load(saga, upto, back, back, candidates).await? {
             return Ok(loaded);
         }
         // Hot was read back to a snapshot, and turned out to be needed further back, to where cold ends.
-        let loaded = self.try_load(saga, upto, back, Back::Start, candidates).await?;
+        let loaded = self.try_load(saga, upto, back, ReadDepth::Start, candidates).await?;
         // Entries below a mark are neither here nor there: a store lost what it had said to keep.
         loaded.ok_or_else(|| Error::unavailable("read history of saga: entries are missing in hot and in cold"))
     }
@@ -117,13 +123,13 @@ impl History {
         &self,
         saga: &SagaId,
         upto: Micros,
-        back: Back,
-        hot_back: Back,
+        back: ReadDepth,
+        hot_back: ReadDepth,
         candidates: &[ChainId],
-    ) -> Result<Option<Loaded>> {
+    ) -> Result<Option<LoadedEntries>> {
         let (read, run, split) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run, split)) => {
-                self.heard(saga, &Marks { candidates, marks: &read.marks });
+                self.note_marks(saga, &Marks { candidates, marks: &read.marks });
                 (read, run, split)
             }
             // Cold alone gives a right answer, only slower and less new.
@@ -135,13 +141,13 @@ impl History {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
         };
-        Ok(loaded.map(|loaded| Loaded { split, marks: read.marks.clone(), ..loaded }))
+        Ok(loaded.map(|loaded| LoadedEntries { split, marks: read.marks.clone(), ..loaded }))
     }
 
     /// Hot said how far it goes.
-    pub(super) fn heard(&self, saga: &SagaId, marks: &Marks<'_>) {
+    pub(super) fn note_marks(&self, saga: &SagaId, marks: &Marks<'_>) {
         let seen = marks.candidates.iter().filter_map(|chain| Some((chain, marks.of(chain)?)));
-        self.told.see(self.hot.bucket(saga), seen);
+        self.high_water_marks.see(self.hot.bucket(saga), seen);
     }
 
     /// What was read of hot, if that is all there is; else the run as it was.
@@ -150,8 +156,8 @@ impl History {
         saga: &SagaId,
         marks: &Marks<'_>,
         run: HotRun,
-    ) -> Result<std::result::Result<Loaded, HotRun>> {
-        let newest = run.entries.first().filter(|_| run.ending == Ending::Reached);
+    ) -> Result<std::result::Result<LoadedEntries, HotRun>> {
+        let newest = run.entries.first().filter(|_| run.ending == RunEnd::Reached);
         let Some(newest) = newest.map(|stored| stored.entry.position.clone()) else { return Ok(Err(run)) };
         if !self.is_whole(saga, &newest, marks).await? {
             return Ok(Err(run));
@@ -160,14 +166,28 @@ impl History {
         entries.reverse();
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
-        let may_miss = self.may_miss(saga, marks.candidates, known);
-        Ok(Ok(Loaded { entries, source: Source::Hot, reach, may_miss, goes_on: false, split: false, marks: Default::default() }))
+        let incomplete = self.incomplete(saga, marks.candidates, known);
+        Ok(Ok(LoadedEntries {
+            entries,
+            source: Source::Hot,
+            reach,
+            incomplete,
+            goes_on: false,
+            split: false,
+            marks: Default::default(),
+        }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough. `true`: there were entries of
     /// other homes among them.
-    async fn read_hot(&self, saga: &SagaId, upto: Micros, back: Back, candidates: &[ChainId]) -> Result<(HotRead, HotRun, bool)> {
-        let mut limit = if back == Back::Start { FIRST_READ * 8 } else { FIRST_READ };
+    async fn read_hot(
+        &self,
+        saga: &SagaId,
+        upto: Micros,
+        back: ReadDepth,
+        candidates: &[ChainId],
+    ) -> Result<(HotRead, HotRun, bool)> {
+        let mut limit = if back == ReadDepth::Start { FIRST_READ * 8 } else { FIRST_READ };
         let moved = self.chains.were_raised();
         loop {
             let query = HotQuery { saga: saga.clone(), upto, limit };
@@ -184,13 +204,13 @@ impl History {
             // Of another topic, whose partition has the same number: cold tells them apart.
             let stray = !moved && run.entries.iter().any(|stored| !is_of(&stored.entry.position, candidates));
             if stray {
-                run = HotRun { entries: Vec::new(), ending: Ending::Conflict };
+                run = HotRun { entries: Vec::new(), ending: RunEnd::Conflict };
             }
-            if back == Back::Start {
+            if back == ReadDepth::Start {
                 self.check_count(run.entries.len())?;
             }
             // Whoever wants all is told of what lies before the first, too.
-            let goes_on = run.ending == Ending::Ended || (run.ending == Ending::Reached && back == Back::Start);
+            let goes_on = run.ending == RunEnd::Ended || (run.ending == RunEnd::Reached && back == ReadDepth::Start);
             if !goes_on || read.members.len() < limit || limit > self.max_entries {
                 let split = stray || own.is_some();
                 return Ok((read, run, split));
@@ -200,7 +220,7 @@ impl History {
             let most = (self.max_bytes / each).min(self.max_entries + 1);
             if most <= limit {
                 match back {
-                    Back::Start if run.ending != Ending::Reached => return Err(self.too_large()),
+                    ReadDepth::Start if run.ending != RunEnd::Reached => return Err(self.too_large()),
                     // Cold may have what lies further back.
                     _ => {
                         let split = stray || own.is_some();
@@ -240,16 +260,23 @@ impl History {
         self.cold.may_hold(chain, saga).await
     }
 
-    async fn load_cold(&self, saga: &SagaId, upto: Micros, back: Back, marks: &Marks<'_>, run: HotRun) -> Result<Option<Loaded>> {
+    async fn load_cold(
+        &self,
+        saga: &SagaId,
+        upto: Micros,
+        back: ReadDepth,
+        marks: &Marks<'_>,
+        run: HotRun,
+    ) -> Result<Option<LoadedEntries>> {
         let follow = marks.candidates.iter().map(|chain| self.cold.follow(chain));
         let ends: Vec<_> = try_join_all(follow).await?.into_iter().map(known).collect();
         let ends: Vec<_> = marks.candidates.iter().zip(ends).collect();
         let end_of = |chain: &ChainId| ends.iter().find(|(of, _)| *of == chain).map(|(_, end)| *end);
 
         let mut cold = match back {
-            Back::Snapshot | Back::Window => self.cold_at(saga, upto, marks.candidates).await?,
-            Back::To(sequence) => self.cold_around(saga, sequence, marks.candidates).await?,
-            Back::Start => self.cold_whole(saga, marks.candidates).await?,
+            ReadDepth::Snapshot | ReadDepth::Window => self.cold_at(saga, upto, marks.candidates).await?,
+            ReadDepth::To(sequence) => self.cold_around(saga, sequence, marks.candidates).await?,
+            ReadDepth::Start => self.cold_whole(saga, marks.candidates).await?,
         };
         cold.retain(|stored| stored.entry.effective_time <= upto);
 
@@ -258,23 +285,23 @@ impl History {
             (Some(mark), Some(end)) => mark.from <= end.to,
             (mark, _) => mark.is_none(),
         };
-        let conflict = run.ending == Ending::Conflict;
+        let conflict = run.ending == RunEnd::Conflict;
         let use_hot = !conflict && marks.candidates.iter().all(touches);
         // Where cold holds what was asked for, later entries of hot add nothing, and may lie far from it.
-        let held = matches!(back, Back::To(wanted) if cold.last().is_some_and(|last| wanted <= last.entry.sequence.0));
+        let held = matches!(back, ReadDepth::To(wanted) if cold.last().is_some_and(|last| wanted <= last.entry.sequence.0));
         let mut hot = if use_hot && !held { run.entries } else { Vec::new() };
         hot.reverse();
         let known = |chain: &ChainId| merge::reach(marks.of(chain).filter(|_| use_hot), end_of(chain), false, (self.now)());
 
         let (entries, source) = match merge::join(cold, hot) {
-            Joined::Cold(entries) => (entries, Source::Cold),
-            Joined::Both(entries) => (entries, Source::Both),
-            Joined::Torn => return Ok(None),
+            MergedEntries::Cold(entries) => (entries, Source::Cold),
+            MergedEntries::Both(entries) => (entries, Source::Both),
+            MergedEntries::Torn => return Ok(None),
         };
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
-        let may_miss = self.may_miss(saga, marks.candidates, known) || conflict;
-        Ok(Some(Loaded { entries, source, reach, may_miss, goes_on: held, split: false, marks: Default::default() }))
+        let incomplete = self.incomplete(saga, marks.candidates, known) || conflict;
+        Ok(Some(LoadedEntries { entries, source, reach, incomplete, goes_on: held, split: false, marks: Default::default() }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
@@ -357,9 +384,9 @@ impl History {
     }
 
     /// Hot does not answer, was wiped or put back, and what it had told of is not in cold yet.
-    fn may_miss(&self, saga: &SagaId, candidates: &[ChainId], known: impl Fn(&ChainId) -> Option<Known>) -> bool {
+    fn incomplete(&self, saga: &SagaId, candidates: &[ChainId], known: impl Fn(&ChainId) -> Option<ChainCoverage>) -> bool {
         let bucket = self.hot.bucket(saga);
-        let behind = |chain: &ChainId| self.told.to(bucket, chain) > known(chain).map_or(Offset(0), |known| known.to);
+        let behind = |chain: &ChainId| self.high_water_marks.to(bucket, chain) > known(chain).map_or(Offset(0), |known| known.to);
         candidates.iter().any(behind)
     }
 
@@ -368,8 +395,8 @@ impl History {
         saga: &SagaId,
         candidates: &[ChainId],
         newest: Option<&Position>,
-        known: impl Fn(&ChainId) -> Option<Known>,
-    ) -> Reach {
+        known: impl Fn(&ChainId) -> Option<ChainCoverage>,
+    ) -> Coverage {
         let through = |chain: &ChainId| known(chain).map_or(Micros::MIN, |known| known.complete_through);
         let complete_through = match newest {
             // The saga's partition: where its newest entry is, and where its next would go.
@@ -383,7 +410,7 @@ impl History {
             None => candidates.iter().map(through).min(),
         };
         let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
-        Reach { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
+        Coverage { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
     }
 }
 
@@ -404,6 +431,6 @@ pub(super) fn holds(chain: &ChainId, position: &Position) -> bool {
 }
 
 /// A chain that has not begun reaches 0.
-pub(super) fn known(end: ChainEnd) -> Known {
-    Known { to: end.next.unwrap_or(Offset(0)), complete_through: end.complete_through }
+pub(super) fn known(end: ChainEnd) -> ChainCoverage {
+    ChainCoverage { to: end.next.unwrap_or(Offset(0)), complete_through: end.complete_through }
 }

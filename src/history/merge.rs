@@ -23,7 +23,7 @@ use crate::saga::time::Micros;
 
 /// How far back the entries must go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Back {
+pub enum ReadDepth {
     /// To where folding can begin.
     Snapshot,
     /// To where folding can begin, at or before this sequence.
@@ -82,12 +82,12 @@ impl Marks<'_> {
 pub struct HotRun {
     /// Newest first, no sequence missing.
     pub entries: Vec<StoredEntry>,
-    pub ending: Ending,
+    pub ending: RunEnd,
 }
 
 /// Why a run goes no further back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ending {
+pub enum RunEnd {
     /// It need not.
     Reached,
     /// The members ended.
@@ -102,13 +102,13 @@ pub enum Ending {
 /// Members newest first -> the run of entries below the marks; `counts` leaves out what a reader must not see.
 pub fn hot_run(
     members: &[Member],
-    back: Back,
+    back: ReadDepth,
     marks: &Marks<'_>,
     counts: impl Fn(&Entry) -> bool,
     decode: impl Fn(&[u8]) -> Result<StoredEntry>,
 ) -> HotRun {
     let mut run = HotRun { entries: Vec::with_capacity(members.len().min(WINDOW)), ..HotRun::default() };
-    let conflict = HotRun { entries: Vec::new(), ending: Ending::Conflict };
+    let conflict = HotRun { entries: Vec::new(), ending: RunEnd::Conflict };
     let mut can_fold = false;
     let mut positions: HashSet<Position, RandomState> = HashSet::default();
     for member in members {
@@ -130,7 +130,7 @@ pub fn hot_run(
                     return conflict;
                 }
                 if sequence.next() != next {
-                    run.ending = Ending::Hole;
+                    run.ending = RunEnd::Hole;
                     return run;
                 }
                 positions.insert(stored.entry.position.clone());
@@ -146,13 +146,13 @@ pub fn hot_run(
         can_fold |= has_saga;
         let reached = sequence == 1
             || match back {
-                Back::Snapshot => has_saga,
-                Back::To(wanted) => has_saga && sequence <= wanted,
-                Back::Start => false,
-                Back::Window => can_fold && run.entries.len() >= WINDOW,
+                ReadDepth::Snapshot => has_saga,
+                ReadDepth::To(wanted) => has_saga && sequence <= wanted,
+                ReadDepth::Start => false,
+                ReadDepth::Window => can_fold && run.entries.len() >= WINDOW,
             };
         if reached {
-            run.ending = Ending::Reached;
+            run.ending = RunEnd::Reached;
             return run;
         }
     }
@@ -170,7 +170,7 @@ fn is_same(one: &Entry, other: &Entry) -> bool {
 
 /// Hot entries put after those of cold, both oldest first.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Joined {
+pub enum MergedEntries {
     /// Nothing of hot is newer.
     Cold(Vec<StoredEntry>),
     Both(Vec<StoredEntry>),
@@ -178,16 +178,16 @@ pub enum Joined {
     Torn,
 }
 
-pub fn join(mut cold: Vec<StoredEntry>, hot: Vec<StoredEntry>) -> Joined {
+pub fn join(mut cold: Vec<StoredEntry>, hot: Vec<StoredEntry>) -> MergedEntries {
     let last = cold.last().map_or(0, |stored| stored.entry.sequence.0);
     let mut newer = hot.into_iter().skip_while(|stored| stored.entry.sequence.0 <= last).peekable();
     match newer.peek() {
-        None => Joined::Cold(cold),
+        None => MergedEntries::Cold(cold),
         Some(first) if first.entry.sequence.0 == last + 1 => {
             cold.extend(newer);
-            Joined::Both(cold)
+            MergedEntries::Both(cold)
         }
-        Some(_) => Joined::Torn,
+        Some(_) => MergedEntries::Torn,
     }
 }
 
@@ -256,13 +256,13 @@ fn fold_all(entries: &[StoredEntry]) -> Result<Option<Saga>> {
 
 /// How far one chain is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct ChainCoverage {
     /// First offset not vouched for.
     pub to: Offset,
     pub complete_through: Micros,
 }
 
-impl Known {
+impl ChainCoverage {
     fn without_time(self) -> Self {
         Self { complete_through: Micros::MIN, ..self }
     }
@@ -270,15 +270,15 @@ impl Known {
 
 /// What hot (if it is believed) and cold (if it was asked) vouch for together. A time ahead of `now` was told by a wrong
 /// clock, and tells nothing.
-pub fn reach(hot: Option<Mark>, cold: Option<Known>, hot_alone: bool, now: Micros) -> Option<Known> {
-    let believed = |known: Known| if known.complete_through.is_ahead_of(now) { known.without_time() } else { known };
+pub fn reach(hot: Option<Mark>, cold: Option<ChainCoverage>, hot_alone: bool, now: Micros) -> Option<ChainCoverage> {
+    let believed = |known: ChainCoverage| if known.complete_through.is_ahead_of(now) { known.without_time() } else { known };
     let cold = cold.map(believed);
     let hot = hot.filter(|mark| hot_alone || cold.is_some_and(|cold| mark.from <= cold.to));
-    let hot = hot.map(|mark| believed(Known { to: mark.to, complete_through: mark.complete_through }));
+    let hot = hot.map(|mark| believed(ChainCoverage { to: mark.to, complete_through: mark.complete_through }));
     match (hot, cold) {
         (Some(hot), Some(cold)) => {
             let through = hot.complete_through.max(cold.complete_through);
-            Some(Known { to: hot.to.max(cold.to), complete_through: through })
+            Some(ChainCoverage { to: hot.to.max(cold.to), complete_through: through })
         }
         (hot, cold) => hot.or(cold),
     }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod chains;
 mod cursor;
 mod folds;
+mod high_water_marks;
 mod homes;
 pub mod known;
 mod lineage;
@@ -21,7 +22,6 @@ mod slices;
 mod state;
 #[cfg(test)]
 mod tests;
-mod told;
 mod whole;
 
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
 use crate::saga::time::Micros;
 use chains::Chains;
+use high_water_marks::HighWaterMarks;
 pub use lineage::ChildrenOf;
 pub use progress::Progress;
-pub use search::StandingOf;
-use told::Told;
+pub use search::ReplayStandingLookup;
 
 /// Most entries of one saga that are read at once, unless set otherwise.
 pub const MAX_ENTRIES: usize = 100_000;
@@ -51,7 +51,7 @@ pub struct History {
     max_entries: usize,
     /// Their bytes.
     max_bytes: usize,
-    told: Arc<Told>,
+    high_water_marks: Arc<HighWaterMarks>,
     /// What this machine takes for the time now.
     now: fn() -> Micros,
     /// Of what is written in two folds that of this one is read.
@@ -68,7 +68,7 @@ impl History {
             chains,
             max_entries,
             max_bytes: MAX_BYTES,
-            told: Arc::default(),
+            high_water_marks: Arc::default(),
             now: || Micros::MAX,
             fold: 0,
             indexed: true,

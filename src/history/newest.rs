@@ -7,12 +7,12 @@ use super::History;
 use super::folds::current;
 use super::homes::of_home;
 use super::load::known;
-use super::merge::{self, Back, Ending, Marks};
+use super::merge::{self, Marks, ReadDepth, RunEnd};
 use crate::cold::reader::{RowSummary, SagaSegment};
 use crate::cold::segment::NewRow;
 use crate::cold::view::ChainView;
 use crate::error::Result;
-use crate::hot::{Durable, HotQuery, HotRead};
+use crate::hot::{DurableSaga, HotQuery, HotRead};
 use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::fold::{Saga, WINDOW};
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
@@ -94,16 +94,16 @@ impl History {
 
     /// The sagas of the segment that covers this offset, each with its newest entry there, and the offset after the
     /// segment. `None`: the chain does not reach there.
-    pub async fn durable_sagas(&self, chain: &ChainId, offset: Offset) -> Result<Option<(Vec<Durable>, Offset)>> {
+    pub async fn durable_sagas(&self, chain: &ChainId, offset: Offset) -> Result<Option<(Vec<DurableSaga>, Offset)>> {
         if self.cold.segment_over(chain, offset).is_none() {
             self.cold.follow(chain).await?;
         }
         let Some(segment) = self.cold.segment_over(chain, offset) else { return Ok(None) };
-        let mut sagas: Vec<Durable> = Vec::new();
+        let mut sagas: Vec<DurableSaga> = Vec::new();
         // By saga and sequence.
         let take = |row: RowSummary| match sagas.last_mut().filter(|last| last.saga == row.saga_id) {
             Some(last) => last.sequence = row.sequence,
-            None => sagas.push(Durable { saga: row.saga_id, sequence: row.sequence }),
+            None => sagas.push(DurableSaga { saga: row.saga_id, sequence: row.sequence }),
         };
         self.cold.scan_each(&segment, Micros::MIN, Micros::MAX, take).await?;
         Ok(Some((sagas, segment.end.next())))
@@ -119,7 +119,7 @@ impl History {
         let durable = |entry: &Entry| is_durable(entry, chain, end);
         let own = if self.chains.were_raised() { None } else { of_home(&read.members, &family) };
         let members = current(own.as_ref().unwrap_or(&read.members), self.fold);
-        let mut run = merge::hot_run(&members, Back::Window, &marks, durable, |bytes| decode_member(saga, bytes));
+        let mut run = merge::hot_run(&members, ReadDepth::Window, &marks, durable, |bytes| decode_member(saga, bytes));
         let Some(newest) = run.entries.first().map(|stored| &stored.entry) else { return Ok(None) };
         let (sequence, newest) = (newest.sequence, newest.position.clone());
         // A mark is believed, but not against what the chain is known to hold.
@@ -127,7 +127,7 @@ impl History {
         if own && !self.cold.may_be_newest(chain, saga, newest.offset, sequence) {
             return Ok(None);
         }
-        if run.ending != Ending::Reached || !self.is_whole(saga, &newest, &marks).await? {
+        if run.ending != RunEnd::Reached || !self.is_whole(saga, &newest, &marks).await? {
             return Ok(None);
         }
         run.entries.reverse();

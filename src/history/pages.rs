@@ -4,7 +4,7 @@ use super::History;
 use super::answer::{Checkpoint, Checkpoints, Page, Row};
 use super::cursor;
 use super::load::size;
-use super::merge::{self, Back};
+use super::merge::{self, ReadDepth};
 use super::state::saga_not_found;
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -40,9 +40,9 @@ impl History {
         // Where it is before the page, and often the page too.
         let before = rows.next.saturating_sub(1).max(1);
         let mut wanted = before;
-        let mut loaded = self.load(saga, Micros::MAX, Back::To(wanted)).await?;
+        let mut loaded = self.load(saga, Micros::MAX, ReadDepth::To(wanted)).await?;
         if loaded.entries.is_empty() {
-            return Err(loaded.surely(saga_not_found()));
+            return Err(loaded.not_found_unless_incomplete(saga_not_found()));
         }
         let is_before = |entry: &Entry| entry.sequence.0 < rows.next;
         if rows.next > 1 {
@@ -64,7 +64,7 @@ impl History {
                 return Ok(rows.page);
             }
             wanted = rows.next;
-            loaded = self.load(saga, Micros::MAX, Back::To(wanted)).await?;
+            loaded = self.load(saga, Micros::MAX, ReadDepth::To(wanted)).await?;
         }
     }
 
@@ -72,7 +72,7 @@ impl History {
     async fn first_on_page(&self, saga: &SagaId, since: Option<Micros>, after: u64) -> Result<u64> {
         let Some(since) = since else { return Ok(after.saturating_add(1)) };
         // Times never go back within a saga.
-        let earlier = self.load(saga, since.saturating_add(-1), Back::Snapshot).await?.entries;
+        let earlier = self.load(saga, since.saturating_add(-1), ReadDepth::Snapshot).await?.entries;
         let last = earlier.last().map_or(0, |stored| stored.entry.sequence.0);
         Ok(last.max(after).saturating_add(1))
     }

@@ -28,7 +28,7 @@ impl History {
                 Err(error) if error.is_unavailable() => Vec::new(),
                 other => other?,
             };
-            self.told.see(bucket, found.iter().map(|(chain, mark)| (chain, *mark)));
+            self.high_water_marks.see(bucket, found.iter().map(|(chain, mark)| (chain, *mark)));
             marks.push(found.into_iter().collect());
         }
         Ok(Progress { marks })

@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::History;
-use super::answer::FoundSagas;
-use super::cursor::SearchPlace;
-use super::load::{LONG, Loaded};
-use super::merge::{self, Back};
+use super::answer::SearchResult;
+use super::cursor::SearchCursor;
+use super::load::{LONG, LoadedEntries};
+use super::merge::{self, ReadDepth};
 use super::slices::{ColdRows, Slice};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ use crate::saga::state::State;
 use crate::saga::time::Micros;
 
 /// Tells how the newest replay of a saga stands; asked only if the filter does.
-pub type StandingOf<'a> = dyn Fn(SagaId) -> BoxFuture<'a, Result<ReplayStanding>> + Send + Sync + 'a;
+pub type ReplayStandingLookup<'a> = dyn Fn(SagaId) -> BoxFuture<'a, Result<ReplayStanding>> + Send + Sync + 'a;
 
 /// Candidates judged at the same time.
 const AT_ONCE: usize = 16;
@@ -43,8 +43,8 @@ impl History {
         filter: &SagaFilter,
         after: Option<&str>,
         limit: usize,
-        standing: &StandingOf<'_>,
-    ) -> Result<FoundSagas> {
+        standing: &ReplayStandingLookup<'_>,
+    ) -> Result<SearchResult> {
         self.search_within(MAX_TIME, filter, after, limit, standing).await
     }
 
@@ -54,9 +54,9 @@ impl History {
         filter: &SagaFilter,
         after: Option<&str>,
         limit: usize,
-        standing: &StandingOf<'_>,
-    ) -> Result<FoundSagas> {
-        let after = after.map(SearchPlace::read).transpose()?;
+        standing: &ReplayStandingLookup<'_>,
+    ) -> Result<SearchResult> {
+        let after = after.map(SearchCursor::read).transpose()?;
         let deadline = Instant::now() + time;
         let mut page = Pager { after, limit, sagas: Vec::new(), complete_through: Micros::MAX };
         if let Some(saga) = &filter.saga_id {
@@ -78,17 +78,17 @@ impl History {
         let mut judged = 0;
         while since < until && page.sagas.len() <= limit {
             if judged >= MAX_CANDIDATES || judged > 0 && Instant::now() >= deadline {
-                return Ok(page.finish(Some(SearchPlace { at: until, saga: None })));
+                return Ok(page.finish(Some(SearchCursor { at: until, saga: None })));
             }
             let mut slice = self.slice(filter, since, until, &mut rows).await?;
             page.complete_through = page.complete_through.min(slice.complete_through);
             slice.candidates.retain(|saga, _| !placed.contains(saga));
             judged += slice.candidates.len();
             let begin = slice.since;
-            let judging = Judging { filter, standing, deadline };
+            let judging = CandidateFilter { filter, standing, deadline };
             until = self.judge(judging, slice, until, &mut page, &mut placed).await?;
             if until > begin {
-                return Ok(page.finish(Some(SearchPlace { at: until, saga: None })));
+                return Ok(page.finish(Some(SearchCursor { at: until, saga: None })));
             }
         }
         if page.complete_through == Micros::MAX {
@@ -102,7 +102,7 @@ impl History {
     /// order. Gives where the slice begins: later than it did if the time is up. Those with their place in it are `placed`.
     async fn judge(
         &self,
-        Judging { filter, standing, deadline }: Judging<'_, '_>,
+        CandidateFilter { filter, standing, deadline }: CandidateFilter<'_, '_>,
         slice: Slice,
         until: Micros,
         page: &mut Pager,
@@ -141,10 +141,10 @@ impl History {
         &self,
         filter: &SagaFilter,
         saga: SagaId,
-        standing: &StandingOf<'_>,
+        standing: &ReplayStandingLookup<'_>,
     ) -> Result<(Option<FoundSaga>, Micros)> {
         // Most are turned away by their newest state, and of most that is all there is.
-        let mut loaded = self.load(&saga, Micros::MAX, Back::Snapshot).await?;
+        let mut loaded = self.load(&saga, Micros::MAX, ReadDepth::Snapshot).await?;
         let Some(mut state) = newest_state(&loaded).await? else { return Ok((None, loaded.reach.complete_through)) };
         let in_window = filter.asks_for_failure() || filter.in_window(state.entry.effective_time);
         if !filter.fits_state(&state) || !in_window {
@@ -154,7 +154,7 @@ impl History {
         let is_failed_step = |stored: &StoredEntry| stored.entry.event.kind == Kind::StepFailed;
         let newest_failure_is_known = !filter.asks_for_failure() && loaded.entries.iter().any(is_failed_step);
         if !has_all && !newest_failure_is_known {
-            match self.load(&saga, Micros::MAX, Back::Start).await {
+            match self.load(&saga, Micros::MAX, ReadDepth::Start).await {
                 Ok(whole) => {
                     // It may have gone on meanwhile.
                     state = newest_state(&whole).await?.unwrap_or(state);
@@ -174,7 +174,7 @@ impl History {
     }
 }
 
-async fn newest_state(loaded: &Loaded) -> Result<Option<State>> {
+async fn newest_state(loaded: &LoadedEntries) -> Result<Option<State>> {
     let fold = || merge::fold(&loaded.entries, |_| true);
     let saga = if loaded.entries.len() > LONG { cpu::long(fold).await? } else { fold()? };
     Ok(saga.map(|saga| saga.state))
@@ -182,14 +182,14 @@ async fn newest_state(loaded: &Loaded) -> Result<Option<State>> {
 
 /// What candidates are judged by, and until when.
 #[derive(Clone, Copy)]
-struct Judging<'a, 's> {
+struct CandidateFilter<'a, 's> {
     filter: &'a SagaFilter,
-    standing: &'a StandingOf<'s>,
+    standing: &'a ReplayStandingLookup<'s>,
     deadline: Instant,
 }
 
 struct Pager {
-    after: Option<SearchPlace>,
+    after: Option<SearchCursor>,
     limit: usize,
     sagas: Vec<FoundSaga>,
     complete_through: Micros,
@@ -204,11 +204,11 @@ impl Pager {
     }
 
     /// `early`: where the search stopped before it had a page.
-    fn finish(mut self, early: Option<SearchPlace>) -> FoundSagas {
+    fn finish(mut self, early: Option<SearchCursor>) -> SearchResult {
         let more = self.sagas.len() > self.limit;
         self.sagas.truncate(self.limit);
         let last = self.sagas.last().filter(|_| more);
-        let place = last.map(|last| SearchPlace { at: last.at, saga: Some(last.saga_id.clone()) }).or(early);
-        FoundSagas { sagas: self.sagas, next: place.map(|place| place.write()), complete_through: self.complete_through }
+        let place = last.map(|last| SearchCursor { at: last.at, saga: Some(last.saga_id.clone()) }).or(early);
+        SearchResult { sagas: self.sagas, next: place.map(|place| place.write()), complete_through: self.complete_through }
     }
 }

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::History;
 use super::load::known;
-use super::merge::{self, Known};
+use super::merge::{self, ChainCoverage};
 use crate::cold::reader::SegmentRef;
 use crate::cold::segment::RowSummary;
 use crate::error::{Error, Result};
@@ -45,7 +45,12 @@ impl History {
     }
 
     /// Below which offset cold must be asked, and how far hot and cold reach together.
-    async fn cover_chain(&self, chain: &ChainId, marks: &[(u16, ChainId, Mark)], all_cold: bool) -> Result<(Offset, Known)> {
+    async fn cover_chain(
+        &self,
+        chain: &ChainId,
+        marks: &[(u16, ChainId, Mark)],
+        all_cold: bool,
+    ) -> Result<(Offset, ChainCoverage)> {
         let of_chain: Vec<Mark> = marks.iter().filter(|(_, of, _)| of == chain).map(|(_, _, mark)| *mark).collect();
         let all_marked = of_chain.len() >= usize::from(self.hot.buckets());
         let from = of_chain.iter().map(|mark| mark.from).max().filter(|_| all_marked).unwrap_or(Offset(i64::MAX));
@@ -53,13 +58,13 @@ impl History {
         let enough = cold_end.is_some_and(|end| end.to >= from) || from.0 <= 0;
         let cold_end = match cold_end {
             Some(end) if enough && !all_cold => end,
-            None if enough && !all_cold => Known { to: Offset(0), complete_through: Micros::MIN },
+            None if enough && !all_cold => ChainCoverage { to: Offset(0), complete_through: Micros::MIN },
             _ => known(self.cold.follow(chain).await?),
         };
         let mut reach = None;
         for mark in of_chain.iter().filter(|_| all_marked) {
             let bucket = merge::reach(Some(*mark), Some(cold_end), false, (self.now)()).unwrap_or(cold_end);
-            let least = |least: Known| if least.complete_through <= bucket.complete_through { least } else { bucket };
+            let least = |least: ChainCoverage| if least.complete_through <= bucket.complete_through { least } else { bucket };
             reach = Some(reach.map_or(bucket, least));
         }
         let cold_alone = || merge::reach(None, Some(cold_end), false, (self.now)()).unwrap_or(cold_end);

@@ -1,9 +1,9 @@
 //! The state of a saga at a time or entry.
 
 use super::History;
-use super::answer::{Difference, Found, When};
+use super::answer::{PointInTime, StateAnswer, StateDiff};
 use super::load::LONG;
-use super::merge::{self, Back};
+use super::merge::{self, ReadDepth};
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::json::Json;
@@ -15,38 +15,42 @@ use crate::saga::timeline::StepsChange;
 
 impl History {
     /// Refused: `saga_not_found`, `before_first_event`, `sequence_not_found`.
-    pub async fn state(&self, saga: &SagaId, when: When) -> Result<Found> {
+    pub async fn state(&self, saga: &SagaId, when: PointInTime) -> Result<StateAnswer> {
         let (upto, back) = match when {
-            When::Newest => (Micros::MAX, Back::Snapshot),
-            When::At(upto) => (upto, Back::Snapshot),
-            When::Sequence(sequence) => (Micros::MAX, Back::To(sequence.max(1))),
+            PointInTime::Newest => (Micros::MAX, ReadDepth::Snapshot),
+            PointInTime::At(upto) => (upto, ReadDepth::Snapshot),
+            PointInTime::Sequence(sequence) => (Micros::MAX, ReadDepth::To(sequence.max(1))),
         };
         let loaded = self.load(saga, upto, back).await?;
         let Some(last) = loaded.entries.last() else {
-            let When::At(_) = when else { return Err(loaded.surely(saga_not_found())) };
-            let newest = self.load(saga, Micros::MAX, Back::Snapshot).await?;
+            let PointInTime::At(_) = when else { return Err(loaded.not_found_unless_incomplete(saga_not_found())) };
+            let newest = self.load(saga, Micros::MAX, ReadDepth::Snapshot).await?;
             // Times never go back within a saga: what it has is later, whatever else it has.
             let exists = !newest.entries.is_empty();
-            return Err(if exists { before_first_event() } else { newest.surely(loaded.surely(saga_not_found())) });
+            return Err(if exists {
+                before_first_event()
+            } else {
+                newest.not_found_unless_incomplete(loaded.not_found_unless_incomplete(saga_not_found()))
+            });
         };
         let wanted = match when {
-            When::Sequence(sequence) if sequence == 0 || sequence > last.entry.sequence.0 => {
+            PointInTime::Sequence(sequence) if sequence == 0 || sequence > last.entry.sequence.0 => {
                 let not_found = Error::refused("sequence_not_found", "the saga has no entry of this sequence");
-                return Err(if sequence == 0 { not_found } else { loaded.surely(not_found) });
+                return Err(if sequence == 0 { not_found } else { loaded.not_found_unless_incomplete(not_found) });
             }
-            When::Sequence(sequence) => sequence,
-            When::Newest | When::At(_) => u64::MAX,
+            PointInTime::Sequence(sequence) => sequence,
+            PointInTime::Newest | PointInTime::At(_) => u64::MAX,
         };
         let fold = || merge::fold(&loaded.entries, |entry| entry.sequence.0 <= wanted);
         let folded = if loaded.entries.len() > LONG { cpu::long(fold).await? } else { fold()? };
         let mut state = folded.ok_or_else(|| Error::bug("read state of saga: no entry"))?.state;
         state.anomalies.extend(loaded.split.then_some(Anomaly::PartitionConflict));
         let folded = state.entry.sequence.0 - state.snapshot.map_or(0, |snapshot| snapshot.0);
-        Ok(Found { state, folded, source: loaded.source, reach: loaded.reach, split: loaded.split })
+        Ok(StateAnswer { state, folded, source: loaded.source, reach: loaded.reach, split: loaded.split })
     }
 
     /// The value that an RFC 6901 pointer names in the context. Refused: `pointer_not_found` and those of `state`.
-    pub async fn context(&self, saga: &SagaId, when: When, pointer: &str) -> Result<Json> {
+    pub async fn context(&self, saga: &SagaId, when: PointInTime, pointer: &str) -> Result<Json> {
         let context = self.state(saga, when).await?.state.context;
         if pointer.is_empty() {
             return Ok(context);
@@ -57,20 +61,20 @@ impl History {
     }
 
     /// Two states of one saga.
-    pub async fn diff(&self, saga: &SagaId, from: When, to: When) -> Result<Difference> {
+    pub async fn diff(&self, saga: &SagaId, from: PointInTime, to: PointInTime) -> Result<StateDiff> {
         Ok(difference(self.state(saga, from).await?, self.state(saga, to).await?))
     }
 
     /// The newest states of two sagas.
-    pub async fn diff_sagas(&self, from: &SagaId, to: &SagaId) -> Result<Difference> {
-        Ok(difference(self.state(from, When::Newest).await?, self.state(to, When::Newest).await?))
+    pub async fn diff_sagas(&self, from: &SagaId, to: &SagaId) -> Result<StateDiff> {
+        Ok(difference(self.state(from, PointInTime::Newest).await?, self.state(to, PointInTime::Newest).await?))
     }
 }
 
-fn difference(from: Found, to: Found) -> Difference {
+fn difference(from: StateAnswer, to: StateAnswer) -> StateDiff {
     let patch = patch::diff(&from.state.context, &to.state.context);
     let steps = StepsChange::between(&from.state, &to.state);
-    Difference { from, to, patch, steps }
+    StateDiff { from, to, patch, steps }
 }
 
 pub(super) fn saga_not_found() -> Error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::answer::{Found, Source, When};
+use super::answer::{PointInTime, Source, StateAnswer};
 use crate::error::Error;
 use crate::saga::fold::SnapshotPolicy;
 use crate::saga::partitioner::partition;
@@ -57,7 +57,7 @@ fn reached<'w>(world: &'w World, saga: &SagaId, to: impl Fn(i32) -> Offset) -> V
     all.take_while(|told| told.entry.position.offset < to(told.entry.position.partition)).collect()
 }
 
-fn check_reach(world: &World, found: &Found, told: &[&Told]) {
+fn check_reach(world: &World, found: &StateAnswer, told: &[&Told]) {
     let all = &world.truth[&found.state.saga_id];
     let last = told.last().expect("found").entry.sequence.0 as usize;
     for missed in &all[last..] {
@@ -67,10 +67,14 @@ fn check_reach(world: &World, found: &Found, told: &[&Told]) {
 
 async fn check_states(world: &World) {
     for (saga, all) in &world.truth {
-        let mut whens = vec![When::Newest, When::Sequence(0), When::Sequence(all.len() as u64 + 1)];
+        let mut whens = vec![PointInTime::Newest, PointInTime::Sequence(0), PointInTime::Sequence(all.len() as u64 + 1)];
         for told in all {
             let at = told.entry.effective_time;
-            whens.extend([When::At(at), When::At(at.saturating_add(-1)), When::Sequence(told.entry.sequence.0)]);
+            whens.extend([
+                PointInTime::At(at),
+                PointInTime::At(at.saturating_add(-1)),
+                PointInTime::Sequence(told.entry.sequence.0),
+            ]);
         }
         for when in whens {
             check_state(world, saga, when).await;
@@ -78,7 +82,7 @@ async fn check_states(world: &World) {
         check_pages(world, saga).await;
     }
     check_many(world).await;
-    match world.history.state(&"unknown".into(), When::Newest).await {
+    match world.history.state(&"unknown".into(), PointInTime::Newest).await {
         Err(error) if error.is_unavailable() => assert!(world.lacks_hot(), "{error}"),
         unknown => assert_eq!(unknown.expect_err("no such saga").code(), "saga_not_found"),
     }
@@ -97,14 +101,14 @@ async fn check_many(world: &World) {
     }
 }
 
-async fn check_state(world: &World, saga: &SagaId, when: When) {
+async fn check_state(world: &World, saga: &SagaId, when: PointInTime) {
     match world.history.state(saga, when).await {
         Ok(found) => {
             let told = reached(world, saga, |partition| found.reach.of(TOPIC, partition));
             let inside = |told: &&&Told| match when {
-                When::Newest => true,
-                When::At(at) => told.entry.effective_time <= at,
-                When::Sequence(sequence) => told.entry.sequence.0 <= sequence,
+                PointInTime::Newest => true,
+                PointInTime::At(at) => told.entry.effective_time <= at,
+                PointInTime::Sequence(sequence) => told.entry.sequence.0 <= sequence,
             };
             let expected = told.iter().rfind(inside).expect("found what was never written");
             assert_eq!(found.state, expected.saga.state, "{saga} {when:?} from {:?}", found.source);
@@ -118,8 +122,8 @@ async fn check_state(world: &World, saga: &SagaId, when: When) {
             let known = |partition: i32| world.durable_end(partition as usize).max(world.told_to[partition as usize]);
             assert!(!has(world, saga, when, known), "{saga} {when:?}: {code} but durable, or told before");
             let expected = match when {
-                _ if world.history.state(saga, When::Newest).await.is_err() => "saga_not_found",
-                When::At(_) => "before_first_event",
+                _ if world.history.state(saga, PointInTime::Newest).await.is_err() => "saga_not_found",
+                PointInTime::At(_) => "before_first_event",
                 _ => "sequence_not_found",
             };
             assert_eq!(code, expected, "{saga} {when:?}");
@@ -133,12 +137,12 @@ async fn check_state(world: &World, saga: &SagaId, when: When) {
 }
 
 /// Does what is known so far answer the question?
-fn has(world: &World, saga: &SagaId, when: When, to: impl Fn(i32) -> Offset) -> bool {
+fn has(world: &World, saga: &SagaId, when: PointInTime, to: impl Fn(i32) -> Offset) -> bool {
     let known = reached(world, saga, to);
     match when {
-        When::Newest => !known.is_empty(),
-        When::At(at) => known.iter().any(|told| told.entry.effective_time <= at),
-        When::Sequence(sequence) => known.iter().any(|told| told.entry.sequence.0 == sequence),
+        PointInTime::Newest => !known.is_empty(),
+        PointInTime::At(at) => known.iter().any(|told| told.entry.effective_time <= at),
+        PointInTime::Sequence(sequence) => known.iter().any(|told| told.entry.sequence.0 == sequence),
     }
 }
 
@@ -206,7 +210,7 @@ async fn check_searches(world: &World) {
     for filter in filters(world) {
         let mut expected = Vec::new();
         for saga in world.truth.keys() {
-            let Ok(state) = world.history.state(saga, When::Newest).await else { continue };
+            let Ok(state) = world.history.state(saga, PointInTime::Newest).await else { continue };
             let told = reached(world, saga, |partition| state.reach.of(TOPIC, partition));
             let failures: Vec<Failure> = told.iter().filter_map(|told| Failure::of(&told.entry)).collect();
             expected.extend(filter.find(&state.state, &failures, || ReplayStanding::None));
@@ -256,7 +260,7 @@ async fn written(buckets: u16) -> World {
 async fn sources(world: &World) -> Vec<Source> {
     let mut sources = Vec::new();
     for saga in world.truth.keys() {
-        sources.push(world.history.state(saga, When::Newest).await.expect("a state").source);
+        sources.push(world.history.state(saga, PointInTime::Newest).await.expect("a state").source);
     }
     sources.dedup();
     sources
@@ -375,7 +379,13 @@ fn a_long_saga_is_read_back_to_where_folding_can_begin() {
             }
         }
         for _ in 0..2 {
-            for when in [When::Newest, When::Sequence(1), When::Sequence(77), When::Sequence(150), When::Sequence(200)] {
+            for when in [
+                PointInTime::Newest,
+                PointInTime::Sequence(1),
+                PointInTime::Sequence(77),
+                PointInTime::Sequence(150),
+                PointInTime::Sequence(200),
+            ] {
                 check_state(&world, &"saga-0".into(), when).await;
             }
             check_pages(&world, &"saga-0".into()).await;

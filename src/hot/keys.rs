@@ -4,7 +4,7 @@
 //! so that a bucket lies in one slot. A saga id stands last and raw: it can hold any characters. Knows names only.
 
 use crate::error::{Error, Result};
-use crate::hot::shelf::Shelf;
+use crate::hot::index_bucket::IndexBucket;
 use crate::hot::{Hold, Token};
 use crate::saga::position::{ChainId, Offset, SagaId};
 
@@ -92,7 +92,7 @@ impl Keys {
     }
 
     /// Sorted set: the facts of one shelf.
-    pub fn shelf(&self, bucket: u16, shelf: &Shelf) -> String {
+    pub fn shelf(&self, bucket: u16, shelf: &IndexBucket) -> String {
         format!("{}{}", self.head(bucket), shelf.label())
     }
 }
@@ -107,7 +107,7 @@ pub fn parse_hold(bucket: u16, member: &str) -> Option<Hold> {
     let mut part = || parts.next();
     let (topic, incarnation, partition, until, label) = (part()?, part()?, part()?, part()?, part()?);
     let chain = ChainId { topic: topic.into(), incarnation: incarnation.parse().ok()?, partition: partition.parse().ok()? };
-    Some(Hold { bucket, shelf: Shelf::parse(label)?, chain, until: Offset(until.parse().ok()?) })
+    Some(Hold { bucket, shelf: IndexBucket::parse(label)?, chain, until: Offset(until.parse().ok()?) })
 }
 
 /// `topic/incarnation/partition`: topic names have no `/`.
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_hold_reads_back_and_anything_else_does_not() {
         let chain = ChainId { topic: "saga.events.v1".into(), incarnation: 2, partition: 11 };
-        let shelf = Shelf::parse("f:-7:5:a/b:c:d/e").expect("a label");
+        let shelf = IndexBucket::parse("f:-7:5:a/b:c:d/e").expect("a label");
         let hold = Hold { bucket: 3, shelf, chain, until: Offset(9) };
         assert_eq!(hold_member(&hold), "saga.events.v1/2/11/9/f:-7:5:a/b:c:d/e");
         assert_eq!(parse_hold(3, &hold_member(&hold)), Some(hold));

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::shelf::{self, Index, Shelf};
+use super::index_bucket::{self, Index, IndexBucket};
 use super::{
-    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, KEPT,
+    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, KEPT,
     Mark, MarkMove, MarkOutcome, Marks, Member, Token, Written,
 };
 use crate::error::Result;
@@ -36,7 +36,7 @@ struct State {
     /// Of each writer: the number of its last write, until a mark is moved by it.
     tokens: BTreeMap<u64, u64>,
     /// The store's order: by time, then by bytes.
-    shelves: BTreeMap<Shelf, BTreeSet<(Micros, Vec<u8>)>>,
+    shelves: BTreeMap<IndexBucket, BTreeSet<(Micros, Vec<u8>)>>,
     /// Shelves of minutes before this one were dropped.
     floor: Option<i64>,
     holds: BTreeSet<Hold>,
@@ -75,10 +75,10 @@ impl State {
         index: Index,
         query: &IndexQuery,
         limit: usize,
-        decode: impl Fn(&Shelf, Micros, &[u8]) -> Result<F>,
+        decode: impl Fn(&IndexBucket, Micros, &[u8]) -> Result<F>,
     ) -> Result<Vec<F>> {
-        let Some((first, last)) = shelf::minutes(query) else { return Ok(Vec::new()) };
-        let bound = |minute| Shelf { minute, index: Index::Failures, saga_name: String::new(), step: String::new() };
+        let Some((first, last)) = index_bucket::minutes(query) else { return Ok(Vec::new()) };
+        let bound = |minute| IndexBucket { minute, index: Index::Failures, saga_name: String::new(), step: String::new() };
         let mut found = Vec::new();
         let mut minute = None;
         for (shelf, facts) in self.shelves.range(bound(first)..bound(last.saturating_add(1))).rev() {
@@ -100,7 +100,7 @@ impl State {
         let more = facts.len() > limit;
         facts.truncate(limit);
         let marks = self.marks.iter().map(|(chain, mark)| (0, chain.clone(), *mark)).collect();
-        IndexRead { facts, marks, kept_from: self.floor.map_or(Micros::MIN, shelf::minute_start), more }
+        IndexRead { facts, marks, kept_from: self.floor.map_or(Micros::MIN, index_bucket::minute_start), more }
     }
 }
 
@@ -127,11 +127,11 @@ impl HotStore for MemoryHot {
         }
         state.holds.extend(batch.holds.iter().cloned());
         for fact in &batch.failures {
-            let facts = state.shelves.entry(Shelf::of_failure(fact)).or_default();
-            facts.insert((fact.at, shelf::encode_failure(fact)));
+            let facts = state.shelves.entry(IndexBucket::of_failure(fact)).or_default();
+            facts.insert((fact.at, index_bucket::encode_failure(fact)));
         }
         for fact in &batch.activity {
-            let facts = state.shelves.entry(Shelf::of_activity(fact)).or_default();
+            let facts = state.shelves.entry(IndexBucket::of_activity(fact)).or_default();
             facts.insert((Micros(0), fact.saga.as_str().as_bytes().to_vec()));
         }
         if batch.is_empty() {
@@ -185,10 +185,10 @@ impl HotStore for MemoryHot {
         Ok(HotRead { members: members.collect(), marks: state.marks() })
     }
 
-    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         let at = (self.clock)().saturating_add(self.ttl);
         let mut state = self.state();
-        for Durable { saga, sequence } in sagas {
+        for DurableSaga { saga, sequence } in sagas {
             let Some(key) = state.sagas.get_mut(saga) else { continue };
             if key.members.last().is_some_and(|(_, bytes)| sequence_of(bytes) <= sequence.0) {
                 key.expires = Some(at);
@@ -208,16 +208,16 @@ impl HotStore for MemoryHot {
 
     async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
         let state = self.state();
-        let mut facts = state.read_index(shelf::failure_index(query), query, limit, shelf::decode_failure)?;
-        shelf::sort_failures(&mut facts);
+        let mut facts = state.read_index(index_bucket::failure_index(query), query, limit, index_bucket::decode_failure)?;
+        index_bucket::sort_failures(&mut facts);
         Ok(state.answer(facts, limit))
     }
 
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
         let state = self.state();
         let mut facts =
-            state.read_index(Index::Activity, query, limit, |shelf, _, bytes| shelf::decode_activity(shelf, bytes))?;
-        shelf::sort_activity(&mut facts);
+            state.read_index(Index::Activity, query, limit, |shelf, _, bytes| index_bucket::decode_activity(shelf, bytes))?;
+        index_bucket::sort_activity(&mut facts);
         Ok(state.answer(facts, limit))
     }
 

@@ -3,6 +3,7 @@
 //! A copy: everything here can be lost at any moment and is then rewritten by the owner of the partition or read
 //! from cold (DESIGN 2.3, 4). Knows keys, scores and opaque members; must not know what a member means (`wire::frame`).
 
+pub mod index_bucket;
 pub mod keys;
 pub mod memory;
 mod redis_error;
@@ -14,7 +15,6 @@ mod redis_pack;
 mod redis_settle;
 pub mod redis_store;
 mod redis_url;
-pub mod shelf;
 mod token;
 
 use std::sync::Arc;
@@ -114,7 +114,7 @@ pub struct ActivityFact {
 pub struct Hold {
     /// Of the shelf.
     pub bucket: u16,
-    pub shelf: shelf::Shelf,
+    pub shelf: index_bucket::IndexBucket,
     pub chain: ChainId,
     /// Exclusive.
     pub until: Offset,
@@ -149,7 +149,7 @@ pub const KEPT: u64 = 1_024;
 
 /// A saga with entries that are durable in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Durable {
+pub struct DurableSaga {
     pub saga: SagaId,
     /// Of the newest that are.
     pub sequence: EntrySequence,
@@ -247,7 +247,7 @@ pub trait HotStore: Send + Sync {
     /// Lets the keys of these sagas expire after the store's ttl, those that hold nothing newer than what is durable: who
     /// comes late meets a key that another owner goes on with. Drops from each key what is durable and further back than
     /// [`KEPT`], now and then. Proved as what was written before: gives that and its own pieces.
-    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written>;
+    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written>;
 
     /// Removes the keys of these sagas: what is not durable of them never happened, the rest is in S3.
     async fn forget(&self, sagas: &[SagaId]) -> Result<()>;

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use redis::{Pipeline, Value};
 
+use super::index_bucket::{self, Index, IndexBucket, MINUTES_A_DAY};
 use super::keys::{FLOOR, parse_hold};
 use super::redis_link::garbage;
 use super::redis_store::{RedisHot, micros, parse, parse_marks};
-use super::shelf::{self, Index, MINUTES_A_DAY, Shelf};
 use super::{Hold, HotStore, IndexQuery, IndexRead, Mark};
 use crate::error::Result;
 use crate::saga::position::ChainId;
@@ -51,11 +51,11 @@ impl RedisHot {
         index: Index,
         query: &IndexQuery,
         limit: usize,
-        decode: impl Fn(&Shelf, Micros, &[u8]) -> Result<F>,
+        decode: impl Fn(&IndexBucket, Micros, &[u8]) -> Result<F>,
         sort: impl Fn(&mut [F]),
     ) -> Result<IndexRead<F>> {
         // An empty window reads no day, but still tells marks and floor.
-        let window = shelf::minutes(query).unwrap_or((0, -1));
+        let window = index_bucket::minutes(query).unwrap_or((0, -1));
         let (before, days) = self.marks_and_days(window).await?;
         let mut facts = Vec::new();
         'days: for day in days {
@@ -100,23 +100,23 @@ impl RedisHot {
     }
 
     /// The shelves of a day within these minutes.
-    async fn labels(&self, bucket: u16, day: i64, (first, last): (i64, i64)) -> Result<Vec<(u16, Shelf)>> {
+    async fn labels(&self, bucket: u16, day: i64, (first, last): (i64, i64)) -> Result<Vec<(u16, IndexBucket)>> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.day(bucket, day)).arg(first).arg(last);
         let (labels,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
-        let shelf = |label: String| Ok((bucket, Shelf::parse(&label).ok_or_else(|| garbage("a label"))?));
+        let shelf = |label: String| Ok((bucket, IndexBucket::parse(&label).ok_or_else(|| garbage("a label"))?));
         labels.into_iter().map(shelf).collect()
     }
 
     /// The facts on these shelves, at most `limit` + 1 of each.
     async fn shelved<'s>(
         &self,
-        shelves: &'s [(u16, Shelf)],
+        shelves: &'s [(u16, IndexBucket)],
         query: &IndexQuery,
         limit: usize,
-    ) -> Result<Vec<(&'s Shelf, Micros, Bytes)>> {
+    ) -> Result<Vec<(&'s IndexBucket, Micros, Bytes)>> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let mut buckets = BTreeMap::<u16, (Vec<&Shelf>, Pipeline)>::new();
+        let mut buckets = BTreeMap::<u16, (Vec<&IndexBucket>, Pipeline)>::new();
         for (bucket, shelf) in shelves {
             let (places, pipeline) = buckets.entry(*bucket).or_default();
             places.push(shelf);
@@ -146,7 +146,7 @@ impl RedisHot {
             let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
             let marks = parse_marks(answers.next())?;
             let floor: Option<f64> = parse(answers.next().ok_or_else(|| garbage("answers"))?)?;
-            Ok::<_, crate::error::Error>((marks, floor.map_or(Micros::MIN, |minute| shelf::minute_start(minute as i64))))
+            Ok::<_, crate::error::Error>((marks, floor.map_or(Micros::MIN, |minute| index_bucket::minute_start(minute as i64))))
         };
         let (marks, floors): (Vec<_>, Vec<_>) = try_join_all((0..self.buckets()).map(read)).await?.into_iter().unzip();
         Ok((marks, floors.into_iter().max().unwrap_or(Micros::MIN)))
@@ -189,7 +189,7 @@ impl RedisHot {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(*held).arg(DROPPED_AT_ONCE);
         let (labels,): (Vec<String>,) = self.writes.pipeline(&pipeline).await?;
-        let shelves: Vec<_> = labels.iter().filter_map(|label| Some((label, Shelf::parse(label)?))).collect();
+        let shelves: Vec<_> = labels.iter().filter_map(|label| Some((label, IndexBucket::parse(label)?))).collect();
         let minutes = || shelves.iter().map(|(_, shelf)| shelf.minute);
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
@@ -238,7 +238,7 @@ impl RedisHot {
 
 /// How many shelves to read next, at least so many: a minute is read whole, so that newest first holds over all
 /// buckets and names.
-fn whole_minutes(shelves: &[(u16, Shelf)]) -> usize {
+fn whole_minutes(shelves: &[(u16, IndexBucket)]) -> usize {
     let some = SHELVES_AT_ONCE.min(shelves.len());
     let minute = shelves[some - 1].1.minute;
     some + shelves[some..].partition_point(|(_, shelf)| shelf.minute == minute)

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
+use super::index_bucket::{self, IndexBucket};
 use super::keys::{Keys, hold_member, token_field};
-use super::shelf::{self, Shelf};
 use super::{Hold, HotBatch, SagaWrite, Token, Written};
 use crate::saga::position::SagaId;
 
@@ -119,13 +119,13 @@ impl<'a> Packer<'a> {
     }
 
     fn facts(&mut self, batch: &HotBatch) {
-        let mut shelves: BTreeMap<(u16, Shelf), Vec<(i64, Bytes)>> = BTreeMap::new();
+        let mut shelves: BTreeMap<(u16, IndexBucket), Vec<(i64, Bytes)>> = BTreeMap::new();
         for fact in &batch.failures {
-            let shelf = shelves.entry((self.bucket(&fact.saga), Shelf::of_failure(fact))).or_default();
-            shelf.push((fact.at.0, shelf::encode_failure(fact).into()));
+            let shelf = shelves.entry((self.bucket(&fact.saga), IndexBucket::of_failure(fact))).or_default();
+            shelf.push((fact.at.0, index_bucket::encode_failure(fact).into()));
         }
         for fact in &batch.activity {
-            let shelf = shelves.entry((self.bucket(&fact.saga), Shelf::of_activity(fact))).or_default();
+            let shelf = shelves.entry((self.bucket(&fact.saga), IndexBucket::of_activity(fact))).or_default();
             shelf.push((0, Bytes::copy_from_slice(fact.saga.as_str().as_bytes())));
         }
         let mut days = BTreeMap::<(u16, i64), Vec<(i64, Bytes)>>::new();

@@ -11,7 +11,7 @@ use redis::Cmd;
 
 use super::keys::token_field;
 use super::redis_store::{IN_FLIGHT, RedisHot};
-use super::{Durable, HotStore, KEPT, Written};
+use super::{DurableSaga, HotStore, KEPT, Written};
 use crate::error::Result;
 
 /// Keys in one script: Redis serves nobody else meanwhile.
@@ -47,8 +47,8 @@ pub(super) fn script() -> redis::Script {
 }
 
 impl RedisHot {
-    pub(super) async fn settle_all(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
-        let mut buckets = BTreeMap::<u16, Vec<&Durable>>::new();
+    pub(super) async fn settle_all(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
+        let mut buckets = BTreeMap::<u16, Vec<&DurableSaga>>::new();
         for durable in sagas {
             buckets.entry(self.bucket(&durable.saga)).or_default().push(durable);
         }
@@ -73,7 +73,7 @@ impl RedisHot {
         Ok(written)
     }
 
-    fn settle_command(&self, name: &str, script: &str, bucket: u16, sagas: &[&Durable], field: &str, number: u64) -> Cmd {
+    fn settle_command(&self, name: &str, script: &str, bucket: u16, sagas: &[&DurableSaga], field: &str, number: u64) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(sagas.len() + 1).arg(self.keys.tokens(bucket));
         for durable in sagas {

@@ -13,14 +13,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
+use super::index_bucket;
 use super::keys::{Keys, mark_field, parse_mark_field, token_field};
 use super::redis_index::DROP_LABELS;
 use super::redis_link::{Link, garbage};
 use super::redis_pack::Packer;
 use super::redis_url::{RedisUrl, Server};
-use super::shelf;
 use super::{
-    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
     MarkMove, MarkOutcome, Marks, Member, Token, Written, redis_health, redis_settle,
 };
 use crate::config;
@@ -229,7 +229,7 @@ impl HotStore for RedisHot {
         Ok(reads.into_iter().next().unwrap_or_default())
     }
 
-    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         self.settle_all(sagas, written).await.map_err(|e| e.context("let keys of hot store expire"))
     }
 
@@ -239,13 +239,19 @@ impl HotStore for RedisHot {
     }
 
     async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
-        let read = self.read_index(shelf::failure_index(query), query, limit, shelf::decode_failure, shelf::sort_failures);
+        let read = self.read_index(
+            index_bucket::failure_index(query),
+            query,
+            limit,
+            index_bucket::decode_failure,
+            index_bucket::sort_failures,
+        );
         read.await.map_err(|e| e.context("read failure index"))
     }
 
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
-        let decode = |shelf: &shelf::Shelf, _: Micros, bytes: &[u8]| shelf::decode_activity(shelf, bytes);
-        let read = self.read_index(shelf::Index::Activity, query, limit, decode, shelf::sort_activity);
+        let decode = |shelf: &index_bucket::IndexBucket, _: Micros, bytes: &[u8]| index_bucket::decode_activity(shelf, bytes);
+        let read = self.read_index(index_bucket::Index::Activity, query, limit, decode, index_bucket::sort_activity);
         read.await.map_err(|e| e.context("read activity index"))
     }
 

@@ -10,8 +10,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::bootstrap::Bootstrap;
+use super::client_log;
 use super::failure::CONFIG_INVALID;
-use super::lines;
 use crate::config;
 use crate::error::{Error, Result};
 
@@ -170,24 +170,24 @@ fn fixed(kafka: &config::Kafka, purpose: Purpose<'_>) -> Vec<(&'static str, Stri
 
 /// A client whose only wish is that its lines reach the log, and that it finds the brokers again.
 #[derive(Debug)]
-pub(super) struct Logged {
+pub(super) struct LoggingContext {
     pub(super) bootstrap: Bootstrap,
 }
 
-impl Logged {
+impl LoggingContext {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self { bootstrap: Bootstrap::new(config) }
     }
 }
 
-impl ClientContext for Logged {
+impl ClientContext for LoggingContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        lines::log(level, facility, message);
+        client_log::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
         self.bootstrap.met(error.rdkafka_error_code());
-        lines::error_of(&error, reason);
+        client_log::error_of(&error, reason);
     }
 }
 

@@ -10,7 +10,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::client::{Logged, Purpose, client_config};
+use super::client::{LoggingContext, Purpose, client_config};
 use super::failure::{self, TOPIC_MISSING};
 use super::mock::is_mock;
 use super::native::{End, list_offsets, topic_ids};
@@ -19,12 +19,12 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, TopicPartition};
 
-impl ConsumerContext for Logged {}
+impl ConsumerContext for LoggingContext {}
 
 /// Asks brokers for ends and partition counts. Cheap to clone.
 #[derive(Clone)]
 pub struct Ends {
-    client: Arc<BaseConsumer<Logged>>,
+    client: Arc<BaseConsumer<LoggingContext>>,
     /// As configured, for messages.
     brokers: Arc<str>,
     timeout: Duration,
@@ -50,8 +50,8 @@ const MAX_LINES: usize = 32;
 impl Ends {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
         let config = client_config(kafka, Purpose::Observer)?;
-        let client =
-            BaseConsumer::from_config_and_context(&config, Logged::new(&config)).map_err(|e| failure::of("create client", &e))?;
+        let client = BaseConsumer::from_config_and_context(&config, LoggingContext::new(&config))
+            .map_err(|e| failure::of("create client", &e))?;
         Ok(Self {
             client: Arc::new(client),
             brokers: kafka.brokers.as_str().into(),
@@ -175,7 +175,7 @@ impl Ends {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Client<Logged>, Duration) -> Result<T> + Send + 'static,
+        ask: impl FnOnce(&Client<LoggingContext>, Duration) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (consumer, brokers, timeout) = (Arc::clone(&self.client), Arc::clone(&self.brokers), self.timeout);
         tokio::task::spawn_blocking(move || {
@@ -192,7 +192,7 @@ impl Ends {
 }
 
 /// Nobody else takes librdkafka's log lines and errors out of the queue; one call takes one.
-fn serve(consumer: &BaseConsumer<Logged>) {
+fn serve(consumer: &BaseConsumer<LoggingContext>) {
     for _ in 0..MAX_LINES {
         let _ = consumer.poll(Duration::ZERO);
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::sync::{mpsc, oneshot};
 
-pub use super::budget::Held;
 use super::client::{Purpose, client_config};
 use super::intake_thread::IntakeThread;
+pub use super::memory_budget::MemoryPermit;
 use super::reader::Reader;
 use super::record::PartitionRecords;
 pub use super::statistics::{IntakeStats, PartitionStats};
@@ -29,7 +29,7 @@ pub struct IntakeLimits {
     pub batch_records: usize,
     /// Bytes in one [`IntakeEvent::Records`]; the last record may go over it.
     pub batch_bytes: usize,
-    /// Bytes of all records that were handed out and whose [`Held`] is not dropped yet.
+    /// Bytes of all records that were handed out and whose [`MemoryPermit`] is not dropped yet.
     pub held_bytes: u64,
     /// Longest wait for the reply to [`IntakeEvent::Revoked`]; after it the partitions are given up all the same.
     pub revoke_timeout: Duration,
@@ -80,7 +80,7 @@ pub enum IntakeEvent {
     /// follows after the reply.
     Revoked { partitions: Vec<TopicPartition>, lost: bool, reply: oneshot::Sender<()> },
     /// Records, each partition at most once. Keep what is held with a partition's for as long as they are in memory.
-    Records { batch: Vec<(PartitionRecords, Held)> },
+    Records { batch: Vec<(PartitionRecords, MemoryPermit)> },
     /// The position is at the last stable offset. It passes control records; while a transaction is open it is below
     /// the partition's end. Comes again whenever the end moved and was reached again.
     ReachedEnd { partition: TopicPartition, position: Offset },
@@ -190,7 +190,7 @@ impl Intake {
     }
 
     /// As [`Self::assign_later`], of one partition. Waits for nothing.
-    pub fn assign_anew(&self, partition: TopicPartition) -> Result<()> {
+    pub fn reassign(&self, partition: TopicPartition) -> Result<()> {
         self.tell(Command::AssignLater(vec![partition], oneshot::channel().0))
     }
 

@@ -10,10 +10,10 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::budget::Budget;
 use super::failure::{self, NOT_ASSIGNED};
 use super::intake::{AssignedPartition, Command, GroupMetadata, IntakeEvent, IntakeLimits, Reply, StartAt};
-use super::native::Happening;
+use super::memory_budget::MemoryBudget;
+use super::native::ConsumerEvent;
 use super::reader::{Reader, list_of};
 use super::statistics;
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct IntakeThread {
     reader: Reader,
     limits: IntakeLimits,
-    budget: Budget,
+    budget: MemoryBudget,
     commands: Receiver<Command>,
     events: mpsc::Sender<IntakeEvent>,
     /// Events that found the channel full. Nothing is read while there are any.
@@ -112,7 +112,7 @@ impl IntakeThread {
     ) -> Self {
         let here = std::thread::current();
         reader.wakes(&here);
-        let budget = Budget::new(limits.held_bytes, here);
+        let budget = MemoryBudget::new(limits.held_bytes, here);
         let (later, openings) = (Later::default(), Vec::new());
         Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None, later, openings }
     }
@@ -150,29 +150,29 @@ impl IntakeThread {
         loop {
             while let Some(event) = self.reader.poll_happening() {
                 match event.read() {
-                    Happening::Assign(partitions) => self.assign(partitions)?,
-                    Happening::Revoke(partitions) => {
+                    ConsumerEvent::Assign(partitions) => self.assign(partitions)?,
+                    ConsumerEvent::Revoke(partitions) => {
                         let partitions: Vec<_> = partitions.into_iter().map(|(t, p)| TopicPartition::new(t, p)).collect();
                         let lost = self.reader.consumer().assignment_lost();
                         self.revoke(&partitions, lost)?;
                     }
-                    Happening::Statistics(json) => {
+                    ConsumerEvent::Statistics(json) => {
                         if let Some(stats) = statistics::parse(json) {
                             self.tell(IntakeEvent::Stats(stats))?;
                         }
                     }
-                    Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
-                    Happening::Error { code, fatal: is_fatal, reason, .. } => {
+                    ConsumerEvent::Log { level, facility, message } => super::client_log::log(level, &facility, &message),
+                    ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
                         if let Some(error) = self.reader.met(code, is_fatal, &reason) {
                             return Err(Exit::Failed(error));
                         }
                     }
-                    Happening::Message(_) | Happening::Other => {}
+                    ConsumerEvent::Message(_) | ConsumerEvent::Other => {}
                 }
             }
             self.carry_out_all()?;
-            self.assign_what_is_due()?;
-            self.begin_what_is_open()?;
+            self.assign_due_partitions()?;
+            self.start_opened_partitions()?;
             self.flush()?;
             if !self.outbox.is_empty() {
                 std::thread::park_timeout(WAITING);
@@ -210,7 +210,7 @@ impl IntakeThread {
     }
 
     /// Describes partitions whose time has come and asks the role where to start; what cannot be described comes again later.
-    fn assign_what_is_due(&mut self) -> Result<(), Exit> {
+    fn assign_due_partitions(&mut self) -> Result<(), Exit> {
         let partitions = self.later.take_due();
         if partitions.is_empty() {
             return Ok(());
@@ -238,7 +238,7 @@ impl IntakeThread {
     }
 
     /// Reads what the role has said where to start with.
-    fn begin_what_is_open(&mut self) -> Result<(), Exit> {
+    fn start_opened_partitions(&mut self) -> Result<(), Exit> {
         let mut at = 0;
         while at < self.openings.len() {
             let answer = self.openings[at].answer.try_recv();

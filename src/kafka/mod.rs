@@ -3,13 +3,13 @@
 
 mod bootstrap;
 pub mod broker_clock;
-mod budget;
 mod client;
+mod client_log;
 pub mod ends;
 mod failure;
 pub mod intake;
 mod intake_thread;
-mod lines;
+mod memory_budget;
 pub mod mock;
 mod native;
 mod observed;

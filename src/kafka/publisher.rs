@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::bootstrap::Bootstrap;
 use super::client::{Purpose, client_config};
+use super::client_log;
 use super::failure;
-use super::lines;
 use super::native::Waking;
 use super::record::NewRecord;
 use crate::config;
@@ -76,8 +76,11 @@ impl Publisher {
             return Vec::new();
         }
         let (done, outcome) = oneshot::channel();
-        let pending =
-            Arc::new(Pending { left: AtomicUsize::new(records.len()), failures: Mutex::default(), done: Mutex::new(Some(done)) });
+        let pending = Arc::new(DeliveryWait {
+            left: AtomicUsize::new(records.len()),
+            failures: Mutex::default(),
+            done: Mutex::new(Some(done)),
+        });
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         for (at, record) in records.iter().enumerate() {
             let sent = || Box::new(Sent { pending: Arc::clone(&pending), at });
@@ -140,7 +143,7 @@ pub(super) fn enqueue<O: rdkafka::IntoOpaque>(
 type Failures = Vec<(usize, KafkaError)>;
 
 /// A call of `send_each` that waits for its last acknowledgement.
-struct Pending {
+struct DeliveryWait {
     left: AtomicUsize,
     failures: Mutex<Failures>,
     done: Mutex<Option<oneshot::Sender<Failures>>>,
@@ -148,11 +151,11 @@ struct Pending {
 
 /// One record of it.
 struct Sent {
-    pending: Arc<Pending>,
+    pending: Arc<DeliveryWait>,
     at: usize,
 }
 
-impl Pending {
+impl DeliveryWait {
     fn acknowledge(&self, at: usize, failure: Option<KafkaError>) {
         if let Some(failure) = failure {
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((at, failure));
@@ -170,12 +173,12 @@ struct Acknowledged(Bootstrap);
 
 impl ClientContext for Acknowledged {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        lines::log(level, facility, message);
+        client_log::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.met(error.rdkafka_error_code());
-        lines::error_of(&error, reason);
+        client_log::error_of(&error, reason);
     }
 }
 

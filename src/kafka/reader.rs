@@ -14,10 +14,10 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::bootstrap::Bootstrap;
 use super::broker_clock::Stamp;
+use super::client_log;
 use super::failure;
 use super::intake::StartAt;
-use super::lines;
-use super::native::{Event, EventConsumer, Happening, set_leader_epoch};
+use super::native::{ConsumerEvent, Event, EventConsumer, set_leader_epoch};
 use super::record::{PartitionRecords, Record};
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, Topic, TopicPartition};
@@ -28,7 +28,7 @@ pub(super) struct Closing;
 
 impl ClientContext for Closing {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        lines::log(level, facility, message);
+        client_log::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
@@ -67,7 +67,7 @@ struct Slot {
 
 /// What one round of reading gave.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct ReadBatch {
     /// With the bytes that each takes in memory.
     pub(super) batch: Vec<(PartitionRecords, u64)>,
     pub(super) ends: Vec<(TopicPartition, Offset)>,
@@ -312,8 +312,8 @@ impl Reader {
     }
 
     /// Reads until there are enough records, or nothing more is at hand. Does not wait.
-    pub(super) fn read(&mut self, most_records: usize, most_bytes: usize) -> Taken {
-        let mut taken = Taken::default();
+    pub(super) fn read(&mut self, most_records: usize, most_bytes: usize) -> ReadBatch {
+        let mut taken = ReadBatch::default();
         let (mut records, mut bytes) = (0, 0);
         while records < most_records && bytes < most_bytes as u64 && taken.failed.is_none() {
             let Some(event) = self.client.poll_record() else {
@@ -321,7 +321,7 @@ impl Reader {
                 break;
             };
             match event.read() {
-                Happening::Message(message) => {
+                ConsumerEvent::Message(message) => {
                     let Some(slot) = find(&mut self.slots, &mut self.last, message.topic(), message.partition()) else {
                         continue;
                     };
@@ -338,7 +338,7 @@ impl Reader {
                     slot.reached_end = false;
                     slot.records.push(record);
                 }
-                Happening::Error { partition: Some((topic, partition, offset)), code, reason, .. } => {
+                ConsumerEvent::Error { partition: Some((topic, partition, offset)), code, reason, .. } => {
                     let Some(slot) = find(&mut self.slots, &mut self.last, topic.as_bytes(), partition) else { continue };
                     match code {
                         // Of before it was stopped.
@@ -356,7 +356,7 @@ impl Reader {
                         code => taken.failed = fatal(code, false, &reason),
                     }
                 }
-                Happening::Error { partition: None, code, fatal: is_fatal, reason } => {
+                ConsumerEvent::Error { partition: None, code, fatal: is_fatal, reason } => {
                     taken.failed = fatal(code, is_fatal, &reason);
                 }
                 _ => {}
@@ -409,7 +409,7 @@ fn fatal(code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
             Some(Error::invalid(failure::TOPIC_MISSING, format!("read topics: {reason}")))
         }
         _ => {
-            lines::error(Some(code), reason);
+            client_log::error(Some(code), reason);
             None
         }
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::budget::{Budget, Held};
 use super::client::{Purpose, client_config};
 use super::intake::StartAt;
-use super::native::Happening;
+use super::memory_budget::{MemoryBudget, MemoryPermit};
+use super::native::ConsumerEvent;
 use super::reader::Reader;
 use super::record::PartitionRecords;
 use crate::config;
@@ -22,7 +22,7 @@ use crate::saga::position::{Offset, TopicPartition};
 #[derive(Debug)]
 pub enum TailEvent {
     /// As [`IntakeEvent::Records`](super::intake::IntakeEvent::Records).
-    Records { batch: Vec<(PartitionRecords, Held)> },
+    Records { batch: Vec<(PartitionRecords, MemoryPermit)> },
     /// The position is at the last stable offset; comes again whenever that moved and was reached again.
     ReachedEnd { partition: TopicPartition, position: Offset },
     /// The offset to read is not in the log; the partition is not read on.
@@ -38,7 +38,7 @@ pub enum TailEvent {
 pub struct TailLimits {
     pub batch_records: usize,
     pub batch_bytes: usize,
-    /// Bytes of all records that were handed out and whose [`Held`] is not dropped yet.
+    /// Bytes of all records that were handed out and whose [`MemoryPermit`] is not dropped yet.
     pub held_bytes: u64,
 }
 
@@ -120,7 +120,7 @@ impl Drop for Tail {
 struct TailThread {
     reader: Reader,
     limits: TailLimits,
-    budget: Budget,
+    budget: MemoryBudget,
     commands: Receiver<Command>,
     events: mpsc::Sender<TailEvent>,
     stop: Arc<AtomicBool>,
@@ -136,7 +136,7 @@ impl TailThread {
     ) -> Self {
         let here = std::thread::current();
         reader.wakes(&here);
-        Self { reader, limits, budget: Budget::new(limits.held_bytes, here), commands, events, stop }
+        Self { reader, limits, budget: MemoryBudget::new(limits.held_bytes, here), commands, events, stop }
     }
 
     fn run(mut self) {
@@ -186,8 +186,8 @@ impl TailThread {
     fn happenings(&self) -> Option<Error> {
         while let Some(event) = self.reader.poll_happening() {
             match event.read() {
-                Happening::Log { level, facility, message } => super::lines::log(level, &facility, &message),
-                Happening::Error { code, fatal: is_fatal, reason, .. } => {
+                ConsumerEvent::Log { level, facility, message } => super::client_log::log(level, &facility, &message),
+                ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
                     if let Some(error) = self.reader.met(code, is_fatal, &reason) {
                         return Some(error);
                     }

@@ -9,7 +9,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
-use super::client::{Logged, Purpose, client_config};
+use super::client::{LoggingContext, Purpose, client_config};
 use super::ends::Ends;
 use super::failure;
 pub use super::topic_plan::{FoundTopic, TopicDifference, WantedTopic, follow_sibling, plan, wanted};
@@ -19,7 +19,7 @@ use crate::error::Result;
 /// Topic administration. Cheap to clone.
 #[derive(Clone)]
 pub struct Topics {
-    admin: Arc<AdminClient<Logged>>,
+    admin: Arc<AdminClient<LoggingContext>>,
     /// An admin client counts as a producer, whose questions for metadata may create the topic asked for.
     ends: Ends,
 }
@@ -32,7 +32,7 @@ const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);
 impl Topics {
     pub fn new(kafka: &config::Kafka) -> Result<Self> {
         let config = client_config(kafka, Purpose::Admin)?;
-        let admin = AdminClient::from_config_and_context(&config, Logged::new(&config))
+        let admin = AdminClient::from_config_and_context(&config, LoggingContext::new(&config))
             .map_err(|e| failure::of("create admin client", &e))?;
         Ok(Self { admin: Arc::new(admin), ends: Ends::new(kafka)? })
     }

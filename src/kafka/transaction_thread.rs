@@ -17,15 +17,15 @@ use tokio::sync::oneshot;
 
 use super::bootstrap::Bootstrap;
 use super::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
+use super::client_log;
 use super::failure;
-use super::lines;
 use super::native::Waking;
 use super::publisher::enqueue;
 use super::record::NewRecord;
 use super::transaction::{Command, PublishError, Published, Transaction};
 use crate::config;
-use crate::crash;
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// Longest wait for the coordinator to settle what the last owner left: a transaction that is being completed takes a moment.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,18 +93,18 @@ impl TransactionThread {
     }
 
     fn try_publish(&self, transaction: &Transaction) -> Result<(), Trouble> {
-        crash::point("replay.before_begin");
+        failpoint::pass("replay.before_begin");
         self.producer.context().first_failure();
         self.producer.begin_transaction().map_err(|e| closing(&e))?;
         for records in [&transaction.records, &transaction.last] {
             self.produce(records)?;
         }
-        crash::point("replay.after_produce");
+        failpoint::pass("replay.after_produce");
         self.send_offsets(transaction)?;
-        crash::point("replay.after_send_offsets");
-        crash::point("replay.before_commit");
+        failpoint::pass("replay.after_send_offsets");
+        failpoint::pass("replay.before_commit");
         self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(|e| trouble(&e))?;
-        crash::point("replay.after_commit");
+        failpoint::pass("replay.after_commit");
         Ok(())
     }
 
@@ -228,12 +228,12 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        lines::log(level, facility, message);
+        client_log::log(level, facility, message);
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
         self.bootstrap.met(error.rdkafka_error_code());
-        lines::error_of(&error, reason);
+        client_log::error_of(&error, reason);
     }
 }
 

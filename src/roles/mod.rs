@@ -5,9 +5,9 @@ pub mod materialize;
 pub mod partitioning;
 pub mod replay;
 pub mod replay_log;
-pub mod rest;
 pub mod retry;
 pub mod schema;
+pub mod suspension;
 
 use tokio::sync::watch;
 

@@ -62,7 +62,7 @@ fn sagas_of(record: &LogRecord) -> impl Iterator<Item = &SagaId> {
 }
 
 /// Most replays of which a record that is not understood is remembered.
-const MOST_NOT_UNDERSTOOD: usize = 10_000;
+const MAX_NOT_UNDERSTOOD: usize = 10_000;
 
 /// What became of a replay that still waits by what history has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,10 +177,10 @@ impl ReplayLog {
             if view.records.kept(replay_id).is_some_and(|kept| outdates(&kept.record, kept.at, at)) {
                 return;
             }
-            if let Some(kept) = view.records.remove(replay_id).filter(|_| view.outdated.len() < MOST_NOT_UNDERSTOOD) {
+            if let Some(kept) = view.records.remove(replay_id).filter(|_| view.outdated.len() < MAX_NOT_UNDERSTOOD) {
                 view.outdated.put(kept.record, kept.at);
             }
-            let is_full = view.not_understood.len() >= MOST_NOT_UNDERSTOOD;
+            let is_full = view.not_understood.len() >= MAX_NOT_UNDERSTOOD;
             match view.not_understood.get_mut(replay_id) {
                 Some(unread) => match unread.iter_mut().find(|(of, _)| *of == partition) {
                     Some((_, last)) => *last = offset.max(*last),

@@ -24,10 +24,10 @@ pub async fn learn(registry: Option<&SchemaRegistry>, of: SchemaRef, schemas: &S
 }
 
 /// The look-ups of one role. Each is one try; who asked asks again.
-pub struct Lookups {
+pub struct SchemaLookups {
     registry: Option<Arc<SchemaRegistry>>,
     schemas: Arc<Schemas>,
-    under_way: JoinSet<Looked>,
+    under_way: JoinSet<SchemaLookup>,
     /// To be asked for next. Each partition waits for one at most, which bounds it.
     queue: VecDeque<SchemaRef>,
     /// In the queue or under way.
@@ -35,9 +35,9 @@ pub struct Lookups {
 }
 
 /// What came of a look-up, as [`learn`] gives it.
-pub type Looked = (SchemaRef, Result<bool>);
+pub type SchemaLookup = (SchemaRef, Result<bool>);
 
-impl Lookups {
+impl SchemaLookups {
     pub fn new(registry: Option<Arc<SchemaRegistry>>, schemas: Arc<Schemas>) -> Self {
         Self { registry, schemas, under_way: JoinSet::new(), queue: VecDeque::new(), asked: HashSet::new() }
     }
@@ -60,7 +60,7 @@ impl Lookups {
     }
 
     /// The next answer; `None`: nothing was asked. May be dropped while it waits.
-    pub async fn next(&mut self) -> Option<Result<Looked>> {
+    pub async fn next(&mut self) -> Option<Result<SchemaLookup>> {
         let ended = self.under_way.join_next().await?;
         if let Ok((of, _)) = &ended {
             self.asked.remove(of);
@@ -92,7 +92,7 @@ mod tests {
     async fn many_are_asked_for_a_few_at_a_time_each_once_and_all_are_answered() {
         // Nobody listens there.
         let registry = Arc::new(SchemaRegistry::new("http://127.0.0.1:9").expect("a URL"));
-        let mut lookups = Lookups::new(Some(registry), Arc::new(Schemas::new(true)));
+        let mut lookups = SchemaLookups::new(Some(registry), Arc::new(Schemas::new(true)));
         for n in (0..20).chain(0..20) {
             assert!(!lookups.is_missing(id(n)));
             lookups.ask(id(n));
@@ -108,6 +108,6 @@ mod tests {
 
     #[test]
     fn without_a_registry_every_schema_is_missing() {
-        assert!(Lookups::new(None, Arc::new(Schemas::new(false))).is_missing(id(1)));
+        assert!(SchemaLookups::new(None, Arc::new(Schemas::new(false))).is_missing(id(1)));
     }
 }

@@ -133,7 +133,7 @@ impl Saga {
     ) -> Admitted {
         let seen = Seen::of(&event);
         let before: Option<&Self> = slot.as_ref().map(Borrow::borrow);
-        if let Some(turned_away) = before.and_then(|saga| saga.turns_away(&event, seen)) {
+        if let Some(turned_away) = before.and_then(|saga| saga.rejects(&event, seen)) {
             return turned_away;
         }
         let mut anomalies = Vec::new();
@@ -226,7 +226,7 @@ impl Saga {
     }
 
     /// Why the event becomes no entry, if so.
-    fn turns_away(&self, event: &StepEvent, seen: Seen) -> Option<Admitted> {
+    fn rejects(&self, event: &StepEvent, seen: Seen) -> Option<Admitted> {
         let same_id = |known: &Seen| known.event_id_hash == seen.event_id_hash;
         let same_sequence = |known: &Seen| seen.sequence.is_some() && known.sequence == seen.sequence;
         if self.window.iter().any(same_id) {

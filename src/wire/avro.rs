@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use super::fields::Wrong;
+use super::fields::FieldError;
 use crate::error::{Error, Result};
 
 pub(super) use decode::to_json;
@@ -158,7 +158,7 @@ pub(super) fn from_json(shape: &Shape, id: SchemaId, json: &str) -> Result<Vec<u
 }
 
 /// The same of JSON text that others gave.
-pub(super) fn from_given_json(shape: &Shape, id: SchemaId, json: &str) -> Result<Vec<u8>, Wrong> {
+pub(super) fn from_given_json(shape: &Shape, id: SchemaId, json: &str) -> Result<Vec<u8>, FieldError> {
     let mut out = Vec::with_capacity(json.len());
     out.push(MAGIC);
     out.extend_from_slice(&id.0.to_be_bytes());

@@ -24,7 +24,7 @@ const MESSAGE: usize = 1 << 10;
 
 /// Key, value and headers of a record to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetterRecord {
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Vec<(String, Option<Bytes>)>,
@@ -58,7 +58,7 @@ pub fn size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> usiz
 /// The same letter in about `most` bytes, with three headers more: what was cut, how large it was, the hash of its value.
 /// Our headers stay; of the rest a key has a quarter, its headers then a half of what is left, the value the remainder.
 /// A header is kept whole or not at all.
-pub fn cut(letter: &Letter, most: usize) -> Letter {
+pub fn cut(letter: &DeadLetterRecord, most: usize) -> DeadLetterRecord {
     let at = letter.headers.iter().rposition(|(name, _)| name == FIRST).unwrap_or(letter.headers.len());
     let (theirs, ours) = letter.headers.split_at(at);
     let full_size = size(letter.key.as_deref(), letter.value.as_deref(), theirs);
@@ -87,7 +87,7 @@ pub fn cut(letter: &Letter, most: usize) -> Letter {
     let cut: Vec<&str> = parts.into_iter().filter(|(_, cut)| *cut).map(|(name, _)| name).collect();
     headers.extend(ours);
     headers.push(text(CUT, cut.join(",")));
-    Letter { key, value, headers }
+    DeadLetterRecord { key, value, headers }
 }
 
 fn header_size((name, value): &(String, Option<Bytes>)) -> usize {
@@ -108,14 +108,14 @@ mod tests {
 
     use super::*;
 
-    fn letter(key: usize, value: Option<usize>, headers: &[usize]) -> Letter {
+    fn letter(key: usize, value: Option<usize>, headers: &[usize]) -> DeadLetterRecord {
         let bytes = |length: usize| Some(Bytes::from(vec![b'a'; length]));
         let theirs: Vec<_> = headers.iter().map(|length| ("h".to_owned(), bytes(*length))).collect();
         let headers = dead_letter_headers(&theirs, &Position::new("t", 3, 41), "decode", "too_large", "why");
-        Letter { key: bytes(key), value: value.and_then(bytes), headers }
+        DeadLetterRecord { key: bytes(key), value: value.and_then(bytes), headers }
     }
 
-    fn header<'l>(letter: &'l Letter, name: &str) -> Option<&'l str> {
+    fn header<'l>(letter: &'l DeadLetterRecord, name: &str) -> Option<&'l str> {
         let (_, value) = letter.headers.iter().rfind(|(found, _)| found == name)?;
         value.as_deref().map(|value| std::str::from_utf8(value).unwrap())
     }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_cut_letter_says_what_it_was_and_where_it_came_from() {
-        let cut = cut(&Letter { value: Some(Bytes::from_static(b"abc")), ..letter(7, None, &[1]) }, 0);
+        let cut = cut(&DeadLetterRecord { value: Some(Bytes::from_static(b"abc")), ..letter(7, None, &[1]) }, 0);
         assert_eq!((cut.key.as_deref(), cut.value.as_deref()), (Some(&b""[..]), Some(&b""[..])));
         // FIPS 180-2, B.1: the hash of "abc".
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

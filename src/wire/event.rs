@@ -1,7 +1,7 @@
 //! Step events: bytes to [`StepEvent`] with the dead-letter rules of INTERFACE 2, and back for SAGA_RESTORED.
 
 use super::avro::{self, SchemaId, SchemaRef, Schemas, Shape};
-use super::fields::{Checked, Fields, Wrong};
+use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Writer, read_object};
 use super::payload::open;
 pub use super::payload::{Headers, NotDecoded};
@@ -49,7 +49,7 @@ pub fn decode_event(
             return Err(NotDecoded::undecodable("nested too deep"));
         }
     }
-    let invalid = |wrong: Wrong| NotDecoded::dead("invalid_event", wrong.to_string());
+    let invalid = |wrong: FieldError| NotDecoded::dead("invalid_event", wrong.to_string());
     if let Some(wrong) = text.wrong {
         return Err(invalid(wrong));
     }

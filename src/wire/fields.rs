@@ -11,9 +11,9 @@ use crate::saga::time::Micros;
 /// Which field is wrong and in what way: `field "error.code" is not a string`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Wrong(pub String);
+pub struct FieldError(pub String);
 
-pub type Checked<T> = Result<T, Wrong>;
+pub type Checked<T> = Result<T, FieldError>;
 
 /// An object's members, and where it stands.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl<'a> Fields<'a> {
     }
 
     /// `field "<path>" <problem>`.
-    pub fn wrong(&self, name: &str, problem: &str) -> Wrong {
-        Wrong(format!("field \"{}{name}\" {problem}", self.path))
+    pub fn wrong(&self, name: &str, problem: &str) -> FieldError {
+        FieldError(format!("field \"{}{name}\" {problem}", self.path))
     }
     fn typed<T>(&self, name: &str, what: &str, read: impl FnOnce(Raw<'a>) -> Option<T>) -> Checked<Option<T>> {
         match self.object.get(name) {
@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
         unknown.map_or(Ok(()), |name| Err(self.unknown(name, known)))
     }
 
-    fn unknown(&self, name: &str, known: &[&str]) -> Wrong {
+    fn unknown(&self, name: &str, known: &[&str]) -> FieldError {
         let shown: String = name.chars().take(64).collect();
         let meant = nearest(name, known.iter().copied()).map(|(known, _)| format!("; did you mean \"{}{known}\"?", self.path));
         self.wrong(&shown, &format!("is not known{}", meant.unwrap_or_default()))

@@ -40,7 +40,7 @@ const MAX_UNPACKED: usize = 1 << 30;
 const MIN_TO_COMPRESS: usize = 512;
 const LEVEL: i32 = 1;
 /// Bytes of unused room that a member may keep.
-const MOST_SPARE: usize = 512;
+const MAX_SPARE: usize = 512;
 
 /// The frame is compressed.
 const COMPRESSED: u8 = 1;
@@ -100,7 +100,7 @@ pub fn encode_member(entry: &Entry, fold: u32, context_before: Option<&Json>, sa
     match packs.then(|| compress(frame)).flatten().filter(|packed| packed.len() < frame.len()) {
         None => {
             // It may wait in memory for long.
-            if plain.capacity() - plain.len() > MOST_SPARE {
+            if plain.capacity() - plain.len() > MAX_SPARE {
                 plain.shrink_to_fit();
             }
             sealed(plain)

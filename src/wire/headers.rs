@@ -16,7 +16,7 @@ const SOURCE: &str = "/resaga";
 
 /// Of a record of the restored-saga topic.
 pub fn of_restored(restored: &RestoredSaga, avro: bool, incoming: Option<&str>) -> Headers {
-    let mut headers = Ce {
+    let mut headers = CloudEventHeaders {
         id: &restored.replay_id,
         kind: "io.resaga.saga.restored.v1",
         subject: restored.saga_id.as_str(),
@@ -38,7 +38,7 @@ pub fn of_restored(restored: &RestoredSaga, avro: bool, incoming: Option<&str>) 
 /// Of the SAGA_RESTORED event of the same replay.
 pub fn of_event(event: &StepEvent, avro: bool, incoming: Option<&str>) -> Headers {
     let request_id = event.restored.as_ref().map_or("", |restored| &restored.request_id);
-    let mut headers = Ce {
+    let mut headers = CloudEventHeaders {
         id: &event.event_id,
         kind: "io.resaga.step.event.v1",
         subject: event.saga_id.as_str(),
@@ -53,7 +53,7 @@ pub fn of_event(event: &StepEvent, avro: bool, incoming: Option<&str>) -> Header
 /// Of a record of the replay log. Its states follow each other under one replay id.
 pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> Headers {
     let id = format!("{}/{}", record.replay_id, record.status.as_str());
-    let mut headers = Ce {
+    let mut headers = CloudEventHeaders {
         id: &id,
         kind: "io.resaga.replay.log.v1",
         subject: &record.replay_id,
@@ -68,7 +68,7 @@ pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> Headers
     headers
 }
 
-struct Ce<'a> {
+struct CloudEventHeaders<'a> {
     id: &'a str,
     kind: &'a str,
     subject: &'a str,
@@ -77,7 +77,7 @@ struct Ce<'a> {
     correlation: &'a str,
 }
 
-impl Ce<'_> {
+impl CloudEventHeaders<'_> {
     fn headers(&self, avro: bool, incoming: Option<&str>) -> Headers {
         let mut headers = Headers::with_capacity(16);
         push(&mut headers, "ce_specversion", "1.0");

@@ -52,7 +52,7 @@ fn outcome_sequence(headers: &Headers) -> Option<u64> {
 
 /// Reads what [`log_json`] wrote.
 pub fn decode_log_json(text: &[u8]) -> Checked<LogRecord> {
-    let object = read_object(text, OWN_MAX_DEPTH).map_err(|e| super::fields::Wrong(e.to_string()))?;
+    let object = read_object(text, OWN_MAX_DEPTH).map_err(|e| super::fields::FieldError(e.to_string()))?;
     read(&Fields::new(object))
 }
 

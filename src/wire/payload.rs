@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::avro::{Lookup, MAGIC, SchemaId, SchemaRef, Schemas, Shape, to_json, unreadable};
-use super::fields::Wrong;
+use super::fields::FieldError;
 use super::json::{OWN_MAX_DEPTH, read_object};
 
 /// A record's headers, as `kafka::record` has them.
@@ -39,7 +39,7 @@ const GUID: u8 = 1;
 pub(super) struct Text<'v> {
     pub bytes: Cow<'v, [u8]>,
     /// The first field that JSON lacks a value for; it is null in the text.
-    pub wrong: Option<Wrong>,
+    pub wrong: Option<FieldError>,
 }
 
 /// The value as JSON text.

@@ -9,7 +9,7 @@ mod order;
 mod tests;
 
 use super::avro::{self, SchemaId, Schemas, Shape};
-use super::fields::{Checked, Fields, Wrong};
+use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Raw, Writer, read_object, read_value};
 use super::payload::{Headers, NotDecoded, open};
 use crate::error::{Error, Result};
@@ -107,8 +107,8 @@ pub fn outcome(request_id: &str, outcome: &Outcome) -> Result<ReplayRequest> {
 }
 
 /// An error: no request. `key`: of the record, if it is one. `wrong`: a field that could not become JSON.
-fn read(raw: Raw<'_>, key: Option<&[u8]>, wrong: Option<Wrong>) -> Checked<ReplayRequest> {
-    let object = raw.object().ok_or_else(|| Wrong("not a JSON object".into()))?;
+fn read(raw: Raw<'_>, key: Option<&[u8]>, wrong: Option<FieldError>) -> Checked<ReplayRequest> {
+    let object = raw.object().ok_or_else(|| FieldError("not a JSON object".into()))?;
     let fields = Fields::new(object);
     let request_id = fields.needed("request_id")?;
     let name = fields.needed("command")?;
@@ -122,7 +122,7 @@ fn read(raw: Raw<'_>, key: Option<&[u8]>, wrong: Option<Wrong>) -> Checked<Repla
         wrong.map_or(Ok(()), Err)?;
         read_command(&fields, name, saga_id.as_ref())
     })();
-    let command = command.unwrap_or_else(|wrong: Wrong| Command::Invalid {
+    let command = command.unwrap_or_else(|wrong: FieldError| Command::Invalid {
         command: name,
         saga_id,
         replay_id: fields.string("replay_id").ok().flatten(),
@@ -160,21 +160,21 @@ fn read_key(fields: &Fields<'_>, name: CommandName, request_id: &str, key: Optio
     if let (Some(key), Some(named)) = (key, &named)
         && key != named.as_bytes()
     {
-        return Err(Wrong(format!("the record's key does not agree with field \"{member}\"")));
+        return Err(FieldError(format!("the record's key does not agree with field \"{member}\"")));
     }
     let from_key = || key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty()).map(str::to_owned);
     if !by_saga {
         return Ok(None);
     }
     match (named.or_else(from_key), key) {
-        (None, Some(_)) => Err(Wrong(format!("neither the record's key nor field \"{member}\" names a saga"))),
+        (None, Some(_)) => Err(FieldError(format!("neither the record's key nor field \"{member}\" names a saga"))),
         (id, _) => Ok(id.map(SagaId::new)),
     }
 }
 
 fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>) -> Checked<Command> {
     use CommandName as C;
-    let later = |what: &str| Err(Wrong(format!("{what} come in a later version")));
+    let later = |what: &str| Err(FieldError(format!("{what} come in a later version")));
     match name {
         C::Replay => Ok(Command::Replay(Box::new(order::read(fields)?))),
         C::Cancel => Ok(Command::Cancel { saga_id: read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? }),

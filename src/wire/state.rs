@@ -9,7 +9,7 @@ use crate::saga::time::Micros;
 
 /// How a state was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LookedUp {
+pub struct AsOf {
     /// The asked time; `None`: the state's own `updated_at`.
     pub as_of: Option<Micros>,
     /// Entries after the newest snapshot.
@@ -19,7 +19,7 @@ pub struct LookedUp {
     pub complete_through: Micros,
 }
 
-pub fn state_json(state: &State, found: &LookedUp) -> String {
+pub fn state_json(state: &State, found: &AsOf) -> String {
     let mut out = Writer::with_capacity(1_024 + state.context.as_str().len());
     out.str("saga_id", state.saga_id.as_str());
     out.str("saga_name", &state.saga_name);
@@ -132,7 +132,7 @@ mod tests {
                 position: Position::new("saga.events.v1", 3, 41),
             },
         };
-        let found = LookedUp { as_of: None, folded: 0, source: "hot", complete_through: at("2026-01-10T10:00:09Z") };
+        let found = AsOf { as_of: None, folded: 0, source: "hot", complete_through: at("2026-01-10T10:00:09Z") };
         let wanted = concat!(
             r#"{"saga_id":"order-1","saga_name":"order-processing","saga_version":null,"status":"running","#,
             r#""current_step":"charge_payment","step_index":2,"running_steps":{"charge_payment":2},"#,
@@ -151,7 +151,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_answer_is_json_and_shows_the_error_that_counts(saga in testing::saga()) {
-            let found = LookedUp { as_of: Some(Micros(0)), folded: 3, source: "both", complete_through: Micros(1) };
+            let found = AsOf { as_of: Some(Micros(0)), folded: 3, source: "both", complete_through: Micros(1) };
             let text = state_json(&saga.state, &found);
             let object = read_object(text.as_bytes(), MAX_DEPTH).unwrap();
             prop_assert_eq!(object.get("context").unwrap().text(), saga.state.context.as_str());

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resaga::config;
-use resaga::hot::shelf::Shelf;
+use resaga::hot::index_bucket::IndexBucket;
 use resaga::hot::{
-    self, ActivityFact, Durable, FailureFact, Hold, HotBatch, HotQuery, HotStore, IndexQuery, KEPT, Mark, MarkMove, MarkOutcome,
-    Member, SagaWrite, Token, Tokens, Written,
+    self, ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotQuery, HotStore, IndexQuery, KEPT, Mark, MarkMove,
+    MarkOutcome, Member, SagaWrite, Token, Tokens, Written,
 };
 use resaga::saga::installation::Installation;
 use resaga::saga::position::{ChainId, EntrySequence, Offset, SagaId};
@@ -318,7 +318,7 @@ async fn tokens_of_others_prove_nothing_and_do_no_harm(store: &dyn HotStore) {
 }
 
 async fn settle(store: &dyn HotStore, sagas: &[(&str, u64)]) -> Written {
-    let durable = |(saga, sequence): &(&str, u64)| Durable { saga: SagaId::from(*saga), sequence: EntrySequence(*sequence) };
+    let durable = |(saga, sequence): &(&str, u64)| DurableSaga { saga: SagaId::from(*saga), sequence: EntrySequence(*sequence) };
     let written = Written { token: token(), ..Written::default() };
     store.settle(&sagas.iter().map(durable).collect::<Vec<_>>(), &written).await.expect("settle")
 }
@@ -327,7 +327,7 @@ async fn what_was_settled_is_proved_as_what_was_written(store: &dyn HotStore) {
     let bucket = store.bucket(&"s".into());
     let batch = HotBatch { sagas: vec![saga("s", [member(1, NOW)])], ..HotBatch::default() };
     let written = store.write(&batch, token()).await.expect("write");
-    let durable = [Durable { saga: "s".into(), sequence: EntrySequence(1) }];
+    let durable = [DurableSaga { saga: "s".into(), sequence: EntrySequence(1) }];
     let both = store.settle(&durable, &written).await.expect("settle");
     assert_eq!((both.token, both.pieces(bucket)), (written.token, written.pieces(bucket) + 1));
     let moves = [mark_move(0, bucket, None, mark(0, 5))];
@@ -548,9 +548,9 @@ async fn what_is_held_is_not_dropped(store: &dyn HotStore) {
     let activity = [active("held", "order/1", minute - 57_600), active("gone", "order", minute - 57_600)];
     let hold = |shelf, until| Hold { bucket: store.bucket(&"held".into()), shelf, chain: chain(0), until: Offset(until) };
     let holds: Vec<Hold> = vec![
-        hold(Shelf::of_failure(&failures[0]), 5),
-        hold(Shelf::of_activity(&activity[0]), 5),
-        hold(Shelf::of_failure(&failures[0]), 9),
+        hold(IndexBucket::of_failure(&failures[0]), 5),
+        hold(IndexBucket::of_activity(&activity[0]), 5),
+        hold(IndexBucket::of_failure(&failures[0]), 9),
     ];
     let batch =
         HotBatch { failures: failures.to_vec(), activity: activity.to_vec(), holds: holds.clone(), ..HotBatch::default() };

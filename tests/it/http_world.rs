@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use resaga::api::replays::{Asked, ReplayFilter, ReplayPage, Replays, Submitted};
+use resaga::api::replays::{AcceptedCancel, ReplayFilter, ReplayPage, Replays, Submitted};
 use resaga::api::{Api, Health, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
 use resaga::cold::directory::Directory;
@@ -205,10 +205,10 @@ impl Replays for Remembers {
             }),
         }
     }
-    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<Asked> {
+    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel> {
         match replay_id {
             "late" => Err(Error::refused("request_invalid", "it is published")),
-            "r" => Ok(Asked { request_id: format!("{requested_by}/{reason}"), replay_id: "c".into() }),
+            "r" => Ok(AcceptedCancel { request_id: format!("{requested_by}/{reason}"), replay_id: "c".into() }),
             _ => Err(Error::refused("replay_not_found", "no such replay")),
         }
     }

@@ -3,7 +3,7 @@
 use resaga::config;
 use resaga::error::Error;
 use resaga::kafka::ends::Ends;
-use resaga::kafka::intake::{Held, Intake, IntakeEvent, IntakeLimits};
+use resaga::kafka::intake::{Intake, IntakeEvent, IntakeLimits, MemoryPermit};
 use resaga::kafka::mock::MockKafka;
 use resaga::kafka::publisher::Publisher;
 use resaga::kafka::sample::Sample;
@@ -170,7 +170,7 @@ async fn a_partition_that_was_let_go_of_takes_no_room_and_is_read_again_from_whe
     member.handle(assigned).await;
     let [first, other] = [0, 1].map(|number| TopicPartition::new(topic.clone(), number));
     let mut waiting = Vec::new();
-    while waiting.iter().map(|held: &Held| held.bytes()).sum::<u64>() < 50_000 {
+    while waiting.iter().map(|held: &MemoryPermit| held.bytes()).sum::<u64>() < 50_000 {
         if let IntakeEvent::Records { batch } = next(&mut member.events).await {
             waiting.extend(batch.into_iter().map(|(_, held)| held));
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SegmentInfo;
 use super::columns::{COUNT, LOOKUP};
-use crate::cold::tail::{self, Fields, Magic};
+use crate::cold::footer::{self, Fields, Magic};
 use crate::error::{Error, Result};
 use crate::saga::installation::Installation;
 use crate::saga::log_clock::LogClock;
@@ -123,7 +123,7 @@ impl SegmentIndex {
         self.sagas.iter().for_each(|s| out.put_u32_le(s.rows));
         self.sagas.iter().for_each(|s| out.put_i64_le(s.first_effective));
         self.sagas.iter().for_each(|s| out.put_u64_le(s.last_sequence));
-        tail::seal(&out, MAGIC)
+        footer::seal(&out, MAGIC)
     }
 
     /// Reads the end of an object. `Err(needed)` inside: give that many bytes of its end.
@@ -137,14 +137,14 @@ impl SegmentIndex {
         }
         let footer = u32::from_le_bytes(footer.try_into().map_err(|_| no_parquet())?) as usize;
         let after_block = footer + PARQUET_END;
-        let Some(at) = rest.len().checked_sub(footer).filter(|at| *at >= tail::TRAILER) else {
-            return Ok(Err((after_block + tail::TRAILER) as u64));
+        let Some(at) = rest.len().checked_sub(footer).filter(|at| *at >= footer::TRAILER) else {
+            return Ok(Err((after_block + footer::TRAILER) as u64));
         };
-        let tail_len = tail::sealed_len(&rest[..at], MAGIC)? + after_block;
+        let tail_len = footer::sealed_len(&rest[..at], MAGIC)? + after_block;
         if tail_len > end.len() {
             return Ok(Err(tail_len as u64));
         }
-        Self::decode(tail::unseal(&rest[..at], MAGIC)?, tail_len as u32).map(Ok)
+        Self::decode(footer::unseal(&rest[..at], MAGIC)?, tail_len as u32).map(Ok)
     }
 
     fn decode(block: Bytes, tail_len: u32) -> Result<Self> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::hot::memory::MemoryHot;
 use crate::hot::{
-    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
     MarkMove, MarkOutcome, Token, Written,
 };
 use crate::saga::position::{ChainId, SagaId};
@@ -24,7 +24,7 @@ enum Change {
     Write(HotBatch, Token),
     Mark(MarkMove, Written),
     Drop(i64),
-    Settle(Vec<Durable>, Written),
+    Settle(Vec<DurableSaga>, Written),
     Forget(SagaId),
     Pass,
 }
@@ -86,7 +86,7 @@ impl Buckets {
     }
 
     /// Keys that may expire do.
-    pub async fn evict(&self, sagas: &[Durable]) {
+    pub async fn evict(&self, sagas: &[DurableSaga]) {
         self.settle(sagas, &Written::default()).await.expect("memory store");
         for bucket in &self.buckets {
             bucket.lock().await.make(Change::Pass).await.expect("memory store");
@@ -154,10 +154,10 @@ impl HotStore for Buckets {
         self.store(self.bucket(saga)).await.range(saga, since, until, limit).await
     }
 
-    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         let mut written = written.clone();
         for bucket in 0..self.buckets() {
-            let part: Vec<Durable> = sagas.iter().filter(|durable| self.bucket(&durable.saga) == bucket).cloned().collect();
+            let part: Vec<DurableSaga> = sagas.iter().filter(|durable| self.bucket(&durable.saga) == bucket).cloned().collect();
             if !part.is_empty() {
                 let before = Written { token: written.token, pieces: [(0, written.pieces(bucket))].into() };
                 self.buckets[usize::from(bucket)].lock().await.make(Change::Settle(part, before)).await?;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::world::{Act, World};
 use super::{check_pages, check_state, run};
-use crate::history::answer::When;
-use crate::history::merge::{Back, Ending, Marks, hot_run};
+use crate::history::answer::PointInTime;
+use crate::history::merge::{Marks, ReadDepth, RunEnd, hot_run};
 use crate::hot::{Mark, Member};
 use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::event::{ErrorInfo, Kind, StepEvent};
@@ -49,8 +49,8 @@ fn a_long_history_is_put_together_in_the_time_of_its_length() {
         Ok(StoredEntry { entry: Entry { sequence: EntrySequence(number), position, ..template.clone() }, saga: None })
     };
     let began = Instant::now();
-    let run = hot_run(&members, Back::Start, &marks, |_| true, decode);
-    assert_eq!((run.entries.len() as u64, run.ending), (length, Ending::Reached));
+    let run = hot_run(&members, ReadDepth::Start, &marks, |_| true, decode);
+    assert_eq!((run.entries.len() as u64, run.ending), (length, RunEnd::Reached));
     // Each with all before: 5,000,000,000 comparisons.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
@@ -83,7 +83,7 @@ fn a_page_of_large_entries_ends_early_and_pages_hold_all() {
             }
             let last = if wiped { 30 } else { 40 };
             assert_eq!(sequences, (1..=last).collect::<Vec<u64>>());
-            check_state(&world, &saga, When::Newest).await;
+            check_state(&world, &saga, PointInTime::Newest).await;
             world.act(&Act::Wipe { bucket: 0 }).await;
         }
     });
@@ -105,7 +105,7 @@ fn pages_and_states_are_right_across_segments() {
         for _ in 0..2 {
             check_pages(&world, &"saga-0".into()).await;
             for sequence in [1, 19, 20, 21, 40, 41, 99, 100, 101, 120] {
-                check_state(&world, &"saga-0".into(), When::Sequence(sequence)).await;
+                check_state(&world, &"saga-0".into(), PointInTime::Sequence(sequence)).await;
             }
             world.act(&Act::Wipe { bucket: 0 }).await;
         }

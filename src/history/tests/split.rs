@@ -8,7 +8,7 @@ use crate::cold::directory::Directory;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::reader::ColdReader;
 use crate::cold::segment::{NewRow, NewSegment};
-use crate::history::answer::When;
+use crate::history::answer::PointInTime;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::memory::MemoryHot;
@@ -141,12 +141,12 @@ fn bare(mut state: State) -> State {
 async fn check(name: &str, history: &History, own: &Half, upto: impl Iterator<Item = i64>) {
     for second in upto {
         let at = Micros(second * SECOND);
-        match history.state(&saga(), When::At(at)).await {
+        match history.state(&saga(), PointInTime::At(at)).await {
             Ok(found) => assert_eq!(Some(bare(found.state)), own.at(at), "{name} at {second}"),
             Err(error) => assert_eq!((error.code(), own.at(at)), ("before_first_event", None), "{name} at {second}: {error}"),
         }
     }
-    let newest = history.state(&saga(), When::Newest).await.expect(name);
+    let newest = history.state(&saga(), PointInTime::Newest).await.expect(name);
     assert!(newest.split && newest.state.anomalies.contains(&Anomaly::PartitionConflict), "{name}");
     assert_eq!(Some(bare(newest.state)), own.at(Micros::MAX), "{name}");
     let whole = history.entries(&saga()).await.expect(name);

@@ -14,7 +14,7 @@ use crate::cold::segment::{NewRow, NewSegment};
 use crate::history::History;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::hot::{
-    ActivityFact, Durable, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite, Tokens, Written,
+    ActivityFact, DurableSaga, FailureFact, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Member, SagaWrite, Tokens, Written,
 };
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
@@ -118,7 +118,7 @@ pub struct World {
     /// Hot was put back and no owner has noticed.
     pub stale: bool,
     /// Every entry that was, as its owner saw it.
-    made_durable: Vec<Durable>,
+    made_durable: Vec<DurableSaga>,
     /// Members written.
     writes: u64,
     /// Hot lost a bucket's marks and no owner has noticed.
@@ -293,14 +293,14 @@ impl World {
     }
 
     /// All of their entries are durable.
-    fn durable_sagas(&self) -> Vec<Durable> {
+    fn durable_sagas(&self) -> Vec<DurableSaga> {
         let durable = |told: &Told| told.entry.position.offset < self.durable_end(told.entry.position.partition as usize);
         let is_durable = |saga: &&SagaId| {
             let unread = self.owners.iter().flat_map(|owner| &owner.buffer).any(|(told, _)| told.entry.event.saga_id == **saga);
             !unread && self.truth[*saga].iter().all(durable)
         };
         let newest = |saga: &SagaId| self.truth[saga].last().map_or_else(Default::default, |told| told.entry.sequence);
-        self.truth.keys().filter(is_durable).map(|saga| Durable { saga: saga.clone(), sequence: newest(saga) }).collect()
+        self.truth.keys().filter(is_durable).map(|saga| DurableSaga { saga: saga.clone(), sequence: newest(saga) }).collect()
     }
 
     async fn consume(&mut self, partition: usize, crash: bool, back: Option<(u16, usize)>) {
@@ -432,7 +432,7 @@ impl World {
         };
         owner.writer.append(&segment).await.expect("append segment");
         let durable = owner.buffer.iter().map(|(told, _)| &told.entry);
-        let durable = durable.map(|entry| Durable { saga: entry.event.saga_id.clone(), sequence: entry.sequence });
+        let durable = durable.map(|entry| DurableSaga { saga: entry.event.saga_id.clone(), sequence: entry.sequence });
         self.made_durable.extend(durable);
         owner.buffer.clear();
     }

@@ -9,7 +9,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{NO_ERROR, Owned, millis, text};
+use super::{NO_ERROR, OwnedPointer, millis, text};
 
 /// Which end of partitions to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub(in crate::kafka) fn topic_ids<C: ClientContext>(
     // SAFETY: `pointers` point at `names`, which live to the end of the function, and librdkafka copies them; the result is read
     // while its event is alive, the descriptions are an array of `count` pointers inside it.
     unsafe {
-        let collection = Owned::new(
+        let collection = OwnedPointer::new(
             rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
             rd::rd_kafka_TopicCollection_destroy,
         )
@@ -165,11 +165,11 @@ unsafe fn admin<C: ClientContext>(
     timeout: Duration,
     more_options: impl FnOnce(*mut rd::rd_kafka_AdminOptions_t) -> *mut rd::rd_kafka_error_t,
     send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
-) -> Result<Owned<rd::rd_kafka_event_t>, RDKafkaErrorCode> {
+) -> Result<OwnedPointer<rd::rd_kafka_event_t>, RDKafkaErrorCode> {
     // SAFETY: the client outlives the call; options, queue, error and event are owned by guards that free them.
     unsafe {
         let options =
-            Owned::new(rd::rd_kafka_AdminOptions_new(client.native_ptr(), operation), rd::rd_kafka_AdminOptions_destroy)
+            OwnedPointer::new(rd::rd_kafka_AdminOptions_new(client.native_ptr(), operation), rd::rd_kafka_AdminOptions_destroy)
                 .ok_or(RDKafkaErrorCode::InvalidArgument)?;
         let mut reason = [0; 256];
         let set =
@@ -177,15 +177,15 @@ unsafe fn admin<C: ClientContext>(
         if set != NO_ERROR {
             return Err(set.into());
         }
-        if let Some(error) = Owned::new(more_options(options.ptr()), rd::rd_kafka_error_destroy) {
+        if let Some(error) = OwnedPointer::new(more_options(options.ptr()), rd::rd_kafka_error_destroy) {
             return Err(rd::rd_kafka_error_code(error.ptr()).into());
         }
-        let queue = Owned::new(rd::rd_kafka_queue_new(client.native_ptr()), rd::rd_kafka_queue_destroy)
+        let queue = OwnedPointer::new(rd::rd_kafka_queue_new(client.native_ptr()), rd::rd_kafka_queue_destroy)
             .ok_or(RDKafkaErrorCode::InvalidArgument)?;
         send(options.ptr(), queue.ptr());
         // A little longer than the request may take: librdkafka answers a time-out itself.
         let event = rd::rd_kafka_queue_poll(queue.ptr(), millis(timeout + Duration::from_secs(1)));
-        let event = Owned::new(event, rd::rd_kafka_event_destroy).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+        let event = OwnedPointer::new(event, rd::rd_kafka_event_destroy).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
         match rd::rd_kafka_event_error(event.ptr()) {
             NO_ERROR => Ok(event),
             error => Err(error.into()),

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::waking::Waking;
-use super::{NO_ERROR, Owned, slice, text};
+use super::{NO_ERROR, OwnedPointer, slice, text};
 use crate::kafka::broker_clock::Stamp;
 use crate::kafka::record::{Record, one_allocation, recorded};
 use crate::saga::position::Offset;
@@ -32,8 +32,8 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
         let client = consumer.client().native_ptr();
         // SAFETY: `client` lives as long as `consumer`; both calls return a new reference or null.
         let (happenings, records) = unsafe { (rd::rd_kafka_queue_get_consumer(client), rd::rd_kafka_queue_new(client)) };
-        let records = Owned::new(records, rd::rd_kafka_queue_destroy)?;
-        let happenings = Owned::new(happenings, rd::rd_kafka_queue_destroy)?;
+        let records = OwnedPointer::new(records, rd::rd_kafka_queue_destroy)?;
+        let happenings = OwnedPointer::new(happenings, rd::rd_kafka_queue_destroy)?;
         Some(Self { happenings: Waking::new(happenings), records: Waking::new(records), consumer })
     }
 
@@ -52,7 +52,7 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
         let Ok(topic) = CString::new(topic) else { return };
         // SAFETY: the topic is a C string for the length of the call; the queue returned is a new reference or null.
         let queue = unsafe { rd::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), topic.as_ptr(), partition) };
-        if let Some(queue) = Owned::new(queue, rd::rd_kafka_queue_destroy) {
+        if let Some(queue) = OwnedPointer::new(queue, rd::rd_kafka_queue_destroy) {
             // SAFETY: both queues are alive; librdkafka counts its own reference to the destination.
             unsafe { rd::rd_kafka_queue_forward(queue.ptr(), self.records.queue().ptr()) }
         }
@@ -72,7 +72,7 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
     pub(in crate::kafka) fn generation(&self) -> i32 {
         // SAFETY: returns an owned object or null; the generation is read while it is alive.
         unsafe {
-            Owned::new(
+            OwnedPointer::new(
                 rd::rd_kafka_consumer_group_metadata(self.consumer.client().native_ptr()),
                 rd::rd_kafka_consumer_group_metadata_destroy,
             )
@@ -82,10 +82,10 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
 }
 
 /// Something that came out of a queue.
-pub(in crate::kafka) struct Event(Owned<rd::rd_kafka_event_t>);
+pub(in crate::kafka) struct Event(OwnedPointer<rd::rd_kafka_event_t>);
 
 /// An event, read.
-pub(in crate::kafka) enum Happening<'a> {
+pub(in crate::kafka) enum ConsumerEvent<'a> {
     Message(Message<'a>),
     /// An error of a partition (its end is one of them) or of the client.
     Error {
@@ -108,29 +108,31 @@ pub(in crate::kafka) enum Happening<'a> {
 
 impl Event {
     /// Does not wait.
-    fn poll(queue: &Owned<rd::rd_kafka_queue_t>) -> Option<Self> {
+    fn poll(queue: &OwnedPointer<rd::rd_kafka_queue_t>) -> Option<Self> {
         // SAFETY: the queue is alive; the event returned is ours, or null.
         let event = unsafe { rd::rd_kafka_queue_poll(queue.ptr(), 0) };
-        Owned::new(event, rd::rd_kafka_event_destroy).map(Self)
+        OwnedPointer::new(event, rd::rd_kafka_event_destroy).map(Self)
     }
 
-    pub(in crate::kafka) fn read(&self) -> Happening<'_> {
+    pub(in crate::kafka) fn read(&self) -> ConsumerEvent<'_> {
         let event = self.0.ptr();
         // SAFETY: the event is alive for as long as `self` is borrowed, and what is borrowed of it ends with that borrow (1);
         // functions that are only for one type of event are called for that type.
         unsafe {
             match rd::rd_kafka_event_type(event) {
                 rd::RD_KAFKA_EVENT_FETCH => match NonNull::new(rd::rd_kafka_event_message_next(event).cast_mut()) {
-                    Some(message) => Happening::Message(Message { message, _event: PhantomData }),
-                    None => Happening::Other,
+                    Some(message) => ConsumerEvent::Message(Message { message, _event: PhantomData }),
+                    None => ConsumerEvent::Other,
                 },
                 rd::RD_KAFKA_EVENT_ERROR => {
-                    let partition = Owned::new(rd::rd_kafka_event_topic_partition(event), rd::rd_kafka_topic_partition_destroy)
-                        .map(|p| {
-                            let p = p.ptr.as_ref();
-                            (text(p.topic), p.partition, p.offset)
-                        });
-                    Happening::Error {
+                    let partition =
+                        OwnedPointer::new(rd::rd_kafka_event_topic_partition(event), rd::rd_kafka_topic_partition_destroy).map(
+                            |p| {
+                                let p = p.ptr.as_ref();
+                                (text(p.topic), p.partition, p.offset)
+                            },
+                        );
+                    ConsumerEvent::Error {
                         partition,
                         code: rd::rd_kafka_event_error(event).into(),
                         fatal: rd::rd_kafka_event_error_is_fatal(event) != 0,
@@ -140,23 +142,23 @@ impl Event {
                 rd::RD_KAFKA_EVENT_REBALANCE => {
                     let partitions = partitions(rd::rd_kafka_event_topic_partition_list(event));
                     match rd::rd_kafka_event_error(event) {
-                        rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Happening::Assign(partitions),
-                        rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Happening::Revoke(partitions),
-                        _ => Happening::Other,
+                        rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => ConsumerEvent::Assign(partitions),
+                        rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => ConsumerEvent::Revoke(partitions),
+                        _ => ConsumerEvent::Other,
                     }
                 }
                 rd::RD_KAFKA_EVENT_STATS => {
                     let json = rd::rd_kafka_event_stats(event);
-                    if json.is_null() { Happening::Other } else { Happening::Statistics(CStr::from_ptr(json).to_bytes()) }
+                    if json.is_null() { ConsumerEvent::Other } else { ConsumerEvent::Statistics(CStr::from_ptr(json).to_bytes()) }
                 }
                 rd::RD_KAFKA_EVENT_LOG => {
                     let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
                     if rd::rd_kafka_event_log(event, &raw mut facility, &raw mut message, &raw mut level) != 0 {
-                        return Happening::Other;
+                        return ConsumerEvent::Other;
                     }
-                    Happening::Log { level: log_level(level), facility: text(facility), message: text(message) }
+                    ConsumerEvent::Log { level: log_level(level), facility: text(facility), message: text(message) }
                 }
-                _ => Happening::Other,
+                _ => ConsumerEvent::Other,
             }
         }
     }

@@ -24,16 +24,16 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 
 pub(super) use admin::{End, add_brokers, list_offsets, topic_ids};
-pub(super) use events::{Event, EventConsumer, Happening, set_leader_epoch};
+pub(super) use events::{ConsumerEvent, Event, EventConsumer, set_leader_epoch};
 pub(super) use waking::Waking;
 
 /// Frees a pointer of librdkafka's when dropped.
-struct Owned<T> {
+struct OwnedPointer<T> {
     ptr: NonNull<T>,
     free: unsafe extern "C" fn(*mut T),
 }
 
-impl<T> Owned<T> {
+impl<T> OwnedPointer<T> {
     /// `ptr` must be owned by the caller and be freed by `free`.
     fn new(ptr: *mut T, free: unsafe extern "C" fn(*mut T)) -> Option<Self> {
         NonNull::new(ptr).map(|ptr| Self { ptr, free })
@@ -43,7 +43,7 @@ impl<T> Owned<T> {
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for OwnedPointer<T> {
     fn drop(&mut self) {
         // SAFETY: the pointer is not null, owned by this guard alone, and `free` is its destructor (1).
         unsafe { (self.free)(self.ptr.as_ptr()) }
@@ -51,7 +51,7 @@ impl<T> Drop for Owned<T> {
 }
 
 // SAFETY: librdkafka's queues and events may be used from any thread (5).
-unsafe impl<T> Send for Owned<T> {}
+unsafe impl<T> Send for OwnedPointer<T> {}
 
 const NO_ERROR: rd::rd_kafka_resp_err_t = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
 

@@ -7,19 +7,19 @@ use std::thread::Thread;
 use rdkafka::bindings as rd;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::Owned;
+use super::OwnedPointer;
 
 /// A queue, and the thread that librdkafka unparks whenever the queue was empty and is not any more.
 ///
 /// The thread must look into the queue after each wake and each time-out of its own until nothing comes out of it.
 pub(in crate::kafka) struct Waking {
-    queue: Owned<rd::rd_kafka_queue_t>,
+    queue: OwnedPointer<rd::rd_kafka_queue_t>,
     /// Behind a pointer that librdkafka has: it must not move.
     thread: Option<Box<Thread>>,
 }
 
 impl Waking {
-    pub(super) fn new(queue: Owned<rd::rd_kafka_queue_t>) -> Self {
+    pub(super) fn new(queue: OwnedPointer<rd::rd_kafka_queue_t>) -> Self {
         Self { queue, thread: None }
     }
 
@@ -27,10 +27,10 @@ impl Waking {
     pub(in crate::kafka) fn acknowledgements<C: ProducerContext>(producer: &BaseProducer<C>) -> Option<Self> {
         // SAFETY: the client is alive; returns a new reference or null.
         let queue = unsafe { rd::rd_kafka_queue_get_main(producer.client().native_ptr()) };
-        Owned::new(queue, rd::rd_kafka_queue_destroy).map(Self::new)
+        OwnedPointer::new(queue, rd::rd_kafka_queue_destroy).map(Self::new)
     }
 
-    pub(super) fn queue(&self) -> &Owned<rd::rd_kafka_queue_t> {
+    pub(super) fn queue(&self) -> &OwnedPointer<rd::rd_kafka_queue_t> {
         &self.queue
     }
 

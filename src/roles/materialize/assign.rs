@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 
 use super::cache::Limits;
 use super::partition::{Content, Partition};
-use super::{Materialize, Owned, joined};
+use super::{Materialize, OwnedPartition, joined};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::gaps::gaps;
 use crate::cold::object_store::ObjectStore;
@@ -23,8 +23,8 @@ use crate::error::{Error, Result};
 use crate::hot::{HotStore, Mark};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
-use crate::roles::rest::Rest;
 use crate::roles::retry::{Backoff, until_available};
+use crate::roles::suspension::Suspension;
 use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 
@@ -64,7 +64,7 @@ pub(super) struct Opening {
 
 impl Materialize {
     pub(super) fn assigned(&mut self, partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Starts>) {
-        let (objects, hot, ends) = (self.parts.objects.clone(), self.parts.hot.clone(), self.parts.ends.clone());
+        let (objects, hot, ends) = (self.deps.objects.clone(), self.deps.hot.clone(), self.deps.ends.clone());
         let owners = self.settings.owners.clone();
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
         let of = names.clone();
@@ -133,7 +133,7 @@ impl Materialize {
         self.share_cache();
         self.assigned_metric();
         if !starts.iter().any(|(_, start)| *start == StartAt::Later) {
-            (self.parts.assigned)(true);
+            (self.deps.assigned)(true);
         }
         let _ = reply.send(starts);
         Ok(())
@@ -152,16 +152,16 @@ impl Materialize {
     fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> StartAt {
         let Opened { assigned, chain, writer, gaps, disagreement: _ } = opened;
         let partition = assigned.partition;
-        let (now, wall) = (Instant::now(), (self.parts.now)());
+        let (now, wall) = (Instant::now(), (self.deps.now)());
         let told = marks.iter().flat_map(HashMap::values).map(|mark| mark.complete_through);
         for through in told.chain(writer.newest().map(|newest| newest.complete_through)) {
-            self.parts.clock.carried(through, now, wall);
+            self.deps.clock.carried(through, now, wall);
         }
         let content = if *partition.topic == *self.settings.log { Content::ReplayLog } else { Content::StepEvents };
         let known = marks.iter().map(|bucket| bucket.get(&chain).copied()).collect();
         let start = writer.next();
         let least = Limits { sagas: MIN_CACHED_SAGAS, bytes: MIN_CACHED_BYTES };
-        self.parts.history_of(content).learn_chain(writer.view());
+        self.deps.history_of(content).learn_chain(writer.view());
         let mut state = Partition::new(chain, content, start, least, known);
         state.gaps = gaps;
         state.clock = writer.newest().map(|newest| newest.clock).unwrap_or_default();
@@ -172,7 +172,7 @@ impl Materialize {
             Some(epoch) => StartAt::OffsetInEpoch(start, epoch),
             None => StartAt::Offset(start),
         };
-        let owned = Owned {
+        let owned = OwnedPartition {
             partition: state,
             uncommitted: writer.newest().is_some() && committed != Some(start),
             writer: Some(writer),
@@ -188,10 +188,10 @@ impl Materialize {
             loading: Backoff::new("fold records of a partition"),
             waits: None,
             given_up: None,
-            rest: Rest::new(Instant::now()),
-            told_taken: None,
+            rest: Suspension::new(Instant::now()),
+            slow_report_at: None,
         };
-        self.all_clear(&partition);
+        self.is_clear(&partition);
         self.owned.insert(partition, owned);
         // Where the partition ends was read before the chain was opened: what time that holds for, only asking tells.
         self.ends_asked = None;

@@ -25,7 +25,7 @@ const ROW: usize = 512;
 
 /// One entry that is not yet durable.
 #[derive(Debug, Clone)]
-pub struct Pending {
+pub struct UndurableEntry {
     pub entry: Arc<Entry>,
     /// After the entry.
     pub status: Status,
@@ -38,7 +38,7 @@ pub struct Pending {
     pub size: usize,
 }
 
-impl Pending {
+impl UndurableEntry {
     /// Bytes in memory, about: the event, its member, and a context of its own unless it is the event's.
     fn held(&self) -> u64 {
         let context = match self.entry.event.context {
@@ -51,7 +51,7 @@ impl Pending {
 
 #[derive(Debug, Clone, Default)]
 pub struct Buffer {
-    rows: Vec<Pending>,
+    rows: Vec<UndurableEntry>,
     /// The fold after each saga's first row in this buffer: what its first row in the segment carries.
     first: HashMap<SagaId, Packed, RandomState>,
     /// Raw bytes of the records behind the rows.
@@ -65,7 +65,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// `after`: the fold after the entry.
-    pub fn push(&mut self, row: Pending, after: &Saga, now: Instant) {
+    pub fn push(&mut self, row: UndurableEntry, after: &Saga, now: Instant) {
         self.oldest.get_or_insert(now);
         self.bytes += row.size as u64;
         self.held += row.held();
@@ -87,7 +87,7 @@ impl Buffer {
         self.rows.is_empty() && self.without_row == 0
     }
 
-    pub fn rows(&self) -> &[Pending] {
+    pub fn rows(&self) -> &[UndurableEntry] {
         &self.rows
     }
 
@@ -146,7 +146,7 @@ impl Buffer {
         }
         self.first = first;
         self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
-        self.held = self.rows.iter().map(Pending::held).chain(self.first.values().map(Packed::held)).sum();
+        self.held = self.rows.iter().map(UndurableEntry::held).chain(self.first.values().map(Packed::held)).sum();
         self.without_row = 0;
         if self.rows.is_empty() {
             self.oldest = None;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use crate::hot::Durable;
+use crate::hot::DurableSaga;
 use crate::saga::fold::Saga;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
 
@@ -27,7 +27,7 @@ pub struct Pin {
 /// A saga of which nothing happens for now.
 enum Resting {
     /// About to be folded on.
-    Loaded(Box<Saga>),
+    LoadedSagas(Box<Saga>),
     Packed(Packed),
 }
 
@@ -38,14 +38,14 @@ impl Resting {
 
     fn unpack(self) -> Box<Saga> {
         match self {
-            Self::Loaded(saga) => saga,
+            Self::LoadedSagas(saga) => saga,
             Self::Packed(packed) => Box::new(packed.unpack()),
         }
     }
 
     fn weight(&self) -> u64 {
         match self {
-            Self::Loaded(saga) => weight(saga),
+            Self::LoadedSagas(saga) => weight(saga),
             Self::Packed(packed) => packed.held(),
         }
     }
@@ -97,7 +97,7 @@ impl Cache {
     /// Bytes of the saga's context.
     pub fn context_bytes(&self, id: &SagaId) -> Option<usize> {
         let resting = || match self.durable.peek(id)? {
-            Resting::Loaded(saga) => Some(saga.state.context.len()),
+            Resting::LoadedSagas(saga) => Some(saga.state.context.len()),
             Resting::Packed(packed) => Some(packed.context().len()),
         };
         self.pinned.get(id).map(|(saga, ..)| saga.state.context.len()).or_else(resting)
@@ -140,7 +140,7 @@ impl Cache {
 
     /// A saga whose entries are all durable, and that is needed next.
     pub fn keep(&mut self, saga: Box<Saga>) {
-        self.put(saga.state.saga_id.clone(), Resting::Loaded(saga));
+        self.put(saga.state.saga_id.clone(), Resting::LoadedSagas(saga));
     }
 
     fn put(&mut self, id: SagaId, saga: Resting) {
@@ -152,7 +152,7 @@ impl Cache {
 
     /// Everything up to `end` (inclusive) is durable now; gives the sagas that have nothing newer, with
     /// their newest entry. Those that have ended are forgotten: hardly any gets another event, and that one can be loaded.
-    pub fn unpin_through(&mut self, end: Offset) -> Vec<Durable> {
+    pub fn unpin_through(&mut self, end: Offset) -> Vec<DurableSaga> {
         let done: Vec<SagaId> =
             self.pinned.iter().filter(|(_, (_, pin, _))| pin.newest <= end).map(|(id, _)| id.clone()).collect();
         let mut at_rest = Vec::with_capacity(done.len());
@@ -163,7 +163,7 @@ impl Cache {
             if !saga.state.status.is_end() {
                 self.rest(&saga);
             }
-            at_rest.push(Durable { saga: id, sequence });
+            at_rest.push(DurableSaga { saga: id, sequence });
         }
         at_rest
     }
@@ -229,7 +229,7 @@ mod tests {
             prop_assert_eq!(cache.take(&id), Some((Box::new(saga.clone()), Some(pin))));
             cache.pin(Box::new(saga.clone()), pin);
             let sequence = saga.state.entry.sequence;
-            prop_assert_eq!(cache.unpin_through(Offset(7)), [Durable { saga: id.clone(), sequence }]);
+            prop_assert_eq!(cache.unpin_through(Offset(7)), [DurableSaga { saga: id.clone(), sequence }]);
             let kept = if saga.state.status.is_end() { None } else { Some((Box::new(saga), None)) };
             prop_assert_eq!(cache.take(&id), kept);
         }

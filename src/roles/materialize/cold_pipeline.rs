@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use tokio::task::JoinError;
 
-use super::anew::Why;
 use super::flush::{self, Commit, Flush, Flushed, Stored};
-use super::{Materialize, joined, settle, split, through};
+use super::refold::Why;
+use super::{Materialize, completeness, joined, settle, split};
 use crate::cold::chain::Appended;
 use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Materialize {
             start: owned.partition.durable,
             end: Offset(position.0 - 1),
             rows: Arc::new(sealed.segment_rows()),
-            complete_through: through::carried(None, owned.partition.through.at(position), (self.parts.now)()),
+            complete_through: completeness::carried(None, owned.partition.through.at(position), (self.deps.now)()),
             leader_epoch: owned.leader_epoch,
             topic_id: owned.topic_id.clone(),
             clock: owned.partition.clock,
@@ -60,7 +60,7 @@ impl Materialize {
             generation: owned.generation,
             writer,
             segment,
-            history: self.parts.history_of(owned.partition.content).clone(),
+            history: self.deps.history_of(owned.partition.content).clone(),
             sends: std::mem::take(&mut owned.sends),
         };
         owned.flush = Some(self.flushes.spawn(flush::flush(flush)));
@@ -88,7 +88,7 @@ impl Materialize {
         let durable = done.writer.next();
         let appended = match stored {
             Stored::Appended(appended) => appended,
-            Stored::Already(sequence) => return self.begin_anew(&done.partition, durable, Why::Already(sequence)),
+            Stored::Already(sequence) => return self.refold(&done.partition, durable, Why::Already(sequence)),
         };
         (owned.writer, owned.flush) = (Some(done.writer), None);
         owned.uncommitted = true;
@@ -99,23 +99,23 @@ impl Materialize {
                 "another owner's segment is stored"
             );
             if *agrees != Some(true) {
-                return self.begin_anew(&done.partition, durable, Why::Stored { agrees: *agrees });
+                return self.refold(&done.partition, durable, Why::Stored { agrees: *agrees });
             }
         }
         let sealed = owned.partition.sealed.take();
         let long = sealed.iter().flat_map(|sealed| settle::long_sagas(sealed, durable)).collect();
         if let Appended::Exists { .. } = appended {
-            owned.partition.yield_to(sealed, durable, Instant::now());
+            owned.partition.adopt_foreign_segment(sealed, durable, Instant::now());
         } else if let Some(oldest) = sealed.as_ref().and_then(|sealed| sealed.rows().first()) {
-            let delay = (self.parts.now)().0 - oldest.entry.recorded_time.0;
-            self.parts.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
+            let delay = (self.deps.now)().0 - oldest.entry.recorded_time.0;
+            self.deps.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
         }
         let start = std::mem::replace(&mut owned.partition.durable, durable);
-        split::look(&self.parts, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
+        split::look(&self.deps, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
         let at_rest = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
         owned.partition.cache.trim();
         self.settle_flushed(&done.partition, start, long, at_rest);
-        self.commit_what_is_durable();
+        self.commit_durable_offsets();
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Materialize {
     }
 
     /// One try at a time; what is refused is tried again with the next heartbeat.
-    pub(super) fn commit_what_is_durable(&mut self) {
+    pub(super) fn commit_durable_offsets(&mut self) {
         let due = self.due_commits();
         if self.commits.is_empty() && !due.is_empty() {
             let intake = self.intake.clone();
@@ -144,6 +144,6 @@ impl Materialize {
             }
         }
         // Of flushes that ended meanwhile.
-        self.commit_what_is_durable();
+        self.commit_durable_offsets();
     }
 }

@@ -53,10 +53,10 @@ async fn send_and_append(sends: Sends, flush: &mut Flush) -> Result<Stored> {
     if let Some(sequence) = until_available("compare segment with chain", compare).await? {
         return Ok(Stored::Already(sequence));
     }
-    crate::crash::point("materialize.before_put");
+    crate::failpoint::pass("materialize.before_put");
     let appended = append(&mut flush.writer, &flush.segment).await?;
     flush.history.learn_chain(flush.writer.view());
-    crate::crash::point("materialize.after_put");
+    crate::failpoint::pass("materialize.after_put");
     Ok(Stored::Appended(appended))
 }
 
@@ -68,13 +68,13 @@ pub fn commit_of(partition: &TopicPartition, writer: &ChainWriter) -> Commit {
 
 /// Tries once. The chain is the truth: the next owner finds its end without the commit, which is for those who watch the group.
 pub async fn commit(intake: &Intake, offsets: Vec<Commit>) -> bool {
-    crate::crash::point("materialize.before_commit");
+    crate::failpoint::pass("materialize.before_commit");
     let partitions = offsets.iter().map(|(partition, offset, _)| format!("{partition}@{offset}")).collect::<Vec<_>>().join(" ");
     let committed = intake.commit(offsets).await;
     if let Err(reason) = &committed {
         tracing::warn!(partitions, %reason, "offsets not committed, trying again");
     }
-    crate::crash::point("materialize.after_commit");
+    crate::failpoint::pass("materialize.after_commit");
     committed.is_ok()
 }
 

@@ -2,7 +2,7 @@
 
 use super::hot_writer::{self, Done, HotWork, Move, Moved};
 use super::partition::Partition;
-use super::{HEARTBEAT, Materialize, Owned, sweep, through};
+use super::{HEARTBEAT, Materialize, OwnedPartition, completeness, sweep};
 use crate::error::Result;
 use crate::hot::{Mark, MarkMove};
 use crate::saga::position::{SagaId, TopicPartition};
@@ -17,7 +17,7 @@ impl Materialize {
             return;
         }
         let mut work = self.next.take().unwrap_or_default();
-        let now = (self.parts.now)();
+        let now = (self.deps.now)();
         let due: Vec<TopicPartition> =
             self.owned.iter().filter(|(_, owned)| owned.mark_is_due()).map(|(partition, _)| partition.clone()).collect();
         for partition in due {
@@ -31,15 +31,15 @@ impl Materialize {
     }
 
     fn spawn_hot(&mut self, work: HotWork) {
-        self.hot.spawn(hot_writer::write(self.parts.hot.clone(), self.tokens.clone(), work));
+        self.hot.spawn(hot_writer::write(self.deps.hot.clone(), self.tokens.clone(), work));
     }
 
     pub(super) fn hot_written(&mut self, done: Done) -> Result<()> {
-        self.parts.metrics.hot_marks_lost.inc_by(done.rewritten);
+        self.deps.metrics.hot_marks_lost.inc_by(done.rewritten);
         let mut healing = HotWork::default();
-        let (now, held_before) = ((self.parts.now)(), self.held_before());
+        let (now, held_before) = ((self.deps.now)(), self.held_before());
         for Moved { wanted: Move { mark, generation, position, through }, found } in done.moved {
-            let of = |owned: &&mut Owned| owned.generation == generation && owned.partition.chain == mark.chain;
+            let of = |owned: &&mut OwnedPartition| owned.generation == generation && owned.partition.chain == mark.chain;
             let Some(owned) = self.owned.values_mut().find(of) else { continue };
             let Some(known) = owned.partition.marks.get_mut(usize::from(mark.bucket)) else { continue };
             owned.partition.written = owned.partition.written.max(position);
@@ -49,7 +49,7 @@ impl Materialize {
                 Some(_) if owned.partition.disowned => *known = None,
                 Some(found) => {
                     *known = found;
-                    self.parts.metrics.hot_marks_lost.inc();
+                    self.deps.metrics.hot_marks_lost.inc();
                     tracing::info!(chain = %mark.chain, bucket = mark.bucket, "hot store lost writes, writing them again");
                     owned.partition.cache.hot_lost_writes();
                     // It lost what had let keys expire, too.
@@ -57,11 +57,11 @@ impl Materialize {
                     owned.partition.settled = settled;
                     let heal = hot_writer::heal(found, owned.partition.durable, position);
                     let mut batch = owned.partition.undurable_from(heal.write_from);
-                    let hot = &self.parts.hot;
+                    let hot = &self.deps.hot;
                     batch.retain(|saga| hot.bucket(saga), |bucket| bucket == mark.bucket);
                     sweep::hold_old(&mut batch, held_before, &mark.chain, owned.partition.position, &**hot);
                     let kept = found.filter(|found| heal.begin == found.from).map(|found| found.complete_through);
-                    let complete_through = through::carried(kept, through, now);
+                    let complete_through = completeness::carried(kept, through, now);
                     let new = Mark { from: heal.begin, to: heal.to, complete_through, settled };
                     let mark = MarkMove { expect: found, new, ..mark };
                     let moves = vec![Move { mark, generation, position, through }];
@@ -70,7 +70,7 @@ impl Materialize {
             }
         }
         self.forget_again(done.unforgotten);
-        self.assign_anew(done.begins_anew);
+        self.reassign(done.refolds);
         if !healing.is_empty() {
             // Before anything newer, so that marks only ever cover what was written.
             self.spawn_hot(healing);
@@ -85,7 +85,7 @@ impl Materialize {
         if forget.is_empty() || disowned.peek().is_none() {
             return;
         }
-        disowned.for_each(Owned::mark_is_to_be_checked);
+        disowned.for_each(OwnedPartition::mark_is_to_be_checked);
         self.write_next(HotWork { forget, ..HotWork::default() });
     }
 
@@ -102,7 +102,7 @@ impl Materialize {
     }
 }
 
-impl Owned {
+impl OwnedPartition {
     /// With the next write.
     pub(super) fn mark_is_to_be_checked(&mut self) {
         self.checked = self.checked.checked_sub(HEARTBEAT).unwrap_or(self.checked);
@@ -135,7 +135,7 @@ impl Owned {
             let new = Mark {
                 from: kept.map_or(partition.base, |mark| mark.from),
                 to: kept.map_or(position, |mark| mark.to.max(position)),
-                complete_through: through::carried(kept.map(|mark| mark.complete_through), through, now),
+                complete_through: completeness::carried(kept.map(|mark| mark.complete_through), through, now),
                 settled: partition.settled,
             };
             let mark = MarkMove { chain: partition.chain.clone(), bucket: bucket as u16, expect: *known, new };

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::hot::{Durable, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
+use crate::hot::{DurableSaga, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use crate::roles::retry::until_available;
 use crate::saga::position::{EntrySequence, Offset, SagaId, TopicPartition};
 use crate::saga::time::Micros;
@@ -35,12 +35,12 @@ pub struct HotWork {
     /// Sagas with entries that never happened. Last: while a mark vouches for them a saga must not lack them.
     pub forget: HashSet<SagaId>,
     /// Partitions, with the generation of the ownership, that begin anew when all this is done.
-    pub begins_anew: Vec<(TopicPartition, u64)>,
+    pub refolds: Vec<(TopicPartition, u64)>,
 }
 
 impl HotWork {
     pub fn is_empty(&self) -> bool {
-        self.begins_anew.is_empty()
+        self.refolds.is_empty()
             && self.settle.is_empty()
             && self.forget.is_empty()
             && self.batch.is_empty()
@@ -69,12 +69,12 @@ impl HotWork {
         self.batch.holds.extend(next.batch.holds);
         self.moves.extend(next.moves);
         self.forget.extend(next.forget);
-        self.begins_anew.extend(next.begins_anew);
-        self.settle(next.settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }));
+        self.refolds.extend(next.refolds);
+        self.settle(next.settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }));
     }
 
-    pub fn settle(&mut self, sagas: impl IntoIterator<Item = Durable>) {
-        for Durable { saga, sequence } in sagas {
+    pub fn settle(&mut self, sagas: impl IntoIterator<Item = DurableSaga>) {
+        for DurableSaga { saga, sequence } in sagas {
             let newest = self.settle.entry(saga).or_insert(sequence);
             *newest = sequence.max(*newest);
         }
@@ -94,22 +94,22 @@ pub struct Done {
     pub moved: Vec<Moved>,
     /// How often a mark could not move because what was written before it was lost, and was written again.
     pub rewritten: u64,
-    pub begins_anew: Vec<(TopicPartition, u64)>,
+    pub refolds: Vec<(TopicPartition, u64)>,
     /// What was to be forgotten and was not.
     pub unforgotten: HashSet<SagaId>,
 }
 
 /// Carries out the work, waiting for the store as long as it takes.
 pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
-    let HotWork { mut batch, settle, mut forget, moves, begins_anew } = work;
-    let mut settle: Vec<Durable> = settle.into_iter().map(|(saga, sequence)| Durable { saga, sequence }).collect();
-    let (mut done, mut wanted) = (Done { begins_anew, ..Done::default() }, moves);
+    let HotWork { mut batch, settle, mut forget, moves, refolds } = work;
+    let mut settle: Vec<DurableSaga> = settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }).collect();
+    let (mut done, mut wanted) = (Done { refolds, ..Done::default() }, moves);
     loop {
         let mut written = match batch.is_empty() {
             true => Written { token: tokens.next(), ..Written::default() },
             false => until_available("write hot entries", || hot.write(&batch, tokens.next())).await?,
         };
-        crate::crash::point("materialize.after_hot");
+        crate::failpoint::pass("materialize.after_hot");
         if !settle.is_empty() {
             written = until_available("let durable hot entries expire", || hot.settle(&settle, &written)).await?;
         }
@@ -316,7 +316,7 @@ mod tests {
         async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
             self.store().range(saga, since, until, limit).await
         }
-        async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+        async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
             self.store().settle(sagas, written).await
         }
         async fn forget(&self, sagas: &[SagaId]) -> Result<()> {

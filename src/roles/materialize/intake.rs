@@ -7,12 +7,12 @@ use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
 use super::partition::{Content, Decoded, MUCH_MERGED};
 use super::publish::DeadLetter;
-use super::rests::{Folded, Waits};
-use super::{Materialize, Owned, sweep};
+use super::suspended::{Folded, Waits};
+use super::{Materialize, OwnedPartition, sweep};
 use crate::cpu;
 use crate::error::Result;
 use crate::kafka::broker_clock::Stamp;
-use crate::kafka::intake::{Held, IntakeEvent, IntakeStats};
+use crate::kafka::intake::{IntakeEvent, IntakeStats, MemoryPermit};
 use crate::kafka::record::{PartitionRecords, Record};
 use crate::roles::log_saga;
 use crate::roles::partitioning::Strays;
@@ -34,7 +34,7 @@ impl Materialize {
     pub(super) async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {
         match event {
             IntakeEvent::Assigned { partitions, reply } => {
-                self.parts.metrics.consumer_rebalances.with_label_values(&["materialize"]).inc();
+                self.deps.metrics.consumer_rebalances.with_label_values(&["materialize"]).inc();
                 self.assigned(partitions, reply);
             }
             IntakeEvent::Revoked { partitions, lost, reply } => {
@@ -47,7 +47,7 @@ impl Materialize {
                 self.records(batch);
             }
             IntakeEvent::ReachedEnd { partition, position } => {
-                if !follows_what_waits(&mut self.waiting, &partition, position)
+                if !has_waiting_records(&mut self.waiting, &partition, position)
                     && let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.stopped && owned.rest.is_read())
                 {
                     owned.partition.position = owned.partition.position.max(position);
@@ -66,8 +66,8 @@ impl Materialize {
     }
 
     /// Of a partition that is not read from where it stands they were on their way, and come again.
-    fn records(&mut self, batch: Vec<(PartitionRecords, Held)>) {
-        let goes_on = |owned: &Owned| !owned.stopped && owned.rest.is_read();
+    fn records(&mut self, batch: Vec<(PartitionRecords, MemoryPermit)>) {
+        let goes_on = |owned: &OwnedPartition| !owned.stopped && owned.rest.is_read();
         for (records, held) in batch {
             if !self.stopping && self.owned.get(&records.partition).is_some_and(goes_on) {
                 self.waiting.push_back((records, held));
@@ -76,17 +76,17 @@ impl Materialize {
     }
 
     /// What time it is at the brokers. Who stamps the events matters; the replay log's records are our own.
-    fn hear(&self, batch: &[(PartitionRecords, Held)]) {
+    fn hear(&self, batch: &[(PartitionRecords, MemoryPermit)]) {
         let now = Instant::now();
         for (records, _) in batch {
             if matches!(records.stamp, Stamp::Broker(_)) || *records.partition.topic != *self.settings.log {
-                self.parts.clock.read(records.stamp, now);
+                self.deps.clock.read(records.stamp, now);
             }
         }
     }
 
     pub(super) fn assigned_metric(&self) {
-        self.parts.metrics.consumer_assigned_partitions.with_label_values(&["materialize"]).set(self.owned.len() as i64);
+        self.deps.metrics.consumer_assigned_partitions.with_label_values(&["materialize"]).set(self.owned.len() as i64);
     }
 
     pub(super) async fn fold(&mut self, batch: &PartitionRecords) -> Result<Folded> {
@@ -130,13 +130,13 @@ impl Materialize {
         decoded.truncate(fits);
         let is_in = |offset: Offset| rest.is_none_or(|rest| offset < rest);
         dead.retain(|letter| is_in(letter.offset));
-        crate::crash::point("materialize.before_hot");
+        crate::failpoint::pass("materialize.before_hot");
 
         if content == Content::StepEvents
-            && let Some(partitions) = self.parts.chains.partitions_of(&batch.partition.topic)
+            && let Some(partitions) = self.deps.chains.partitions_of(&batch.partition.topic)
         {
             let keys = decoded.iter().map(|event| event.event.saga_id.as_str().as_bytes());
-            if let Some(strays) = self.parts.partitioning.see(keys, batch.partition.partition, partitions) {
+            if let Some(strays) = self.deps.partitioning.see(keys, batch.partition.partition, partitions) {
                 self.strays(&batch.partition, decoded.get(strays.first).map(|first| first.offset), strays);
             }
         }
@@ -145,17 +145,17 @@ impl Materialize {
         for _ in &dead {
             owned.partition.active.skip(now);
         }
-        owned.partition.max_member = self.parts.hot.max_member();
+        owned.partition.max_member = self.deps.hot.max_member();
         let apply = || owned.partition.apply(decoded, &self.settings.fold, now);
         let mut work = if merged < MUCH_MERGED { apply() } else { cpu::long(apply).await };
         owned.partition.position = owned.partition.position.max(rest.unwrap_or(batch.position));
-        sweep::hold_old(&mut work.hot, held_before, &owned.partition.chain, owned.partition.position, &*self.parts.hot);
+        sweep::hold_old(&mut work.hot, held_before, &owned.partition.chain, owned.partition.position, &*self.deps.hot);
         let doubted = match content {
             Content::StepEvents => read_times(&mut owned.partition.clock, batch, position, is_in),
             Content::ReplayLog => 0,
         };
 
-        let metrics = &self.parts.metrics;
+        let metrics = &self.deps.metrics;
         metrics
             .events_consumed
             .with_label_values(&[&*batch.partition.topic])
@@ -166,7 +166,7 @@ impl Materialize {
             metrics.events_anomalies.with_label_values(&[anomaly.as_str()]).inc();
         }
         self.sequences_taken(&batch.partition, work.taken, now);
-        let metrics = &self.parts.metrics;
+        let metrics = &self.deps.metrics;
         for (offset, code, message) in work.dead {
             if let Some(record) = batch.records.iter().find(|record| record.offset == offset) {
                 dead.push(DeadLetter::of(record, "fold", code, message));
@@ -182,13 +182,13 @@ impl Materialize {
             let records = batch.records.iter().filter(|record| record.offset >= from).cloned().collect();
             PartitionRecords { records, partition: batch.partition.clone(), ..*batch }
         };
-        Ok(rest.map_or(Folded::All, |from| Folded::Rest(rest_of(from))))
+        Ok(rest.map_or(Folded::All, |from| Folded::Suspension(rest_of(from))))
     }
 
     /// Says where records are that a producer with another partitioner wrote, or somebody by hand: at the first, then ever
     /// more rarely.
     fn strays(&self, partition: &TopicPartition, offset: Option<Offset>, strays: Strays) {
-        let counter = self.parts.metrics.events_misplaced.with_label_values(&[&*partition.topic]);
+        let counter = self.deps.metrics.events_misplaced.with_label_values(&[&*partition.topic]);
         let before = counter.get();
         counter.inc_by(strays.count);
         if before.checked_ilog2() != counter.get().checked_ilog2() {
@@ -209,7 +209,7 @@ impl Materialize {
         record: &Record,
         given_up: bool,
     ) -> std::result::Result<(StepEvent, Option<Box<StepEvent>>), NotFolded> {
-        let (value, schemas) = (record.value.as_deref(), &self.parts.schemas);
+        let (value, schemas) = (record.value.as_deref(), &self.deps.schemas);
         let dead = |(code, message)| NotFolded::Dead(Box::new(DeadLetter::of(record, "decode", code, message)));
         let read = match content {
             Content::StepEvents => {
@@ -236,7 +236,7 @@ impl Materialize {
     }
 
     fn stats(&self, stats: &IntakeStats) {
-        let metrics = &self.parts.metrics;
+        let metrics = &self.deps.metrics;
         let micros = |micros: u64| micros as f64 / 1e6;
         metrics.broker_rtt_seconds.with_label_values(&["0.5"]).set(micros(stats.round_trip_p50_micros));
         metrics.broker_rtt_seconds.with_label_values(&["0.99"]).set(micros(stats.round_trip_p99_micros));
@@ -250,18 +250,18 @@ impl Materialize {
     }
 
     /// Ends the alarms of a partition that goes on, or goes to another process.
-    pub(super) fn all_clear(&self, partition: &TopicPartition) {
+    pub(super) fn is_clear(&self, partition: &TopicPartition) {
         for code in ALARMS {
             let labels = [&*partition.topic, &partition.partition.to_string(), code];
             // It is an error that there is none, and nothing else.
-            let _ = self.parts.metrics.partition_alarms.remove_label_values(&labels);
+            let _ = self.deps.metrics.partition_alarms.remove_label_values(&labels);
         }
     }
 
     /// Stops one partition until an operator acts; the others go on.
     pub(super) fn alarm(&self, partition: &TopicPartition, code: &str, reason: &str) {
         let labels = [&*partition.topic, &partition.partition.to_string(), code];
-        self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
+        self.deps.metrics.partition_alarms.with_label_values(&labels).set(1);
         tracing::error!(
             topic = %partition.topic, partition = partition.partition, code, reason,
             "partition stopped; `resaga doctor` explains, `resaga store accept-gap` accepts the loss"
@@ -284,7 +284,7 @@ fn read_times(clock: &mut LogClock, batch: &PartitionRecords, from: Offset, is_i
 
 /// A position that was reached behind records which still wait counts once they are folded: it is told only once, and
 /// passes control records that no record follows. `false`: nothing of the partition waits.
-fn follows_what_waits<H>(waiting: &mut VecDeque<(PartitionRecords, H)>, partition: &TopicPartition, position: Offset) -> bool {
+fn has_waiting_records<H>(waiting: &mut VecDeque<(PartitionRecords, H)>, partition: &TopicPartition, position: Offset) -> bool {
     let last = waiting.iter_mut().rev().map(|(records, _)| records).find(|records| records.partition == *partition);
     if let Some(records) = last {
         records.position = records.position.max(position);
@@ -320,9 +320,9 @@ mod tests {
     #[test]
     fn an_end_reached_behind_records_that_wait_is_not_forgotten() {
         let mut waiting: VecDeque<_> = [records(0, 5), records(1, 7), records(0, 9)].into();
-        assert!(follows_what_waits(&mut waiting, &TopicPartition::new("events", 0), Offset(10)));
+        assert!(has_waiting_records(&mut waiting, &TopicPartition::new("events", 0), Offset(10)));
         let positions: Vec<i64> = waiting.iter().map(|(records, ())| records.position.0).collect();
         assert_eq!(positions, [5, 7, 10], "the last batch of the partition ends behind the control record");
-        assert!(!follows_what_waits(&mut waiting, &TopicPartition::new("events", 2), Offset(3)));
+        assert!(!has_waiting_records(&mut waiting, &TopicPartition::new("events", 2), Offset(3)));
     }
 }

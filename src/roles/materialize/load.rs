@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::partition::{Decoded, record_begins};
-use super::rests::Waits;
+use super::suspended::Waits;
 use super::{Materialize, joined};
 use crate::error::Result;
 use crate::history::newest::Newest;
@@ -21,7 +21,7 @@ const MANY_TOGETHER: usize = 4_096;
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a load gave that took long.
-pub(super) struct Loaded {
+pub(super) struct LoadedSagas {
     partition: TopicPartition,
     generation: u64,
     /// Where the partition's owner had begun.
@@ -72,22 +72,22 @@ impl Materialize {
         let (chain, durable) = (owned.partition.chain.clone(), owned.partition.durable);
         let (generation, base) = (owned.generation, owned.partition.base);
         let started = Instant::now();
-        let history = self.parts.history_of(owned.partition.content).clone();
+        let history = self.deps.history_of(owned.partition.content).clone();
         let mut load = tokio::spawn(async move { history.newest_sagas(&sagas, &chain, durable).await });
         let Ok(found) = tokio::time::timeout(PATIENCE, &mut load).await else {
             let partition = partition.clone();
-            self.loads.spawn(async move { Loaded { partition, generation, base, found: joined(load.await).flatten() } });
+            self.loads.spawn(async move { LoadedSagas { partition, generation, base, found: joined(load.await).flatten() } });
             return Ok(None);
         };
         let found = joined(found)??;
-        let timer = self.parts.metrics.event_process_duration.with_label_values(&["load"]);
+        let timer = self.deps.metrics.event_process_duration.with_label_values(&["load"]);
         timer.observe(started.elapsed().as_secs_f64());
         self.keep(partition, found).map(Some)
     }
 
     /// A load ended beside the loop: the partition goes on.
-    pub(super) fn loaded(&mut self, Loaded { partition, generation, base, found }: Loaded) -> Result<()> {
-        let is_same = |owned: &super::Owned| owned.generation == generation && owned.partition.base == base;
+    pub(super) fn loaded(&mut self, LoadedSagas { partition, generation, base, found }: LoadedSagas) -> Result<()> {
+        let is_same = |owned: &super::OwnedPartition| owned.generation == generation && owned.partition.base == base;
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| is_same(owned)) else { return Ok(()) };
         if matches!(owned.waits, Some(Waits::Load)) {
             owned.waits = None;

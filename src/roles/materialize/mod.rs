@@ -4,11 +4,11 @@
 //! and applies it; what takes time (hot writes, flushes, asking for ends) runs beside it, at most one hot write and one
 //! flush per partition at once. Two owners of one partition are harmless: both write the same.
 
-mod anew;
 mod assign;
 mod buffer;
 mod cache;
 mod cold_pipeline;
+mod completeness;
 mod facts;
 mod flush;
 mod hot_pipeline;
@@ -19,14 +19,14 @@ mod names;
 mod packed;
 mod partition;
 mod publish;
-mod rests;
+mod refold;
 mod revoke;
 mod settle;
 mod split;
 mod stop;
+mod suspended;
 mod sweep;
 mod taken;
-mod through;
 
 pub use assign::{Log, disagreement};
 
@@ -45,7 +45,7 @@ use crate::history::chains::Chains;
 use crate::hot::{HotStore, Tokens};
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::{EachEnd, Ends};
-use crate::kafka::intake::{Held, Intake, IntakeEvent};
+use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
@@ -56,20 +56,20 @@ use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 
-use anew::Refusals;
 use assign::Opening;
 use flush::{Commit, Flushed};
 use hot_writer::{Done, HotWork};
-use load::Loaded;
+use load::LoadedSagas;
 use partition::Partition;
 use publish::Sends;
-use rests::Waits;
+use refold::Refusals;
 use settle::Behind;
+use suspended::Waits;
 
-use super::rest::Rest;
 use super::retry::Backoff;
-use super::schema::Lookups;
+use super::schema::SchemaLookups;
 use super::stopped;
+use super::suspension::Suspension;
 
 /// How often due work is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -83,7 +83,7 @@ const MAX_NEXT_MEMBERS: usize = 10_000;
 const MAX_NEXT_BYTES: usize = 64 << 20;
 
 /// What the role works with.
-pub struct Parts {
+pub struct Dependencies {
     pub hot: Arc<dyn HotStore>,
     pub objects: Arc<dyn ObjectStore>,
     /// Of the step topics.
@@ -127,7 +127,7 @@ pub struct Settings {
 }
 
 /// A partition and what runs for it.
-struct Owned {
+struct OwnedPartition {
     partition: Partition,
     /// `None` while a flush has it.
     writer: Option<ChainWriter>,
@@ -153,26 +153,26 @@ struct Owned {
     waits: Option<Waits>,
     /// The schema of the record at this offset was asked for, and is nowhere.
     given_up: Option<Offset>,
-    rest: Rest,
+    rest: Suspension,
     /// When a sequence that was taken was last told of.
-    told_taken: Option<Instant>,
+    slow_report_at: Option<Instant>,
 }
 
 pub struct Materialize {
-    parts: Parts,
+    deps: Dependencies,
     settings: Settings,
     intake: Intake,
-    owned: HashMap<TopicPartition, Owned>,
+    owned: HashMap<TopicPartition, OwnedPartition>,
     generation: u64,
     /// Partitions that were assigned and are being opened.
     opens: JoinSet<Result<Opening>>,
     opening: HashMap<u64, (AbortHandle, Vec<TopicPartition>)>,
     /// Records read and not yet folded; the intake bounds their bytes.
-    waiting: VecDeque<(PartitionRecords, Held)>,
+    waiting: VecDeque<(PartitionRecords, MemoryPermit)>,
     /// Questions for schemas.
-    lookups: Lookups,
+    lookups: SchemaLookups,
     /// Loads of sagas that take long.
-    loads: JoinSet<Loaded>,
+    loads: JoinSet<LoadedSagas>,
     /// The last number of an opening, or of an order to read a partition again.
     tickets: u64,
     refusals: Refusals,
@@ -198,11 +198,11 @@ pub struct Materialize {
 }
 
 impl Materialize {
-    pub fn new(parts: Parts, settings: Settings, intake: Intake) -> Self {
+    pub fn new(deps: Dependencies, settings: Settings, intake: Intake) -> Self {
         let now = Instant::now();
-        let lookups = Lookups::new(parts.registry.clone(), parts.schemas.clone());
+        let lookups = SchemaLookups::new(deps.registry.clone(), deps.schemas.clone());
         Self {
-            parts,
+            deps,
             settings,
             intake,
             owned: HashMap::new(),
@@ -279,13 +279,13 @@ impl Materialize {
         let ask = self.ends_asked.is_none_or(|asked| now.duration_since(asked) >= HEARTBEAT);
         if ask && self.ends.is_empty() && !self.owned.is_empty() {
             self.ask_ends(now);
-            self.commit_what_is_durable();
+            self.commit_durable_offsets();
             self.settle_behind();
         }
         self.flush_due(now);
         self.start_hot();
         self.let_rest(now);
-        self.assign_anew(Vec::new());
+        self.reassign(Vec::new());
         if now.duration_since(self.swept) >= INDEX_SWEEP {
             self.swept = now;
             self.sweep_indexes();
@@ -295,7 +295,7 @@ impl Materialize {
 
     fn ask_ends(&mut self, now: Instant) {
         self.ends_asked = Some(now);
-        let ends = self.parts.ends.clone();
+        let ends = self.deps.ends.clone();
         // Before asking: what is appended while the answer is on its way may be missing from it.
         let at = self.broker_time();
         let partitions: Vec<_> = self.owned.keys().cloned().collect();
@@ -304,7 +304,7 @@ impl Materialize {
 
     /// A time that is past at the brokers; `None`: nothing tells.
     fn broker_time(&self) -> Option<Micros> {
-        self.parts.clock.at(Instant::now(), (self.parts.now)())
+        self.deps.clock.at(Instant::now(), (self.deps.now)())
     }
 
     fn learn_ends(&mut self, (at, ends): (Option<Micros>, Result<EachEnd>)) {
@@ -321,15 +321,15 @@ impl Materialize {
                 owned.leader_epoch = end.leader_epoch.or(owned.leader_epoch);
                 let lag = (end.end.0 - owned.partition.position.0).max(0);
                 let labels = [&*end.partition.topic, &end.partition.partition.to_string()];
-                self.parts.metrics.consumer_lag_records.with_label_values(&labels).set(lag);
+                self.deps.metrics.consumer_lag_records.with_label_values(&labels).set(lag);
             }
         }
     }
 
     fn observe(&self) {
-        let metrics = &self.parts.metrics;
+        let metrics = &self.deps.metrics;
         metrics.snapshot_backlog_bytes.set(i64::try_from(self.backlog_bytes()).unwrap_or(i64::MAX));
-        let rows = |owned: &Owned| {
+        let rows = |owned: &OwnedPartition| {
             let sealed = owned.partition.sealed.as_ref().map_or(0, |sealed| sealed.rows().len());
             owned.partition.active.rows().len() + sealed
         };

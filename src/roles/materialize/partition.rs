@@ -21,12 +21,12 @@ use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
 use crate::wire::frame;
 
-use super::buffer::{Buffer, Pending};
+use super::buffer::{Buffer, UndurableEntry};
 use super::cache::{Cache, Limits, Pin};
+use super::completeness::CompletenessTracker;
 use super::facts;
 use super::names::Names;
 use super::split::MAX_SUSPECTS;
-use super::through::Through;
 
 /// What a topic holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub struct Partition {
     pub marks: Vec<Option<Mark>>,
     /// Hot was told of all that is durable below this.
     pub settled: Offset,
-    pub through: Through,
+    pub through: CompletenessTracker,
     /// What the records before `position` say of the time.
     pub clock: LogClock,
     names: Names,
@@ -129,7 +129,7 @@ impl Partition {
             sealed: None,
             max_member: usize::MAX,
             marks,
-            through: Through::default(),
+            through: CompletenessTracker::default(),
             clock: LogClock::default(),
             names: Names::default(),
             disowned: false,
@@ -193,7 +193,7 @@ impl Partition {
                         let failure = facts::failure(&entry, &saga.state.saga_name);
                         work.hot.failures.extend(failure.map(|failure| self.names.new_failure(failure)));
                     }
-                    let row = Pending {
+                    let row = UndurableEntry {
                         status: saga.state.status,
                         saga_name: saga.state.saga_name.as_str().into(),
                         context: Some(&saga.state.context).filter(|context| context.len() < SMALL_CONTEXT).cloned(),
@@ -231,7 +231,7 @@ impl Partition {
 
     /// A segment of another owner with the same entries, up to `durable`, is stored in place of a part of ours (`sealed`): what it
     /// covers needs no second one.
-    pub fn yield_to(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, now: Instant) {
+    pub fn adopt_foreign_segment(&mut self, sealed: Option<Arc<Buffer>>, durable: Offset, now: Instant) {
         let mut back = sealed.map(Arc::unwrap_or_clone).unwrap_or_default();
         back.append(std::mem::take(&mut self.active));
         back.drop_through(Offset(durable.0 - 1));
@@ -311,7 +311,7 @@ impl Partition {
     pub fn undurable_facts(&self, before: i64) -> HotBatch {
         let mut batch = HotBatch::default();
         let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
-        let old = |row: &&Pending| facts::minute(row.entry.effective_time) < before;
+        let old = |row: &&UndurableEntry| facts::minute(row.entry.effective_time) < before;
         if self.content == Content::StepEvents {
             for row in sealed.chain(self.active.rows()).filter(old) {
                 self.facts_of(row, &mut batch);
@@ -320,7 +320,7 @@ impl Partition {
         batch
     }
 
-    fn facts_of(&self, row: &Pending, batch: &mut HotBatch) {
+    fn facts_of(&self, row: &UndurableEntry, batch: &mut HotBatch) {
         batch.activity.push(self.names.activity(facts::activity(&row.entry, &row.saga_name)));
         batch.failures.extend(facts::failure(&row.entry, &row.saga_name).map(|failure| self.names.failure(failure)));
     }
@@ -328,7 +328,7 @@ impl Partition {
     /// Where an entry is that is not yet durable.
     pub fn position_of(&self, saga: &SagaId, sequence: EntrySequence) -> Option<Position> {
         let sealed = self.sealed.iter().flat_map(|sealed| sealed.rows());
-        let is_it = |entry: &&Pending| entry.entry.sequence == sequence && entry.entry.event.saga_id == *saga;
+        let is_it = |entry: &&UndurableEntry| entry.entry.sequence == sequence && entry.entry.event.saga_id == *saga;
         sealed.chain(self.active.rows()).find(is_it).map(|row| row.entry.position.clone())
     }
 
@@ -386,7 +386,7 @@ fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hot::Durable;
+    use crate::hot::DurableSaga;
     use crate::saga::event::{ContextChange, Kind};
     use crate::saga::testing::{event, settings};
 
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(fold(&mut partition, 3), (true, false));
         assert_eq!(fold(&mut partition, 4), (false, false));
         // Durable: the key may expire from now on, or be evicted.
-        let at_rest = Durable { saga: "order-1".into(), sequence: EntrySequence(5) };
+        let at_rest = DurableSaga { saga: "order-1".into(), sequence: EntrySequence(5) };
         assert_eq!(partition.cache.unpin_through(Offset(4)), [at_rest]);
         assert_eq!(fold(&mut partition, 5), (true, true));
         assert_eq!(fold(&mut partition, 6), (false, false));

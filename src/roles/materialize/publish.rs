@@ -15,7 +15,7 @@ use crate::saga::ids;
 use crate::saga::position::{EntrySequence, Offset, Position, TopicPartition};
 use crate::saga::request::Outcome;
 use crate::telemetry::Metrics;
-use crate::wire::dead_letter::{CUT_TO, Letter, cut, dead_letter_headers, size};
+use crate::wire::dead_letter::{CUT_TO, DeadLetterRecord, cut, dead_letter_headers, size};
 use crate::wire::request;
 
 /// Batches of records to publish that may wait for acknowledgement, per partition.
@@ -84,7 +84,7 @@ impl Materialize {
         for outcome in outcomes {
             records.push(self.outcome_record(&outcome)?);
         }
-        let sending = tokio::spawn(send(self.parts.publisher.clone(), self.parts.metrics.clone(), records));
+        let sending = tokio::spawn(send(self.deps.publisher.clone(), self.deps.metrics.clone(), records));
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.sends.settle();
             owned.sends.open.push(sending);
@@ -165,7 +165,7 @@ async fn cut_record(record: NewRecord, most: usize) -> Result<NewRecord> {
     joined(
         tokio::task::spawn_blocking(move || {
             let NewRecord { key, value, headers, .. } = record;
-            let Letter { key, value, headers } = cut(&Letter { key, value, headers }, most);
+            let DeadLetterRecord { key, value, headers } = cut(&DeadLetterRecord { key, value, headers }, most);
             NewRecord { key, value, headers, ..record }
         })
         .await,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Materialize, Owned, flush, joined};
+use super::{Materialize, OwnedPartition, flush, joined};
 use crate::error::Result;
 use crate::saga::position::TopicPartition;
 
@@ -22,11 +22,11 @@ impl Materialize {
         }
         for partition in partitions {
             self.owned.remove(partition);
-            self.all_clear(partition);
+            self.is_clear(partition);
             self.refusals.forget(partition);
             let labels = [&*partition.topic, &partition.partition.to_string()];
             // A series of a partition that somebody else has would stand still and mislead.
-            let _ = self.parts.metrics.consumer_lag_records.remove_label_values(&labels);
+            let _ = self.deps.metrics.consumer_lag_records.remove_label_values(&labels);
         }
         self.share_cache();
         Ok(())
@@ -37,7 +37,7 @@ impl Materialize {
             for partition in partitions {
                 self.start_flush(partition);
             }
-            let busy = |owned: &Owned| owned.flush.is_some() || !owned.partition.active.is_empty();
+            let busy = |owned: &OwnedPartition| owned.flush.is_some() || !owned.partition.active.is_empty();
             let cold_busy = partitions.iter().filter_map(|partition| self.owned.get(partition)).any(busy);
             if !cold_busy && self.hot.is_empty() && self.commits.is_empty() {
                 break;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
 use super::hot_writer::HotWork;
-use super::{HEARTBEAT, Materialize, Owned};
+use super::{HEARTBEAT, Materialize, OwnedPartition};
 use crate::error::Result;
-use crate::hot::{Durable, KEPT};
+use crate::hot::{DurableSaga, KEPT};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Sagas in the write that waits while another runs; with more of them the rest is read from cold later.
@@ -22,14 +22,14 @@ pub struct Behind {
     partition: TopicPartition,
     generation: u64,
     from: Offset,
-    read: Result<Option<(Vec<Durable>, Offset)>>,
+    read: Result<Option<(Vec<DurableSaga>, Offset)>>,
 }
 
 /// Sagas that have got so long with a row of this buffer that hot need not keep all of it, at rest or not.
-pub fn long_sagas(buffer: &Buffer, durable: Offset) -> impl Iterator<Item = Durable> {
+pub fn long_sagas(buffer: &Buffer, durable: Offset) -> impl Iterator<Item = DurableSaga> {
     let rows = buffer.rows().iter().map(|row| &row.entry).filter(move |entry| entry.position.offset < durable);
     let long = rows.filter(|entry| entry.sequence.0.is_multiple_of(KEPT));
-    long.map(|entry| Durable { saga: entry.event.saga_id.clone(), sequence: entry.sequence })
+    long.map(|entry| DurableSaga { saga: entry.event.saga_id.clone(), sequence: entry.sequence })
 }
 
 impl Materialize {
@@ -38,8 +38,8 @@ impl Materialize {
         &mut self,
         partition: &TopicPartition,
         start: Offset,
-        long: Vec<Durable>,
-        at_rest: Vec<Durable>,
+        long: Vec<DurableSaga>,
+        at_rest: Vec<DurableSaga>,
     ) {
         let has_room = self.has_room_to_settle();
         let Some(owned) = self.owned.get_mut(partition) else { return };
@@ -63,7 +63,7 @@ impl Materialize {
             return;
         }
         let now = Instant::now();
-        let is_behind = |owned: &Owned| {
+        let is_behind = |owned: &OwnedPartition| {
             let partition = &owned.partition;
             !partition.disowned && partition.settled < partition.durable && owned.settle_not_before <= now
         };
@@ -71,7 +71,7 @@ impl Materialize {
         let Some((partition, owned)) = behind else { return };
         let (partition, generation) = (partition.clone(), owned.generation);
         let (chain, from) = (owned.partition.chain.clone(), owned.partition.settled);
-        let history = self.parts.history_of(owned.partition.content).clone();
+        let history = self.deps.history_of(owned.partition.content).clone();
         self.settling.spawn(async move {
             let read = history.durable_sagas(&chain, from).await;
             Behind { partition, generation, from, read }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Parts;
+use super::Dependencies;
 use crate::saga::position::{ChainId, SagaId};
 
 /// Most sagas of one partition that are looked at after one flush.
@@ -11,11 +11,11 @@ pub const MAX_SUSPECTS: usize = 100;
 /// Longest look after one flush.
 const LOOK: Duration = Duration::from_secs(30);
 
-pub fn look(parts: &Parts, chain: &ChainId, suspects: Vec<SagaId>) {
+pub fn look(deps: &Dependencies, chain: &ChainId, suspects: Vec<SagaId>) {
     if suspects.is_empty() {
         return;
     }
-    let (history, metrics, chain) = (parts.history.clone(), parts.metrics.clone(), chain.clone());
+    let (history, metrics, chain) = (deps.history.clone(), deps.metrics.clone(), chain.clone());
     let look = async move {
         for saga in suspects {
             match history.is_split(&saga).await {

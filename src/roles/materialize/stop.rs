@@ -3,7 +3,7 @@
 use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
 use super::partition::Content;
-use super::{Materialize, Parts};
+use super::{Dependencies, Materialize};
 use crate::error::Result;
 use crate::history::History;
 use crate::saga::position::{Offset, TopicPartition};
@@ -26,7 +26,7 @@ fn gone(position: Offset, earliest: Option<Offset>) -> Gone {
 impl Materialize {
     pub(super) async fn offsets_gone(&mut self, partition: &TopicPartition, position: Offset, reason: &str) {
         // Waits for the answer: rare, and what follows depends on it.
-        let earliest = self.parts.ends.earliest(std::slice::from_ref(partition)).await.ok();
+        let earliest = self.deps.ends.earliest(std::slice::from_ref(partition)).await.ok();
         let earliest = earliest.and_then(|found| found.first().map(|(_, earliest)| *earliest));
         let reason = format!("offset {position}: {reason}");
         match gone(position, earliest) {
@@ -74,7 +74,7 @@ impl Materialize {
     }
 }
 
-impl Parts {
+impl Dependencies {
     pub(super) fn history_of(&self, content: Content) -> &History {
         match content {
             Content::StepEvents => &self.history,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::history::History;
-use crate::hot::shelf::Shelf;
+use crate::hot::index_bucket::IndexBucket;
 use crate::hot::{Hold, HotBatch, HotStore};
 use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
@@ -44,12 +44,12 @@ impl Sweep {
 
 /// Puts holds on the shelves of the batch's old facts: they are not durable before the chain is, up to `until`.
 pub fn hold_old(batch: &mut HotBatch, before: i64, chain: &ChainId, until: Offset, hot: &dyn HotStore) {
-    let mut shelves: BTreeSet<(u16, Shelf)> = BTreeSet::new();
+    let mut shelves: BTreeSet<(u16, IndexBucket)> = BTreeSet::new();
     for fact in batch.failures.iter().filter(|fact| facts::minute(fact.at) < before) {
-        shelves.insert((hot.bucket(&fact.saga), Shelf::of_failure(fact)));
+        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_failure(fact)));
     }
     for fact in batch.activity.iter().filter(|fact| fact.minute < before) {
-        shelves.insert((hot.bucket(&fact.saga), Shelf::of_activity(fact)));
+        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
     }
     batch.holds.extend(shelves.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
 }
@@ -61,7 +61,7 @@ impl Materialize {
 
     /// Index facts of earlier minutes may be dropped soon, by any process.
     pub(super) fn held_before(&self) -> i64 {
-        Sweep::held_before(self.parts.clock.latest(Instant::now(), (self.parts.now)()), self.index_keep())
+        Sweep::held_before(self.deps.clock.latest(Instant::now(), (self.deps.now)()), self.index_keep())
     }
 
     pub(super) fn sweep_indexes(&mut self) {
@@ -69,17 +69,17 @@ impl Materialize {
         if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
             return;
         }
-        let (parts, held_before) = (&self.parts, self.held_before());
+        let (deps, held_before) = (&self.deps, self.held_before());
         let mut old = HotBatch::default();
         for owned in self.owned.values() {
             let mut batch = owned.partition.undurable_facts(held_before);
-            hold_old(&mut batch, held_before, &owned.partition.chain, owned.partition.position, &*parts.hot);
+            hold_old(&mut batch, held_before, &owned.partition.chain, owned.partition.position, &*deps.hot);
             old.holds.extend(batch.holds);
         }
         // By the brokers' clock: one that is ahead would drop what is searched for, for everybody.
         let Some(now) = self.broker_time() else { return };
-        let plan = Sweep::at(now, parts.clock.latest(Instant::now(), (parts.now)()), self.index_keep());
-        let (hot, history, log_history) = (parts.hot.clone(), parts.history.clone(), parts.log_history.clone());
+        let plan = Sweep::at(now, deps.clock.latest(Instant::now(), (deps.now)()), self.index_keep());
+        let (hot, history, log_history) = (deps.hot.clone(), deps.history.clone(), deps.log_history.clone());
         self.sweep = Some(tokio::spawn(async move {
             if let Err(reason) = sweep(&*hot, [&history, &log_history], old.holds, plan).await {
                 tracing::debug!(%reason, "old index facts not dropped yet");
@@ -226,9 +226,13 @@ mod tests {
         let bucket = hot.bucket(&"long-ago".into());
         // Each third is not durable yet.
         let until = |at: i64| Offset(if at % 3 == 0 { 9 } else { 5 });
-        let shelf = Shelf::of_failure(&failure("long-ago", 40));
-        let hold =
-            |at| Hold { bucket, shelf: Shelf { minute: shelf.minute - at, ..shelf.clone() }, chain: chain(), until: until(at) };
+        let shelf = IndexBucket::of_failure(&failure("long-ago", 40));
+        let hold = |at| Hold {
+            bucket,
+            shelf: IndexBucket { minute: shelf.minute - at, ..shelf.clone() },
+            chain: chain(),
+            until: until(at),
+        };
         hot.hold(&(0..all).map(hold).collect::<Vec<_>>()).await.expect("memory store");
         let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
         writer.append(&NewSegment::empty(Offset(0), Offset(5))).await.expect("appended");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Materialize;
 use super::partition::Content;
-use crate::history::answer::When;
+use crate::history::answer::PointInTime;
 use crate::saga::position::{EntrySequence, Offset, Position, SagaId, TopicPartition};
 
 /// A producer may do it with every event: a partition tells of one this often.
@@ -20,21 +20,21 @@ impl Materialize {
     ) {
         let conflicts = taken.len();
         let Some((offset, saga, by)) = taken.into_iter().next() else { return };
-        self.parts.metrics.events_sequence_conflicts.inc_by(conflicts as u64);
+        self.deps.metrics.events_sequence_conflicts.inc_by(conflicts as u64);
         let Some(owned) = self.owned.get_mut(partition) else { return };
         if owned.partition.content == Content::ReplayLog
-            || owned.told_taken.is_some_and(|told| now.duration_since(told) < TELL_EVERY)
+            || owned.slow_report_at.is_some_and(|told| now.duration_since(told) < TELL_EVERY)
         {
             return;
         }
-        owned.told_taken = Some(now);
+        owned.slow_report_at = Some(now);
         let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset };
         if let Some(first) = owned.partition.position_of(&saga, by) {
             return tell(&position, Some(&first), conflicts);
         }
-        let history = self.parts.history.clone();
+        let history = self.deps.history.clone();
         tokio::spawn(async move {
-            let first = history.state(&saga, When::Sequence(by.0)).await;
+            let first = history.state(&saga, PointInTime::Sequence(by.0)).await;
             tell(&position, first.ok().map(|found| found.state.entry.position).as_ref(), conflicts);
         });
     }

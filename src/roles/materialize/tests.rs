@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::{Materialize, Parts, Settings};
+use super::{Dependencies, Materialize, Settings};
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::directory::Directory;
 use crate::cold::object_store::{Metadata, ObjectInfo, ObjectPart, ObjectStore, Put};
@@ -19,7 +19,7 @@ use crate::cold::reader::ColdReader;
 use crate::cold::segment::{NewRow, NewSegment};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::history::answer::When;
+use crate::history::answer::PointInTime;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::memory::MemoryHot;
@@ -141,7 +141,7 @@ impl World {
         let history =
             History::new(hot.clone(), cold, chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold_settings().id());
         let schemas = Arc::new(Schemas::new(false));
-        let parts = Parts {
+        let deps = Dependencies {
             hot,
             objects: self.store.clone(),
             history: history.clone(),
@@ -176,7 +176,7 @@ impl World {
         let (intake, of_intake) = Intake::start(&self.kafka, "g", &[EVENTS.into()], limits).expect("an intake");
         let events = events.unwrap_or(of_intake);
         let (stop, shutdown) = watch::channel(false);
-        let task = tokio::spawn(Materialize::new(parts, settings, intake).run(events, shutdown));
+        let task = tokio::spawn(Materialize::new(deps, settings, intake).run(events, shutdown));
         Role { history, stop, task }
     }
 
@@ -247,7 +247,7 @@ impl World {
 
 impl Role {
     async fn sequence(&self, saga: &str) -> Option<u64> {
-        match self.history.state(&saga.into(), When::Newest).await {
+        match self.history.state(&saga.into(), PointInTime::Newest).await {
             Ok(found) => Some(found.state.entry.sequence.0),
             Err(Error::Refused { .. } | Error::Unavailable(_)) => None,
             Err(other) => panic!("{other}"),
@@ -331,7 +331,7 @@ async fn another_owner_reads_otherwise(
     let durable = world.durable(0, "s").await;
     until("and hot says the same", || async { role.sequence("s").await == durable.last().map(|(_, sequence)| *sequence) }).await;
     assert_eq!(world.alarms(), "");
-    assert_eq!(world.metrics.partitions_begun_anew.get(), 1);
+    assert_eq!(world.metrics.partitions_refolded.get(), 1);
     role.stop().await;
     durable
 }

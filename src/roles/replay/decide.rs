@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Replay;
-use super::desk::{Asked, Known};
-use super::draft::{self, Draft};
-use super::fresh::EndsThen;
+use super::catch_up::EndOffsets;
+use super::log_overlay::LogOverlay;
+use super::outbox::{self, TransactionOutbox};
 use super::parked::Parked;
-use super::seen::LookedUp;
+use super::planner::{RequestOrder, SagaHistory};
+use super::seen::HistoryLookup;
 use super::take_up::Item;
-use super::unseen::Unseen;
 use crate::error::{Error, Result};
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{SagaId, Shown, TopicPartition};
@@ -30,18 +30,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub(super) struct Loaded {
+pub(super) struct LoadedHistories {
     /// Sagas that were asked for.
     wanted: usize,
     /// Of the sagas that are fresh and could be read.
-    histories: HashMap<SagaId, Known>,
+    histories: HashMap<SagaId, SagaHistory>,
     /// Of each saga: the ends to which it is looked at.
-    ends: HashMap<SagaId, EndsThen>,
+    ends: HashMap<SagaId, EndOffsets>,
     /// What history has of these replays, which memory has not.
-    pub(super) dropped: LookedUp,
+    pub(super) dropped: HistoryLookup,
 }
 
-impl Loaded {
+impl LoadedHistories {
     pub(super) fn has_all(&self) -> bool {
         self.histories.len() == self.wanted
     }
@@ -49,8 +49,8 @@ impl Loaded {
 
 /// Of each saga the ends that its requests must see, and whether one of these is new. `None`: the ends of now; one request
 /// that needs them is enough. Of several the latest.
-fn known_ends<'a>(items: &'a [Item], just_restored: &HashSet<SagaId>) -> HashMap<&'a SagaId, (Option<&'a EndsThen>, bool)> {
-    let mut known: HashMap<&SagaId, (Option<&EndsThen>, bool)> = HashMap::new();
+fn known_ends<'a>(items: &'a [Item], just_restored: &HashSet<SagaId>) -> HashMap<&'a SagaId, (Option<&'a EndOffsets>, bool)> {
+    let mut known: HashMap<&SagaId, (Option<&EndOffsets>, bool)> = HashMap::new();
     for item in items {
         if let Command::Replay(order) = &item.request.command {
             let is_new = item.parked.is_none();
@@ -73,13 +73,13 @@ impl Replay {
     pub(super) async fn decide_all(
         &mut self,
         items: Vec<Item>,
-        loaded: Loaded,
-        draft: &mut Draft,
+        loaded: LoadedHistories,
+        draft: &mut TransactionOutbox,
         again: &mut Vec<(Parked, TopicPartition)>,
         now: Micros,
     ) -> Result<()> {
         // Loading may have taken a while: what expired meanwhile is not carried out.
-        let decided_at = (self.parts.now)().max(now);
+        let decided_at = (self.deps.now)().max(now);
         let mut blocked: HashSet<SagaId> = HashSet::new();
         for (number, item) in items.into_iter().enumerate() {
             if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1 {
@@ -116,7 +116,7 @@ impl Replay {
 
     /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
     /// No more of them than the rate allows to go. `patience`: how long new requests wait for that.
-    pub(super) async fn load_fresh(&mut self, items: &[Item], now: Micros, patience: Duration) -> Result<Loaded> {
+    pub(super) async fn load_fresh(&mut self, items: &[Item], now: Micros, patience: Duration) -> Result<LoadedHistories> {
         let of_replay = |item: &Item| match &item.request.command {
             Command::Replay(order) if !is_for_later(order, now) && !self.waits_for_a_leader(item, order) => {
                 Some(order.saga_id.clone())
@@ -126,20 +126,20 @@ impl Replay {
         let mut seen = HashSet::new();
         let sagas: Vec<SagaId> = items.iter().filter_map(of_replay).filter(|saga| seen.insert(saga.clone())).collect();
         if sagas.is_empty() {
-            return Ok(Loaded::default());
+            return Ok(LoadedHistories::default());
         }
         let mut known = known_ends(items, &self.just_restored);
         // Of a partition without a leader: asked again, until it has one.
         for (saga, (ends, _)) in &mut known {
-            *ends = ends.filter(|ends| self.parts.freshness.knows(saga, ends));
+            *ends = ends.filter(|ends| self.deps.catch_up.knows(saga, ends));
         }
         let all_known = known.values().all(|(ends, _)| ends.is_some());
-        let ends_now = if all_known { None } else { Some(self.parts.freshness.ends_now().await?) };
-        let mut loaded = Loaded { wanted: sagas.len(), ..Loaded::default() };
-        let mut groups: Vec<(&EndsThen, bool, Vec<SagaId>)> = Vec::new();
+        let fetch_end_offsets = if all_known { None } else { Some(self.deps.catch_up.fetch_end_offsets().await?) };
+        let mut loaded = LoadedHistories { wanted: sagas.len(), ..LoadedHistories::default() };
+        let mut groups: Vec<(&EndOffsets, bool, Vec<SagaId>)> = Vec::new();
         for saga in &sagas {
             let (then, is_new) = known.get(saga).copied().unwrap_or_default();
-            let Some(then) = then.or(ends_now.as_ref()) else { continue };
+            let Some(then) = then.or(fetch_end_offsets.as_ref()) else { continue };
             match groups.iter_mut().find(|(ends, new, _)| *new == is_new && ends.is_same(then)) {
                 Some((.., sagas)) => sagas.push(saga.clone()),
                 None => groups.push((then, is_new, vec![saga.clone()])),
@@ -150,19 +150,19 @@ impl Replay {
         let mut fresh: HashSet<SagaId> = HashSet::new();
         for (then, is_new, sagas) in groups {
             let deadline = began + if is_new { patience } else { Duration::ZERO };
-            let is_fresh = self.parts.freshness.wait(&sagas, then, deadline).await?;
+            let is_fresh = self.deps.catch_up.wait(&sagas, then, deadline).await?;
             fresh.extend(sagas.iter().zip(is_fresh).filter(|(_, fresh)| *fresh).map(|(saga, _)| saga.clone()));
-            let known = sagas.into_iter().filter(|saga| self.parts.freshness.knows(saga, then));
+            let known = sagas.into_iter().filter(|saga| self.deps.catch_up.knows(saga, then));
             loaded.ends.extend(known.map(|saga| (saga, then.clone())));
         }
-        if let Some(ends) = ends_now {
+        if let Some(ends) = fetch_end_offsets {
             self.know_ends(&ends);
         }
         // In their order: with a rate the first go.
         let mut in_turn: Vec<SagaId> = sagas.into_iter().filter(|saga| fresh.contains(saga)).collect();
         let allowed = self.rate.allows(std::time::Instant::now());
         if in_turn.len() > allowed {
-            self.parts.metrics.replay_throttled.inc_by((in_turn.len() - allowed) as u64);
+            self.deps.metrics.replay_throttled.inc_by((in_turn.len() - allowed) as u64);
             in_turn.truncate(allowed);
             // Those that may go first next time are the same that came first now.
             self.owned.values_mut().for_each(|owned| owned.waiting.look_from_the_first());
@@ -173,13 +173,13 @@ impl Replay {
 
     /// What history has of these sagas. One that cannot be read waits, longer each time, and keeps no other from being
     /// carried out.
-    async fn load_histories(&mut self, sagas: Vec<SagaId>, loaded: &mut Loaded) -> Result<()> {
-        let histories = self.parts.desk.load(&sagas).await;
+    async fn load_histories(&mut self, sagas: Vec<SagaId>, loaded: &mut LoadedHistories) -> Result<()> {
+        let histories = self.deps.planner.load(&sagas).await;
         for (saga, known) in sagas.into_iter().zip(histories) {
             match known {
                 Ok(known) => {
                     let ends = loaded.ends.get(&saga);
-                    if ends.is_some_and(|ends| self.parts.freshness.covers(&saga, ends, &known)) {
+                    if ends.is_some_and(|ends| self.deps.catch_up.covers(&saga, ends, &known)) {
                         loaded.histories.insert(saga, known);
                     }
                 }
@@ -206,9 +206,9 @@ impl Replay {
         &mut self,
         item: Item,
         order: &ReplayOrder,
-        loaded: &Loaded,
+        loaded: &LoadedHistories,
         blocked: &mut HashSet<SagaId>,
-        draft: &mut Draft,
+        draft: &mut TransactionOutbox,
         again: &mut Vec<(Parked, TopicPartition)>,
         (now, decided_at): (Micros, Micros),
     ) -> Result<()> {
@@ -251,9 +251,9 @@ impl Replay {
         };
         let restored_at = item.record.accepted_at.max(order.not_before.unwrap_or(Micros::MIN));
         let newer = [&draft.log, &self.publishing, &self.pending];
-        let unseen = Unseen(&newer);
-        let asked = Some(Asked::of(&item.record));
-        let decided = self.parts.desk.decide(&item.request, order, known, unseen, asked, (restored_at, decided_at)).await;
+        let log_overlay = LogOverlay(&newer);
+        let asked = Some(RequestOrder::of(&item.record));
+        let decided = self.deps.planner.decide(&item.request, order, known, log_overlay, asked, (restored_at, decided_at)).await;
         let decided = match decided {
             // Whether it was replayed, or the new id is free, cannot be told: this one waits, the others are carried out.
             Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => {
@@ -283,7 +283,7 @@ impl Replay {
             let restored = (&plan.restored, event);
             draft.restored(&self.settings.targets, restored, order.target.as_deref(), target, item.trace.as_deref())?;
         }
-        let record = draft::planned(item.record, &plan, decided_at);
+        let record = outbox::planned(item.record, &plan, decided_at);
         draft.tally.result(&plan.restored.saga_name, if order.dry_run { "dry_run" } else { "published" });
         if !order.dry_run {
             draft.tally.asked.push(restored_at);
@@ -291,10 +291,10 @@ impl Replay {
         draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
-    fn refuse(&self, item: Item, refusal: &Refusal, draft: &mut Draft) -> Result<()> {
+    fn refuse(&self, item: Item, refusal: &Refusal, draft: &mut TransactionOutbox) -> Result<()> {
         draft.tally.result("", refusal.code);
-        let record = draft::refused(item.record, refusal);
-        let record = if self.too_large.times(&record.replay_id) > 1 { draft::cut(record, &item.request) } else { record };
+        let record = outbox::refused(item.record, refusal);
+        let record = if self.too_large.times(&record.replay_id) > 1 { outbox::cut(record, &item.request) } else { record };
         draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
@@ -302,12 +302,12 @@ impl Replay {
     fn events_target(&self, saga: &RestoredSaga) -> Result<(Partitioner, i32)> {
         let position = &saga.checkpoint.position;
         let partitions =
-            self.parts.freshness.chains.partitions_of(&position.topic).ok_or_else(|| {
+            self.deps.catch_up.chains.partitions_of(&position.topic).ok_or_else(|| {
                 Error::unavailable(format!("the saga's topic {} is not one of [topics] events", position.topic))
             })?;
         let original = saga.original_saga_id.as_str().as_bytes();
-        self.parts.partitioning.see(std::iter::once(original), position.partition, partitions);
-        let partitioner = self.parts.partitioning.partitioner().ok_or_else(|| {
+        self.deps.partitioning.see(std::iter::once(original), position.partition, partitions);
+        let partitioner = self.deps.partitioning.partitioner().ok_or_else(|| {
             Error::unavailable("no known partitioner explains where the step events' keys are: set [topics] partitioner")
         })?;
         Ok((partitioner, partitions))
@@ -317,8 +317,8 @@ impl Replay {
         &mut self,
         item: Item,
         order: &ReplayOrder,
-        ends: Option<EndsThen>,
-        draft: &mut Draft,
+        ends: Option<EndOffsets>,
+        draft: &mut TransactionOutbox,
         again: &mut Vec<(Parked, TopicPartition)>,
     ) -> Result<()> {
         if let Some(parked) = item.parked {
@@ -338,7 +338,7 @@ impl Replay {
             return Ok(());
         }
         draft.tally.result("", "parked");
-        let record = draft::accepted(item.record, &item.request);
+        let record = outbox::accepted(item.record, &item.request);
         let parked = Parked {
             request: item.request,
             order: Box::new(order.clone()),
@@ -350,7 +350,14 @@ impl Replay {
         draft.log(&self.settings.targets, record, item.trace.as_deref())
     }
 
-    async fn cancel(&mut self, item: Item, replay_id: &str, loaded: &Loaded, draft: &mut Draft, now: Micros) -> Result<()> {
+    async fn cancel(
+        &mut self,
+        item: Item,
+        replay_id: &str,
+        loaded: &LoadedHistories,
+        draft: &mut TransactionOutbox,
+        now: Micros,
+    ) -> Result<()> {
         if self.is_repeat(&item.record, loaded, draft).await? {
             draft.tally.duplicates += 1;
             return Ok(());
@@ -391,7 +398,13 @@ impl Replay {
     }
 
     /// A restored saga ended; an earlier end than the one recorded changes nothing.
-    async fn outcome(&mut self, item: &Item, outcome: &Outcome, loaded: &Loaded, draft: &mut Draft) -> Result<()> {
+    async fn outcome(
+        &mut self,
+        item: &Item,
+        outcome: &Outcome,
+        loaded: &LoadedHistories,
+        draft: &mut TransactionOutbox,
+    ) -> Result<()> {
         let Some(known) = self.known(&outcome.replay_id, &item.record, loaded, draft).await? else {
             tracing::warn!(replay_id = %Shown(&outcome.replay_id), "outcome of a replay that the log does not know");
             return Ok(());
@@ -417,7 +430,7 @@ impl Replay {
             draft.tally.ended_after.push(outcome.ended_at.0 - published.0);
         }
         if self.too_large.times(&item.record.replay_id) > 0 {
-            record = draft::cut(record, &item.request);
+            record = outbox::cut(record, &item.request);
         }
         draft.log(&self.settings.targets, record, None)
     }
@@ -425,7 +438,7 @@ impl Replay {
     fn rate_allows(&mut self) -> bool {
         let may = self.rate.take(std::time::Instant::now());
         if !may {
-            self.parts.metrics.replay_throttled.inc();
+            self.deps.metrics.replay_throttled.inc();
         }
         may
     }

@@ -3,17 +3,17 @@ use crate::saga::position::Position;
 use crate::wire::request::decode_json;
 
 /// A request of `order-1`, read; `more`: members besides.
-fn item(number: i64, more: &str, ends: Option<&EndsThen>) -> Item {
+fn item(number: i64, more: &str, ends: Option<&EndOffsets>) -> Item {
     let text = format!(
         r#"{{"request_id":"r-{number}","command":"REPLAY","saga_id":"order-1","from":{{"start":true}},"requested_by":"ops","reason":"x"{more}}}"#
     );
     let request = decode_json(text.as_bytes()).expect("a request");
-    let record = draft::record_of(&request, Position::new("requests", 0, number), Micros(number));
+    let record = outbox::record_of(&request, Position::new("requests", 0, number), Micros(number));
     let partition = TopicPartition::new("requests", 0);
     Item { request, partition, record, trace: None, ends: ends.cloned(), parked: None }
 }
 
-fn parked(number: i64, ends: Option<&EndsThen>) -> Item {
+fn parked(number: i64, ends: Option<&EndOffsets>) -> Item {
     let item = item(number, "", ends);
     let Command::Replay(order) = item.request.command.clone() else { panic!("a replay") };
     let (request, record) = (item.request.clone(), item.record.clone());
@@ -21,7 +21,7 @@ fn parked(number: i64, ends: Option<&EndsThen>) -> Item {
 }
 
 /// The ends that `order-1` is looked at to: 1 or 2, or those of now.
-fn ends_of(items: &[Item], just_restored: &[&str], asked: [&EndsThen; 2]) -> Option<usize> {
+fn ends_of(items: &[Item], just_restored: &[&str], asked: [&EndOffsets; 2]) -> Option<usize> {
     let just_restored = just_restored.iter().map(|id| SagaId::from(*id)).collect();
     let (ends, _) = known_ends(items, &just_restored)[&SagaId::from("order-1")];
     ends.map(|ends| 1 + asked.iter().position(|asked| asked.is_same(ends)).expect("one of them"))
@@ -29,7 +29,7 @@ fn ends_of(items: &[Item], just_restored: &[&str], asked: [&EndsThen; 2]) -> Opt
 
 #[test]
 fn a_request_sees_what_was_recorded_before_it_was_read_or_woke() {
-    let (older, newer) = (EndsThen::asked_at(Instant::now()), EndsThen::asked_at(Instant::now() + Duration::from_secs(1)));
+    let (older, newer) = (EndOffsets::asked_at(Instant::now()), EndOffsets::asked_at(Instant::now() + Duration::from_secs(1)));
     let of = |items: &[Item], just_restored: &[&str]| ends_of(items, just_restored, [&older, &newer]);
     assert_eq!(of(&[item(1, "", Some(&older))], &[]), Some(1));
     assert_eq!(of(&[item(1, "", None)], &[]), None, "ends were not asked since it was read");

@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_secs(2);
 const ALARM_AFTER: Duration = Duration::from_secs(10);
 
 /// A partition's log is not known far enough.
-pub(super) struct NotKnown {
+pub(super) struct LogNotKnown {
     since: Instant,
     pub again: Instant,
     alarmed: bool,
@@ -46,8 +46,8 @@ impl Replay {
             if owned.log_not_known.as_ref().is_some_and(|not_known| not_known.again > now) {
                 continue;
             }
-            let desk = &self.parts.desk;
-            let known = match desk.is_known(&desk.homes_of_partition(partition.partition)).await {
+            let planner = &self.deps.planner;
+            let known = match planner.is_known(&planner.homes_of_partition(partition.partition)).await {
                 Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {
                     tracing::debug!(%partition, reason, "replay log not looked up in history");
                     false
@@ -67,14 +67,14 @@ impl Replay {
     pub(super) fn rest(&mut self, partition: i32) {
         let now = Instant::now();
         for (_, owned) in self.owned.iter_mut().filter(|(of, _)| of.partition == partition) {
-            let not_known = owned.log_not_known.get_or_insert(NotKnown { since: now, again: now, alarmed: false });
+            let not_known = owned.log_not_known.get_or_insert(LogNotKnown { since: now, again: now, alarmed: false });
             not_known.again = now + REST;
         }
     }
 
     fn log_is_not_known(&mut self, partition: &TopicPartition, now: Instant) {
         let Some(owned) = self.owned.get_mut(partition) else { return };
-        let not_known = owned.log_not_known.get_or_insert(NotKnown { since: now, again: now, alarmed: false });
+        let not_known = owned.log_not_known.get_or_insert(LogNotKnown { since: now, again: now, alarmed: false });
         not_known.again = now + LOOK_AGAIN;
         if !not_known.alarmed && now.duration_since(not_known.since) >= ALARM_AFTER {
             not_known.alarmed = true;
@@ -97,12 +97,12 @@ impl Replay {
     /// Of a partition of the log.
     pub(super) fn alarm(&self, partition: &TopicPartition, code: &str) {
         let labels = [self.settings.targets.log.as_str(), &partition.partition.to_string(), code];
-        self.parts.metrics.partition_alarms.with_label_values(&labels).set(1);
+        self.deps.metrics.partition_alarms.with_label_values(&labels).set(1);
     }
 
     pub(super) fn clear_alarm(&self, partition: &TopicPartition, code: &str) {
         let labels = [self.settings.targets.log.as_str(), &partition.partition.to_string(), code];
         // It is an error that there is none, and nothing else.
-        let _ = self.parts.metrics.partition_alarms.remove_label_values(&labels);
+        let _ = self.deps.metrics.partition_alarms.remove_label_values(&labels);
     }
 }

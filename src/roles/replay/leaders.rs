@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::take_up::Item;
-use super::{Replay, draft};
+use super::{Replay, outbox};
 use crate::kafka::ends::Leaders;
 use crate::saga::partitioner::{Partitioner, partition};
 use crate::saga::position::TopicPartition;
@@ -15,14 +15,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What is known of the partitions that replays are written to.
 #[derive(Default)]
-pub(super) struct Writable {
+pub(super) struct WritablePartitions {
     found: Leaders,
     asked: Option<Instant>,
     /// Something could not be written, nobody knows yet why.
     suspected: bool,
 }
 
-impl Writable {
+impl WritablePartitions {
     pub fn suspect(&mut self) {
         self.suspected = true;
     }
@@ -53,22 +53,22 @@ impl Replay {
     /// Asks who leads, where something hints at partitions without a leader.
     pub(super) async fn see_leaders(&mut self) {
         let writable = &self.writable;
-        let hinted = self.parts.ends.is_troubled() || writable.suspected || !writable.found.missing.is_empty();
+        let hinted = self.deps.ends.is_troubled() || writable.suspected || !writable.found.missing.is_empty();
         if !hinted || writable.asked.is_some_and(|asked| asked.elapsed() < LOOK) {
             return;
         }
         let targets = &self.settings.targets;
         let mut topics = vec![targets.restored.clone(), targets.log.clone(), targets.dead_letters.clone()];
         topics.push(targets.requests.clone());
-        topics.extend(self.parts.desk.rules.restored_allowed.iter().cloned());
-        topics.extend(self.parts.freshness.chains.topics());
+        topics.extend(self.deps.planner.rules.restored_allowed.iter().cloned());
+        topics.extend(self.deps.catch_up.chains.topics());
         // Where brokers do not answer, what was known before stands.
-        if let Ok(found) = self.parts.ends.leaders(topics).await {
+        if let Ok(found) = self.deps.ends.leaders(topics).await {
             if found.missing != self.writable.found.missing {
                 let first = found.missing.iter().min().map(ToString::to_string);
                 tracing::warn!(partitions = found.missing.len(), first, "partitions without a leader, replays to them wait");
             }
-            self.writable = Writable { found, asked: Some(Instant::now()), suspected: false };
+            self.writable = WritablePartitions { found, asked: Some(Instant::now()), suspected: false };
         }
     }
 
@@ -90,12 +90,12 @@ impl Replay {
         if item.parked.is_none() || order.dry_run || !self.writable.lacks_any() {
             return false;
         }
-        let made = draft::new_saga_id(&item.request.request_id, order);
+        let made = outbox::new_saga_id(&item.request.request_id, order);
         let key = made.as_str().as_bytes();
         let restored = order.target.as_deref().unwrap_or(&self.settings.targets.restored);
-        let events = match (self.parts.freshness.chains.topics().as_slice(), self.parts.partitioning.partitioner()) {
+        let events = match (self.deps.catch_up.chains.topics().as_slice(), self.deps.partitioning.partitioner()) {
             ([only], Some(by)) => {
-                let of = self.parts.freshness.chains.partitions_of(only).unwrap_or(1);
+                let of = self.deps.catch_up.chains.partitions_of(only).unwrap_or(1);
                 self.writable.lacks(only, by.partition(key, of))
             }
             _ => false,
@@ -112,7 +112,7 @@ mod tests {
     fn what_goes_to_a_partition_without_a_leader_is_told_and_a_dead_letter_goes_elsewhere() {
         let key = b"order-1";
         let home = partition(key, 3);
-        let mut writable = Writable::default();
+        let mut writable = WritablePartitions::default();
         assert!(!writable.lacks("t", home) && !writable.lacks_home("t", key) && writable.another("t", key).is_none());
         writable.found.counts.insert("t".into(), 3);
         writable.found.missing.insert(TopicPartition::new("t", home));

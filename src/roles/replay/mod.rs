@@ -4,30 +4,30 @@
 //! offsets, under the membership the batch was taken up with. States are loaded before it begins. Memory changes only
 //! after the commit; whatever is not known to be committed is read again and found in the log, or not.
 
-mod carry;
+mod batch;
+pub mod catch_up;
 mod decide;
-pub mod desk;
-mod draft;
 mod events;
-pub mod fresh;
 mod gone;
+mod keyed_locks;
 mod known_log;
 mod leaders;
+pub mod log_overlay;
+mod outbox;
 pub mod owner;
 mod parked;
-mod passed;
+pub mod planner;
 mod publish;
 mod rate;
 mod read;
-mod rests;
 mod room;
 mod seen;
+mod skipped;
 pub mod submit;
+mod suspended;
 mod take_up;
 mod tally;
 mod too_large;
-mod turns;
-pub mod unseen;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
-use crate::kafka::intake::{AssignedPartition, Held, Intake, IntakeEvent, StartAt};
+use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, MemoryPermit, StartAt};
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::TransactionalPublisher;
@@ -49,26 +49,26 @@ use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 
 use super::partitioning::Partitioning;
-use super::rest::Rest;
 use super::retry::{Backoff, until_available};
-use super::schema::Lookups;
+use super::schema::SchemaLookups;
 use super::stopped;
-use carry::Prepared;
-use desk::Desk;
-use draft::Targets;
+use super::suspension::Suspension;
+use batch::Prepared;
+use catch_up::CatchUpBarrier;
 use events::{next, revoked};
-use fresh::Freshness;
-use known_log::NotKnown;
-use leaders::Writable;
-use parked::Waiting;
-use passed::Passed;
-use rate::Rate;
-use read::Read;
-use seen::Unread;
+use known_log::LogNotKnown;
+use leaders::WritablePartitions;
+use log_overlay::UnappliedRecords;
+use outbox::Targets;
+use parked::ParkedRequests;
+use planner::ReplayPlanner;
+use rate::RateLimiter;
+use read::ReadRecords;
+use seen::UnreadableHistory;
+use skipped::SkippedRequests;
 use too_large::TooLarge;
-use unseen::Pending;
 
-pub use draft::{Schemas, Targets as ReplayTargets};
+pub use outbox::{Schemas, Targets as ReplayTargets};
 
 const TICK: Duration = Duration::from_millis(50);
 /// How long a partition lets the others go first after it could not go on.
@@ -81,15 +81,15 @@ const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 /// Most sagas that are kept as just restored; with more, ends are asked anew.
 const MAX_JUST_RESTORED: usize = 10_000;
 
-pub struct Parts {
+pub struct Dependencies {
     pub kafka: config::Kafka,
     pub transactional_id: String,
-    pub desk: Desk,
-    pub freshness: Freshness,
+    pub planner: ReplayPlanner,
+    pub catch_up: CatchUpBarrier,
     pub ends: Ends,
     pub partitioning: Arc<Partitioning>,
     /// Told how many partitions the requests topic and the log have, before anything is carried out under that.
-    pub partition_counts: CountsTold,
+    pub partition_counts: RecordPartitionCounts,
     pub registry: Option<Arc<SchemaRegistry>>,
     pub schemas: Arc<avro::Schemas>,
     pub metrics: Arc<Metrics>,
@@ -99,7 +99,7 @@ pub struct Parts {
 }
 
 /// Takes the partition counts of the requests topic and of the log; done once they are on record.
-pub type CountsTold = Arc<dyn Fn(i32, i32) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+pub type RecordPartitionCounts = Arc<dyn Fn(i32, i32) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -114,28 +114,28 @@ pub struct Settings {
     pub rate: Option<f64>,
 }
 
-struct Owned {
+struct ReplayPartition {
     /// Below this every record was looked at once: it is done with, or passed over. Committed is this, or the first that was
     /// passed over.
     next: Offset,
-    waiting: Waiting,
-    passed: Passed,
+    waiting: ParkedRequests,
+    passed: SkippedRequests,
     /// Records from `next` on were read and dropped, for there was no room to pass over more.
     cut_off: bool,
     /// Its requests cannot be told from ones seen before: they wait, unread.
-    log_not_known: Option<NotKnown>,
+    log_not_known: Option<LogNotKnown>,
     /// The next record to read cannot be taken up: not looked at before this, nor what comes behind it.
     head_rests: Instant,
     /// It needs this schema, which is asked for: the record at this offset.
     waits_for: Option<(SchemaRef, Offset)>,
     /// The schema of the record at this offset was asked for, and is nowhere.
     given_up: Option<Offset>,
-    rest: Rest,
+    rest: Suspension,
     /// A batch of this partition alone, to claim its log, is not tried before this.
     claim_rests: Instant,
 }
 
-impl Owned {
+impl ReplayPartition {
     /// Is this record to be looked at now?
     fn wants(&self, offset: Offset) -> bool {
         self.passed.is_next(offset) || (offset >= self.next && !self.passed.is_full())
@@ -143,7 +143,7 @@ impl Owned {
 }
 
 pub struct Replay {
-    parts: Parts,
+    deps: Dependencies,
     settings: Settings,
     intake: Intake,
     events: mpsc::Receiver<IntakeEvent>,
@@ -154,33 +154,33 @@ pub struct Replay {
     publisher: Option<TransactionalPublisher>,
     /// For the batches that claim partitions of the log that are nobody's yet.
     claimers: HashMap<TopicPartition, TransactionalPublisher>,
-    owned: HashMap<TopicPartition, Owned>,
+    owned: HashMap<TopicPartition, ReplayPartition>,
     /// Records read and not yet done with.
-    read: VecDeque<Read>,
+    read: VecDeque<ReadRecords>,
     /// Sagas that were restored since the ends were asked that records in `read` know.
     just_restored: HashSet<SagaId>,
     /// The next batch, decided while the one before it was committed.
     prepared: Option<Prepared>,
     /// Log records of the transaction that is being committed.
-    publishing: Pending,
+    publishing: UnappliedRecords,
     /// Committed by this process; the view of the log follows.
-    pending: Pending,
+    pending: UnappliedRecords,
     not_before: Instant,
     backoff: Backoff,
     fenced: VecDeque<Instant>,
-    rate: Rate,
-    writable: Writable,
+    rate: RateLimiter,
+    writable: WritablePartitions,
     /// No look before this at what is parked, and the pause before that: nothing of it could go.
     look_again: (Instant, Duration),
     too_large: TooLarge,
     /// Sagas whose history could not be read last time: when to look again, and the pause before that.
     unreadable: HashMap<SagaId, (Instant, Duration)>,
     /// For whom something of the log in history could not be read.
-    unread: Unread,
+    unread: UnreadableHistory,
     /// Those that wait and came back from history, so far.
     waiting_restored: u64,
     /// Questions for schemas.
-    lookups: Lookups,
+    lookups: SchemaLookups,
     asking: Backoff,
     /// Of the last order to read a partition again.
     tickets: u64,
@@ -192,11 +192,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new(parts: Parts, settings: Settings, (intake, events): (Intake, mpsc::Receiver<IntakeEvent>)) -> Self {
+    pub fn new(deps: Dependencies, settings: Settings, (intake, events): (Intake, mpsc::Receiver<IntakeEvent>)) -> Self {
         let now = Instant::now();
-        let lookups = Lookups::new(parts.registry.clone(), parts.schemas.clone());
+        let lookups = SchemaLookups::new(deps.registry.clone(), deps.schemas.clone());
         Self {
-            parts,
+            deps,
             lookups,
             asking: Backoff::new("learn schema of a replay request"),
             tickets: 0,
@@ -210,18 +210,18 @@ impl Replay {
             read: VecDeque::new(),
             just_restored: HashSet::new(),
             prepared: None,
-            publishing: Pending::default(),
-            pending: Pending::default(),
+            publishing: UnappliedRecords::default(),
+            pending: UnappliedRecords::default(),
             not_before: now,
             backoff: Backoff::new("replay"),
             fenced: VecDeque::new(),
-            rate: Rate::new(settings.rate, now),
-            writable: Writable::default(),
+            rate: RateLimiter::new(settings.rate, now),
+            writable: WritablePartitions::default(),
             look_again: (now, Duration::ZERO),
             settings,
             too_large: TooLarge::default(),
             unreadable: HashMap::new(),
-            unread: Unread::default(),
+            unread: UnreadableHistory::default(),
             waiting_restored: 0,
             alone: 0,
             turn: 0,
@@ -246,10 +246,10 @@ impl Replay {
                 Some(looked) = self.lookups.next(), if !self.lookups.is_idle() => self.looked_up(looked?)?,
                 // Before the work: where there always is some, partitions that rest would never be read again.
                 _ = tick.tick() => if !self.stopping {
-                    self.wait_for_what_came_back();
+                    self.wait_for_returned();
                     self.let_rest().await;
                     self.give_back_the_rest().await;
-                    self.read_again_what_was_passed().await?;
+                    self.reread_skipped().await?;
                     if Instant::now() >= self.not_before && self.something_is_due() {
                         self.work().await?;
                     }
@@ -272,7 +272,7 @@ impl Replay {
     async fn intake_event(&mut self, event: IntakeEvent, shutdown: &mut watch::Receiver<bool>) -> Result<()> {
         match event {
             IntakeEvent::Assigned { partitions, reply } => {
-                self.parts.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
+                self.deps.metrics.consumer_rebalances.with_label_values(&["replay"]).inc();
                 // It was decided under the membership before.
                 self.prepared = None;
                 self.given_back.retain(|given| partitions.iter().all(|assigned| assigned.partition != *given));
@@ -288,7 +288,7 @@ impl Replay {
                 // Else the intake gives again what is still ours.
                 if let Some(starts) = starts {
                     let starts = starts?;
-                    (self.parts.assigned)(true);
+                    (self.deps.assigned)(true);
                     let _ = reply.send(starts);
                 }
             }
@@ -315,11 +315,11 @@ impl Replay {
             IntakeEvent::Failed(error) => return Err(error.context("read replay requests")),
         }
         let owned = self.owned.len() as i64;
-        self.parts.metrics.consumer_assigned_partitions.with_label_values(&["replay"]).set(owned);
+        self.deps.metrics.consumer_assigned_partitions.with_label_values(&["replay"]).set(owned);
         Ok(())
     }
 
-    fn records(&mut self, batch: Vec<(PartitionRecords, Held)>) {
+    fn records(&mut self, batch: Vec<(PartitionRecords, MemoryPermit)>) {
         if self.stopping {
             return;
         }
@@ -335,7 +335,7 @@ impl Replay {
     }
 
     /// Records that the intake read meanwhile, up to an event of another kind that is to be looked at.
-    fn read_what_came(&mut self) {
+    fn read_batch(&mut self) {
         while self.came.is_empty()
             && let Ok(event) = self.events.try_recv()
         {
@@ -370,30 +370,30 @@ impl Replay {
             }
             let committed = assigned.committed.map(|(offset, _)| offset);
             let next = committed.unwrap_or(assigned.earliest).max(assigned.earliest);
-            self.tell_what_is_gone(&partition, committed, assigned.earliest);
-            let owned = Owned {
+            self.report_missing_offsets(&partition, committed, assigned.earliest);
+            let owned = ReplayPartition {
                 next,
-                waiting: Waiting::default(),
-                passed: Passed::default(),
+                waiting: ParkedRequests::default(),
+                passed: SkippedRequests::default(),
                 cut_off: false,
                 log_not_known: None,
                 head_rests: Instant::now(),
                 waits_for: None,
                 given_up: None,
-                rest: Rest::new(Instant::now()),
+                rest: Suspension::new(Instant::now()),
                 claim_rests: Instant::now(),
             };
             self.owned.insert(partition.clone(), owned);
             starts.push((partition, StartAt::Offset(next)));
         }
-        self.wait_for_what_the_log_says();
+        self.wait_for_log_catch_up();
         self.unreadable.clear();
         Ok(starts)
     }
 
     /// How many partitions there are now: keys go by that. An assignment follows when there are more, in every process.
     async fn learn_partitions(&mut self, assigned: &[TopicPartition]) -> Result<()> {
-        let (ends, targets) = (&self.parts.ends, &self.settings.targets);
+        let (ends, targets) = (&self.deps.ends, &self.settings.targets);
         let requests = until_available("ask for the requests topic", || ends.partitions_of(&targets.requests)).await?;
         let log = until_available("ask for the replay log", || ends.partitions_of(&targets.log)).await?;
         // A broker may not have heard of them that just gave us one.
@@ -408,13 +408,13 @@ impl Replay {
             tracing::info!(before = self.settings.request_partitions, now = requests, "the requests topic has more partitions");
             self.settings.request_partitions = requests;
         }
-        let told = || (self.parts.partition_counts)(self.settings.request_partitions, log);
+        let told = || (self.deps.partition_counts)(self.settings.request_partitions, log);
         until_available("keep the partition count of the replay log", told).await
     }
 
     /// Parks every request that the log says is waiting and that is not parked here.
-    fn wait_for_what_the_log_says(&mut self) {
-        for record in self.parts.desk.log.waiting() {
+    fn wait_for_log_catch_up(&mut self) {
+        for record in self.deps.planner.log.waiting() {
             let of = self.owned.iter_mut().find(|(partition, _)| partition.partition == record.position.partition);
             let Some((_, owned)) = of.filter(|(_, owned)| !owned.waiting.contains(&record.replay_id)) else { continue };
             match take_up::parked_again(&record) {
@@ -427,23 +427,23 @@ impl Replay {
     }
 
     /// The log's topic had dropped it, and history has it.
-    fn wait_for_what_came_back(&mut self) {
-        let restored = self.parts.desk.log.waiting_restored();
+    fn wait_for_returned(&mut self) {
+        let restored = self.deps.planner.log.waiting_restored();
         if restored != std::mem::replace(&mut self.waiting_restored, restored) {
-            self.wait_for_what_the_log_says();
+            self.wait_for_log_catch_up();
         }
     }
 
     /// Waits until the view of the log is where the log ends now, in each partition where requests of these may be recorded.
     /// Gives the numbers of those of which it is: what has no leader, or takes too long, comes later.
     async fn log_to_its_end(&self, requests: &[TopicPartition]) -> Result<HashSet<i32>> {
-        let desk = &self.parts.desk;
+        let planner = &self.deps.planner;
         let homes: Vec<(i32, Vec<i32>)> =
-            requests.iter().map(|of| (of.partition, desk.homes_of_partition(of.partition))).collect();
+            requests.iter().map(|of| (of.partition, planner.homes_of_partition(of.partition))).collect();
         let numbers: BTreeSet<i32> = homes.iter().flat_map(|(_, homes)| homes.iter().copied()).collect();
         let log: Vec<TopicPartition> =
             numbers.into_iter().map(|number| TopicPartition::new(self.settings.targets.log.as_str(), number)).collect();
-        let ends = until_available("ask for the ends of the replay log", || self.parts.ends.each_end(&log)).await?;
+        let ends = until_available("ask for the ends of the replay log", || self.deps.ends.each_end(&log)).await?;
         let patience = if self.owned.is_empty() { LOG_WITHIN } else { LOG_WITHIN_BESIDE_WORK };
         let deadline = tokio::time::Instant::now() + patience;
         let mut known = HashSet::new();
@@ -453,7 +453,7 @@ impl Replay {
                 Err(error) if error.is_unavailable() => continue,
                 Err(error) => return Err(error),
             };
-            let reached = self.parts.desk.log.reached(partition.partition, end);
+            let reached = self.deps.planner.log.reached(partition.partition, end);
             if tokio::time::timeout_at(deadline, reached).await.is_ok() {
                 known.insert(partition.partition);
             }
@@ -467,7 +467,7 @@ impl Replay {
     }
 
     fn is_anything_due(&self) -> bool {
-        let now = (self.parts.now)();
+        let now = (self.deps.now)();
         self.owned.values().any(|owned| owned.waiting.is_due(now))
     }
 
@@ -488,7 +488,7 @@ impl Replay {
             Err(other) => return Err(other),
         }
         let parked = self.owned.values().map(|owned| owned.waiting.len() + owned.passed.len()).sum::<usize>();
-        self.parts.metrics.replay_queue_records.set((parked + self.read.len()) as i64);
+        self.deps.metrics.replay_queue_records.set((parked + self.read.len()) as i64);
         Ok(())
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 
-use super::draft::Draft;
-use super::{Owned, PARTITION_RESTS, Replay};
+use super::outbox::TransactionOutbox;
+use super::{PARTITION_RESTS, Replay, ReplayPartition};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::TransactionalPublisher;
 use crate::roles::replay_log::ReplayLog;
@@ -26,7 +26,7 @@ pub(super) const ANOTHERS: &str = "log_of_another_group";
 impl Replay {
     /// The other group that a partition's log belongs to.
     fn anothers(&self, partition: i32) -> Option<LogOwner> {
-        self.parts.desk.log.owner(partition).filter(|owner| owner.group != self.settings.group)
+        self.deps.planner.log.owner(partition).filter(|owner| owner.group != self.settings.group)
     }
 
     /// Says so where the log is another group's; then the partition must not be read.
@@ -45,7 +45,7 @@ impl Replay {
     }
 
     /// Gives up what was handed to another group meanwhile.
-    pub(super) async fn give_up_what_is_anothers(&mut self) -> Result<()> {
+    pub(super) async fn release_foreign_partitions(&mut self) -> Result<()> {
         let gone: Vec<TopicPartition> =
             self.owned.keys().filter(|partition| self.anothers(partition.partition).is_some()).cloned().collect();
         if gone.is_empty() {
@@ -79,9 +79,9 @@ impl Replay {
             // Whoever claimed them before is fenced now, and what it wrote is visible.
             let known = self.log_to_its_end(&missing).await?;
             self.claimers.retain(|partition, _| known.contains(&partition.partition) || !missing.contains(partition));
-            self.give_up_what_is_anothers().await?;
+            self.release_foreign_partitions().await?;
         }
-        let log = &self.parts.desk.log;
+        let log = &self.deps.planner.log;
         let is_nobodys = |partition: &TopicPartition| log.owner(partition.partition).is_none();
         let claims = nobodys.iter().find(|partition| is_nobodys(partition) && self.claimers.contains_key(partition)).cloned();
         // Should nothing come of it, the others go first: what cannot go must keep out nobody.
@@ -94,13 +94,13 @@ impl Replay {
     }
 
     fn nobodys_with_work(&self) -> Vec<TopicPartition> {
-        let (now, log) = ((self.parts.now)(), &self.parts.desk.log);
+        let (now, log) = ((self.deps.now)(), &self.deps.planner.log);
         let is_read = |partition: &TopicPartition| self.read.iter().any(|read| read.records.partition == *partition);
         let topic = &self.settings.targets.log;
         let may_be = |of: i32| log.owner(of).is_none() && !self.writable.lacks(topic, of);
         let instant = Instant::now();
         let owned = self.owned.iter().filter(|(partition, owned)| may_be(partition.partition) && owned.claim_rests <= instant);
-        let may_read = |owned: &Owned| owned.log_not_known.is_none() && owned.head_rests <= instant;
+        let may_read = |owned: &ReplayPartition| owned.log_not_known.is_none() && owned.head_rests <= instant;
         let with_work = owned.filter(|(partition, owned)| owned.waiting.is_due(now) || (may_read(owned) && is_read(partition)));
         with_work.map(|(partition, _)| partition.clone()).collect()
     }
@@ -109,7 +109,7 @@ impl Replay {
     pub(super) fn claimed(&mut self, partition: TopicPartition, publisher: TransactionalPublisher, wrote: bool) {
         if wrote {
             let owner = LogOwner { group: self.settings.group.clone(), generation: 1 };
-            self.parts.desk.log.owned_by(partition.partition, owner);
+            self.deps.planner.log.owned_by(partition.partition, owner);
         } else {
             if let Some(owned) = self.owned.get_mut(&partition) {
                 owned.claim_rests = Instant::now();
@@ -121,7 +121,7 @@ impl Replay {
     /// A process that died as it claimed a partition left a transaction open there, which hides what comes after it: ends
     /// it, where the view of the log stands still before the end.
     pub(super) async fn settle_claims(&self, partitions: &[TopicPartition]) -> Result<()> {
-        let log = &self.parts.desk.log;
+        let log = &self.deps.planner.log;
         let nobodys = partitions.iter().filter(|partition| log.owner(partition.partition).is_none());
         let nobodys: Vec<TopicPartition> = nobodys.cloned().collect();
         if nobodys.is_empty() || tokio::time::timeout(READ_WITHIN, self.log_to_its_end(&nobodys)).await.is_ok() {
@@ -151,14 +151,14 @@ impl Replay {
     /// One try: what waits for it must not wait for ever.
     pub(super) async fn open_claimer(&self, partition: &TopicPartition) -> Result<TransactionalPublisher> {
         let id = claim_id(&self.settings.targets.log, partition.partition);
-        let opened = tokio::time::timeout(OPEN_WITHIN, TransactionalPublisher::open(&self.parts.kafka, &id)).await;
+        let opened = tokio::time::timeout(OPEN_WITHIN, TransactionalPublisher::open(&self.deps.kafka, &id)).await;
         opened.unwrap_or_else(|_| Err(Error::unavailable("open producer to claim the replay log: no answer in time")))
     }
 
     /// Says in a draft as whose its records are written, in every partition of the log: what ends or calls off a replay of
     /// before the partition count was raised goes into one that may be another member's.
-    pub(super) fn sign(&self, draft: &mut Draft) {
-        draft.owners = self.parts.desk.log.owners();
+    pub(super) fn sign(&self, draft: &mut TransactionOutbox) {
+        draft.owners = self.deps.planner.log.owners();
         draft.own = LogOwner { group: self.settings.group.clone(), generation: 1 };
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
-use super::fresh::EndsThen;
+use super::catch_up::EndOffsets;
 use crate::saga::position::SagaId;
 use crate::saga::request::{LogRecord, ReplayOrder, ReplayRequest};
 use crate::saga::time::Micros;
@@ -19,7 +19,7 @@ pub struct Parked {
     /// W3C `traceparent` of the request's record; a later owner does not know it.
     pub trace: Option<String>,
     /// The ends that it must see, asked after it was read or woke; `None`: not taken up yet (its time has not come, or another process parked it).
-    pub ends: Option<EndsThen>,
+    pub ends: Option<EndOffsets>,
 }
 
 /// Earlier first: the time it may go, then [`Place`].
@@ -29,7 +29,7 @@ type Place = (Micros, i64, String);
 
 /// The parked requests of one partition of the requests topic.
 #[derive(Default)]
-pub struct Waiting {
+pub struct ParkedRequests {
     by_turn: BTreeMap<Turn, Parked>,
     turn_of: HashMap<String, Turn>,
     /// With the time each may go.
@@ -38,7 +38,7 @@ pub struct Waiting {
     looked_at: Option<Turn>,
 }
 
-impl Waiting {
+impl ParkedRequests {
     pub fn len(&self) -> usize {
         self.by_turn.len()
     }
@@ -108,7 +108,7 @@ impl Waiting {
     }
 
     /// Keeps the ends of a take-up, so that later events do not make it wait longer.
-    pub fn taken_up(&mut self, replay_id: &str, ends: &EndsThen) {
+    pub fn taken_up(&mut self, replay_id: &str, ends: &EndOffsets) {
         let Some(turn) = self.turn_of.get(replay_id) else { return };
         if let Some(parked) = self.by_turn.get_mut(turn) {
             parked.ends.get_or_insert_with(|| ends.clone());
@@ -128,7 +128,7 @@ fn first_due<'w>(of_saga: &'w HashMap<SagaId, BTreeMap<Place, Micros>>, saga: &S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::replay::draft::{accepted, record_of};
+    use crate::roles::replay::outbox::{accepted, record_of};
     use crate::saga::position::Position;
     use crate::saga::request::Command;
     use crate::wire::request::decode_json;
@@ -144,13 +144,13 @@ mod tests {
         Parked { request, order, record, trace: None, ends: None }
     }
 
-    fn due(waiting: &mut Waiting, limit: usize) -> Vec<String> {
+    fn due(waiting: &mut ParkedRequests, limit: usize) -> Vec<String> {
         waiting.due(Micros(1_000), limit).into_iter().map(|parked| parked.request.request_id).collect()
     }
 
     #[test]
     fn each_look_goes_on_behind_the_last() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ParkedRequests::default();
         for n in 0..5 {
             waiting.insert(parked(&format!("r{n}"), &format!("s{n}"), n));
         }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_request_never_goes_before_an_earlier_one_of_its_saga() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ParkedRequests::default();
         for (n, saga) in ["a", "b", "a", "b"].into_iter().enumerate() {
             waiting.insert(parked(&format!("r{n}"), saga, n as i64));
         }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn one_that_was_recorded_later_does_not_overtake_one_whose_time_came() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ParkedRequests::default();
         let mut first = parked("r0", "a", 0);
         first.order.not_before = Some(Micros(500));
         waiting.insert(first);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
-use super::carry::Prepared;
-use super::draft::Draft;
-use super::unseen::Pending;
+use super::batch::Prepared;
+use super::log_overlay::UnappliedRecords;
+use super::outbox::TransactionOutbox;
 use super::{RECORD_TOO_LARGE, Replay};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
@@ -29,7 +29,7 @@ fn restores(record: &LogRecord) -> bool {
 
 impl Replay {
     pub(super) async fn open_publisher(&self) -> Result<TransactionalPublisher> {
-        let open = || TransactionalPublisher::open(&self.parts.kafka, &self.parts.transactional_id);
+        let open = || TransactionalPublisher::open(&self.deps.kafka, &self.deps.transactional_id);
         until_available("open transactional producer", open).await
     }
 
@@ -39,7 +39,7 @@ impl Replay {
         let may_prepare = self.may_prepare_behind(&batch);
         let committing = self.offsets_to_commit(&batch);
         let Prepared { draft, offsets, group, again, claims, .. } = batch;
-        let Draft { records, restored, log, tally, passed, looked_again, wanted, .. } = draft;
+        let TransactionOutbox { records, restored, log, tally, passed, looked_again, wanted, .. } = draft;
         let started = Instant::now();
         let publisher = match (&claims, self.publisher.take_if(|_| claims.is_none())) {
             (Some(partition), _) => {
@@ -63,7 +63,7 @@ impl Replay {
             Err(PublishError::Unknown(_)) => "unknown",
             Err(_) => "aborted",
         };
-        self.parts.metrics.transactions.with_label_values(&[result]).inc();
+        self.deps.metrics.transactions.with_label_values(&[result]).inc();
         if let Err(error) = outcome {
             if claims.is_none() && !error.is_closed() {
                 self.publisher = Some(publisher);
@@ -74,7 +74,7 @@ impl Replay {
             Some(partition) => self.claimed(partition, publisher, log.records().next().is_some()),
             None => self.publisher = Some(publisher),
         }
-        self.parts.metrics.transaction_duration.observe(took.as_secs_f64());
+        self.deps.metrics.transaction_duration.observe(took.as_secs_f64());
         for (partition, next) in offsets {
             if let Some(owned) = self.owned.get_mut(&partition) {
                 if next > owned.next {
@@ -84,7 +84,7 @@ impl Replay {
             }
         }
         self.remember_passed(passed, &looked_again, wanted);
-        tally.tell(&self.parts.metrics, (self.parts.now)());
+        tally.tell(&self.deps.metrics, (self.deps.now)());
         self.remember(log);
         for (parked, partition) in again {
             if let Some(owned) = self.owned.get_mut(&partition) {
@@ -96,7 +96,7 @@ impl Replay {
     }
 
     /// After a commit: what is parked and what is not follows the log records.
-    fn remember(&mut self, log: Pending) {
+    fn remember(&mut self, log: UnappliedRecords) {
         for record in log.into_records() {
             let partition = &record.position.partition;
             let owned = self.owned.iter_mut().find(|(of, _)| of.partition == *partition).map(|(_, owned)| owned);
@@ -106,7 +106,7 @@ impl Replay {
             self.pending.insert(record);
         }
         // The view has the newest of most; what it has need not be kept twice.
-        let view = &self.parts.desk.log;
+        let view = &self.deps.planner.log;
         self.pending.retain(|record| view.get(&record.replay_id).is_none_or(|seen| *seen != *record));
     }
 
@@ -120,7 +120,7 @@ impl Replay {
             if self.fenced.len() > 2 {
                 return Err(Error::bug(format!(
                     "fenced again and again: another process uses the transactional id {}; give each its own [kafka] instance",
-                    self.parts.transactional_id
+                    self.deps.transactional_id
                 )));
             }
             tokio::time::sleep(FENCED_PAUSE).await;
@@ -140,7 +140,7 @@ impl Replay {
         // It may have been committed all the same: then what it parked or carried out is only known from the log.
         self.pending.clear();
         self.forget_ends();
-        self.wait_for_what_the_log_says();
+        self.wait_for_log_catch_up();
         match error {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
             error => Err(Error::unavailable(format!("publish replays: {error}"))),

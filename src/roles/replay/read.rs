@@ -4,21 +4,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::carry::Offsets;
-use super::fresh::EndsThen;
-use crate::kafka::intake::Held;
+use super::batch::Offsets;
+use super::catch_up::EndOffsets;
+use crate::kafka::intake::MemoryPermit;
 use crate::kafka::record::{PartitionRecords, Record};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Records of one partition, and the ends of the events topics at a moment after they were read. `H`: what counts them as held.
-pub(super) struct Read<H = Held> {
+pub(super) struct ReadRecords<H = MemoryPermit> {
     pub records: PartitionRecords,
     /// `None`: not asked yet.
-    pub ends: Option<EndsThen>,
+    pub ends: Option<EndOffsets>,
     _held: Vec<Arc<H>>,
 }
 
-impl<H> Read<H> {
+impl<H> ReadRecords<H> {
     /// Records that are not passed by these next offsets.
     pub fn behind(&self, offsets: &Offsets) -> impl Iterator<Item = &Record> {
         let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
@@ -31,12 +31,12 @@ impl<H> Read<H> {
 }
 
 /// Behind what is there; among it, where they overlap.
-pub(super) fn put<H>(queue: &mut VecDeque<Read<H>>, records: PartitionRecords, held: Arc<H>) {
+pub(super) fn put<H>(queue: &mut VecDeque<ReadRecords<H>>, records: PartitionRecords, held: Arc<H>) {
     let Some(first) = records.records.first().map(|record| record.offset) else { return };
     let partition = records.partition.clone();
-    let last = |read: &Read<H>| read.records.records.last().map(|record| record.offset);
+    let last = |read: &ReadRecords<H>| read.records.records.last().map(|record| record.offset);
     let is_behind = queue.iter().filter(|read| read.is_of(&partition)).all(|read| last(read) < Some(first));
-    let mut new = Read { records, ends: None, _held: vec![held] };
+    let mut new = ReadRecords { records, ends: None, _held: vec![held] };
     if !is_behind {
         // Their ends are asked again: of two moments the later one does for all.
         queue.retain_mut(|read| {

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::Replay;
-use super::carry::Prepared;
-use super::draft::Draft;
-use super::passed::{Passed, PassedOver};
+use super::batch::Prepared;
+use super::outbox::TransactionOutbox;
+use super::skipped::{SkippedRequest, SkippedRequests};
 use super::take_up::Item;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, SagaId, TopicPartition};
@@ -15,17 +15,17 @@ use crate::saga::time::Micros;
 
 impl Replay {
     /// Leaves a request in the topic, to be read again: there is no room to let it wait, and it keeps nobody else.
-    pub(super) fn pass_over(&self, item: Item, order: Option<&ReplayOrder>, draft: &mut Draft) {
+    pub(super) fn pass_over(&self, item: Item, order: Option<&ReplayOrder>, draft: &mut TransactionOutbox) {
         let go = |order: &ReplayOrder| order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN);
         let order = order.map(|order| (order.saga_id.clone(), go(order)));
-        let one = PassedOver { offset: item.record.position.offset, replay_id: item.record.replay_id, order };
+        let one = SkippedRequest { offset: item.record.position.offset, replay_id: item.record.replay_id, order };
         draft.passed.push((item.partition, one));
     }
 
-    pub(super) fn follows_one_passed_over(&self, item: &Item, saga: &SagaId, now: Micros, draft: &Draft) -> bool {
+    pub(super) fn follows_one_passed_over(&self, item: &Item, saga: &SagaId, now: Micros, draft: &TransactionOutbox) -> bool {
         let none = HashSet::new();
         let done = draft.looked_again.get(&item.partition).unwrap_or(&none);
-        let precedes = |passed: &Passed| passed.precedes(saga, item.record.position.offset, now, done);
+        let precedes = |passed: &SkippedRequests| passed.precedes(saga, item.record.position.offset, now, done);
         self.owned.get(&item.partition).is_some_and(|owned| precedes(&owned.passed))
     }
 
@@ -48,7 +48,7 @@ impl Replay {
     /// After a commit: what was passed over, and what of that is done with.
     pub(super) fn remember_passed(
         &mut self,
-        passed: Vec<(TopicPartition, PassedOver)>,
+        passed: Vec<(TopicPartition, SkippedRequest)>,
         looked_again: &HashMap<TopicPartition, HashSet<Offset>>,
         wanted: Vec<(TopicPartition, String)>,
     ) {
@@ -78,8 +78,8 @@ impl Replay {
     }
 
     /// Reads again what was passed over, where there is room now or its time has come.
-    pub(super) async fn read_again_what_was_passed(&mut self) -> Result<()> {
-        let (limit, now) = (self.settings.max_parked_requests, (self.parts.now)());
+    pub(super) async fn reread_skipped(&mut self) -> Result<()> {
+        let (limit, now) = (self.settings.max_parked_requests, (self.deps.now)());
         let mut from: Vec<(TopicPartition, Offset)> = Vec::new();
         for (partition, owned) in &mut self.owned {
             // What cannot go on is not read at all.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Replay;
-use super::decide::Loaded;
-use super::draft::Draft;
+use super::decide::LoadedHistories;
+use super::log_overlay::LogOverlay;
+use super::outbox::TransactionOutbox;
 use super::take_up::Item;
-use super::unseen::Unseen;
 use crate::error::{Error, Result};
 use crate::saga::position::{Position, Shown, TopicPartition};
 use crate::saga::request::{Command, LogRecord, ReplayStatus};
@@ -22,13 +22,13 @@ const ALARM_AFTER: Duration = Duration::from_secs(10);
 
 /// What history has of replays that memory has not.
 #[derive(Default)]
-pub(super) struct LookedUp {
+pub(super) struct HistoryLookup {
     found: HashMap<String, Option<Arc<LogRecord>>>,
     /// It has something that cannot be read: whether they are new nobody can tell.
     unreadable: HashSet<String>,
 }
 
-impl LookedUp {
+impl HistoryLookup {
     /// Can what the request is about be told?
     pub fn is_unreadable(&self, item: &Item) -> bool {
         !self.unreadable.is_empty() && about(item).any(|replay_id| self.unreadable.contains(replay_id))
@@ -47,7 +47,7 @@ fn about(item: &Item) -> impl Iterator<Item = &String> {
 
 /// Those for whom something in history cannot be read: replay ids or saga ids.
 #[derive(Default)]
-pub(super) struct Unread(HashMap<String, Trouble>);
+pub(super) struct UnreadableHistory(HashMap<String, Trouble>);
 
 struct Trouble {
     /// Of the log, where the requests are.
@@ -56,7 +56,7 @@ struct Trouble {
     alarmed: bool,
 }
 
-impl Unread {
+impl UnreadableHistory {
     /// It could not be read. `Some(true)`: from now on that is an alarm; `Some(false)`: it is one; `None`: not yet.
     fn failed(&mut self, whose: &str, partition: i32, corrupt: bool, now: Instant) -> Option<bool> {
         let trouble = self.0.entry(whose.to_owned()).or_insert(Trouble { partition, since: now, alarmed: false });
@@ -87,35 +87,35 @@ impl Replay {
         &self,
         replay_id: &str,
         of: &LogRecord,
-        loaded: &Loaded,
-        draft: &Draft,
+        loaded: &LoadedHistories,
+        draft: &TransactionOutbox,
     ) -> Result<Option<Arc<LogRecord>>> {
         let newer = [&draft.log, &self.publishing, &self.pending];
-        let unseen = Unseen(&newer);
+        let log_overlay = LogOverlay(&newer);
         match loaded.dropped.found.get(replay_id) {
-            Some(dropped) if unseen.get(replay_id).is_none() && self.parts.desk.log.get(replay_id).is_none() => {
+            Some(dropped) if log_overlay.get(replay_id).is_none() && self.deps.planner.log.get(replay_id).is_none() => {
                 Ok(dropped.clone())
             }
-            _ => self.parts.desk.record(replay_id, Some(&self.parts.desk.homes_of_request(of)), unseen).await,
+            _ => self.deps.planner.record(replay_id, Some(&self.deps.planner.homes_of_request(of)), log_overlay).await,
         }
     }
 
     /// Of the replays of these requests that memory does not have, what history has of them. Where that is not known yet the
     /// partition rests, and the batch is taken up again without it.
-    pub(super) async fn look_up(&mut self, items: &[Item]) -> Result<LookedUp> {
-        let mut looked_up = LookedUp::default();
-        if self.parts.desk.log.has_everything() {
+    pub(super) async fn look_up(&mut self, items: &[Item]) -> Result<HistoryLookup> {
+        let mut looked_up = HistoryLookup::default();
+        if self.deps.planner.log.has_everything() {
             return Ok(looked_up);
         }
         let newer = [&self.publishing, &self.pending];
         let mut asked: Vec<(String, i32, Vec<i32>)> = Vec::with_capacity(items.len());
         for item in items {
-            for replay_id in about(item).filter(|id| Unseen(&newer).get(id).is_none()) {
-                let homes = self.parts.desk.homes_of_request(&item.record);
+            for replay_id in about(item).filter(|id| LogOverlay(&newer).get(id).is_none()) {
+                let homes = self.deps.planner.homes_of_request(&item.record);
                 asked.push((replay_id.clone(), item.record.position.partition, homes));
             }
         }
-        let found = self.parts.desk.dropped(asked).await;
+        let found = self.deps.planner.dropped(asked).await;
         let mut failure = None;
         for (replay_id, partition, record) in found {
             match record {
@@ -139,14 +139,24 @@ impl Replay {
     }
 
     /// Seen before, other than as a dry run, whatever became of that.
-    pub(super) async fn is_repeat(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
+    pub(super) async fn is_repeat(
+        &self,
+        record: &LogRecord,
+        loaded: &LoadedHistories,
+        draft: &TransactionOutbox,
+    ) -> Result<bool> {
         let known = self.known(&record.replay_id, record, loaded, draft).await?;
         Ok(known.is_some_and(|known| !known.dry_run))
     }
 
     /// Is a request that was parked still to be carried out? Not if it was cancelled, if the real run replaced it, or if
     /// it was committed by a transaction whose outcome was not known.
-    pub(super) async fn still_waits(&self, record: &LogRecord, loaded: &Loaded, draft: &Draft) -> Result<bool> {
+    pub(super) async fn still_waits(
+        &self,
+        record: &LogRecord,
+        loaded: &LoadedHistories,
+        draft: &TransactionOutbox,
+    ) -> Result<bool> {
         let known = self.known(&record.replay_id, record, loaded, draft).await?;
         Ok(known.is_some_and(|known| known.status == ReplayStatus::Accepted && known.dry_run == record.dry_run))
     }
@@ -185,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_alarm_of_a_partition_ends_with_the_last_of_it_that_can_be_read_again() {
-        let (mut unread, start) = (Unread::default(), Instant::now());
+        let (mut unread, start) = (UnreadableHistory::default(), Instant::now());
         let soon = start + Duration::from_secs(1);
         assert_eq!(unread.failed("r1", 3, false, start), None, "a store may fail now and then");
         assert_eq!(unread.failed("r1", 3, false, soon), None);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::desk::Desk;
-use super::draft::{accepted, new_saga_id, record_of};
-use super::fresh::Freshness;
-use super::turns::Turns;
-use super::unseen::{Pending, Unseen};
+use super::catch_up::CatchUpBarrier;
+use super::keyed_locks::KeyedLocks;
+use super::log_overlay::{LogOverlay, UnappliedRecords};
+use super::outbox::{accepted, new_saga_id, record_of};
+use super::planner::ReplayPlanner;
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
@@ -40,8 +40,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 pub struct Submit {
-    pub desk: Desk,
-    pub freshness: Freshness,
+    pub planner: ReplayPlanner,
+    pub catch_up: CatchUpBarrier,
     pub publisher: Publisher,
     pub topic: String,
     /// Of the requests topic; `None`: JSON.
@@ -49,7 +49,7 @@ pub struct Submit {
     pub now: fn() -> Micros,
     /// By replay id, as the log will have them: a request counts from the moment it is published.
     published: Mutex<LruCache<String, Arc<LogRecord>>>,
-    posting: Turns,
+    posting: KeyedLocks,
 }
 
 /// What became of a request.
@@ -70,21 +70,21 @@ pub struct Cancelling {
 
 impl Submit {
     pub fn new(
-        desk: Desk,
-        freshness: Freshness,
+        planner: ReplayPlanner,
+        catch_up: CatchUpBarrier,
         publisher: Publisher,
         (topic, schema): (String, Option<SchemaId>),
         now: fn() -> Micros,
     ) -> Self {
         Self {
-            desk,
-            freshness,
+            planner,
+            catch_up,
             publisher,
             topic,
             schema,
             now,
             published: Mutex::new(LruCache::new(REMEMBERED)),
-            posting: Turns::default(),
+            posting: KeyedLocks::default(),
         }
     }
 
@@ -131,8 +131,8 @@ impl Submit {
     /// Another process may have published the same id with another body a moment before: the first of them in the topic
     /// counts, and the log names it by its hash. Where the log does not show one soon, that is for the asker to look at.
     async fn is_the_one_that_counts(&self, replay_id: &str, request: &ReplayRequest) -> Result<()> {
-        let shown = || self.desk.log.get(replay_id).filter(|record| !record.dry_run);
-        let Ok(record) = tokio::time::timeout(SHOWN_WITHIN, self.desk.log.shown(shown)).await else { return Ok(()) };
+        let shown = || self.planner.log.get(replay_id).filter(|record| !record.dry_run);
+        let Ok(record) = tokio::time::timeout(SHOWN_WITHIN, self.planner.log.shown(shown)).await else { return Ok(()) };
         if record.request_sha256 != request.sha256 {
             return Err(Error::refused("id_taken", ID_TAKEN));
         }
@@ -157,50 +157,50 @@ impl Submit {
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
     /// with this process's clock and no offset.
     pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
-        self.desk.record(replay_id, None, Unseen(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, None, LogOverlay(&[&self.not_in_the_log()])).await
     }
 
     /// The same of a replay of this saga. Waits for what history must have to tell.
     async fn seen(&self, replay_id: &str, saga: &SagaId) -> Result<Option<Arc<LogRecord>>> {
-        let homes = self.desk.homes_of(saga);
+        let homes = self.planner.homes_of(saga);
         let deadline = Instant::now() + FRESH_WITHIN;
-        while !self.desk.is_known(&homes).await? {
+        while !self.planner.is_known(&homes).await? {
             if Instant::now() >= deadline {
                 return Err(Error::refused("behind", "what the replay log had before is not in history yet"));
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.desk.record(replay_id, Some(&homes), Unseen(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, Some(&homes), LogOverlay(&[&self.not_in_the_log()])).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.
-    fn not_in_the_log(&self) -> Pending {
+    fn not_in_the_log(&self) -> UnappliedRecords {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_log = |id: &str| self.desk.log.get(id).is_some_and(|record| !record.dry_run);
+        let in_log = |id: &str| self.planner.log.get(id).is_some_and(|record| !record.dry_run);
         let done: Vec<String> = published.iter().map(|(id, _)| id.clone()).filter(|id| in_log(id)).collect();
         for id in &done {
             published.pop(id);
         }
-        let mut pending = Pending::default();
+        let mut pending = UnappliedRecords::default();
         published.iter().for_each(|(_, record)| pending.insert(record.clone()));
         pending
     }
 
     async fn plan(&self, request: &ReplayRequest, order: &ReplayOrder) -> Result<Plan> {
-        let ends = self.freshness.ends_now().await?;
-        let fresh = self.freshness.wait(std::slice::from_ref(&order.saga_id), &ends, Instant::now() + FRESH_WITHIN).await?;
+        let ends = self.catch_up.fetch_end_offsets().await?;
+        let fresh = self.catch_up.wait(std::slice::from_ref(&order.saga_id), &ends, Instant::now() + FRESH_WITHIN).await?;
         if fresh != [true] {
             return Err(behind());
         }
-        let loaded = self.desk.load(std::slice::from_ref(&order.saga_id)).await.pop();
+        let loaded = self.planner.load(std::slice::from_ref(&order.saga_id)).await.pop();
         let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
-        if !self.freshness.covers(&order.saga_id, &ends, &known) {
+        if !self.catch_up.covers(&order.saga_id, &ends, &known) {
             return Err(behind());
         }
         let now = (self.now)();
         let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
         let decided =
-            self.desk.decide(request, order, &known, Unseen(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
+            self.planner.decide(request, order, &known, LogOverlay(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
         decided.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::fresh::EndsThen;
+use super::catch_up::EndOffsets;
 use super::parked::Parked;
 use crate::error::{Error, Result};
 use crate::kafka::record::{Headers, NewRecord, Record};
@@ -15,7 +15,7 @@ use crate::wire::dead_letter::dead_letter_headers;
 use crate::wire::payload::NotDecoded;
 use crate::wire::request;
 
-use super::draft::record_of;
+use super::outbox::record_of;
 
 /// Headers of a request that was found in another partition than its key's and sent on: when and where it was recorded.
 const FORWARDED_AT: &str = "resaga-forwarded-at";
@@ -35,13 +35,13 @@ pub struct Item {
     /// W3C `traceparent` of the request's record.
     pub trace: Option<String>,
     /// The ends of the events topics at a moment after it was read, or woke; if known.
-    pub ends: Option<EndsThen>,
+    pub ends: Option<EndOffsets>,
     /// It was parked before.
     pub parked: Option<Parked>,
 }
 
 /// What a record of the requests topic is.
-pub enum Taken {
+pub enum TakenRequest {
     Item(Box<Item>),
     /// To the dead letters.
     Dead(NewRecord),
@@ -56,13 +56,13 @@ pub fn take_up(
     partitions: Option<i32>,
     dead_letters: &str,
     schemas: &Schemas,
-) -> std::result::Result<Taken, NotDecoded> {
+) -> std::result::Result<TakenRequest, NotDecoded> {
     let key = record.key.as_deref();
     let read = request::decode_request(key, record.value.as_deref(), &record.headers, schemas);
     let request = match read {
         Ok(request) => request,
         Err(NotDecoded::DeadLetter { code, message }) => {
-            return Ok(Taken::Dead(dead(record, partition, dead_letters, code, &message)));
+            return Ok(TakenRequest::Dead(dead(record, partition, dead_letters, code, &message)));
         }
         Err(need) => return Err(need),
     };
@@ -70,12 +70,12 @@ pub fn take_up(
     let forwarded_at = forwarded_at(record, partition);
     // One hop at most: two processes that count partitions differently would send it back and forth for ever.
     if home != partition.partition && forwarded_at.is_none() {
-        return Ok(Taken::Forward(forward(record, partition, home)));
+        return Ok(TakenRequest::Forward(forward(record, partition, home)));
     }
     let accepted_at = forwarded_at.unwrap_or(record.timestamp);
     let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset: record.offset };
     let log_record = record_of(&request, position, accepted_at);
-    Ok(Taken::Item(Box::new(Item {
+    Ok(TakenRequest::Item(Box::new(Item {
         request,
         partition: partition.clone(),
         record: log_record,
@@ -160,9 +160,9 @@ mod tests {
     fn taken(record: &Record, partition: i32, of: i32) -> Result<i64, i32> {
         let here = TopicPartition::new("requests", partition);
         match take_up(record, &here, Some(of), "dead", &Schemas::new(false)).expect("JSON") {
-            Taken::Item(item) => Ok(item.record.accepted_at.0),
-            Taken::Forward(sent) => Err(sent.partition.expect("chosen")),
-            Taken::Dead(_) => panic!("a request"),
+            TakenRequest::Item(item) => Ok(item.record.accepted_at.0),
+            TakenRequest::Forward(sent) => Err(sent.partition.expect("chosen")),
+            TakenRequest::Dead(_) => panic!("a request"),
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
             .find(|key| (partitioner::partition(key.as_bytes(), 12), partitioner::partition(key.as_bytes(), 24)) == (3, 15));
         let record = record(&key.expect("a key"), &[]);
         let here = TopicPartition::new("requests", 3);
-        let Taken::Forward(sent) = take_up(&record, &here, Some(24), "dead", &Schemas::new(false)).expect("JSON") else {
+        let TakenRequest::Forward(sent) = take_up(&record, &here, Some(24), "dead", &Schemas::new(false)).expect("JSON") else {
             panic!("sent on")
         };
         assert_eq!(sent.partition, Some(15));

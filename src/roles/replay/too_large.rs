@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use super::Replay;
-use super::carry::{Offsets, Prepared};
+use super::batch::{Offsets, Prepared};
 use crate::error::{Error, Result};
 use crate::kafka::record::NewRecord;
 use crate::saga::position::{Offset, TopicPartition};
-use crate::wire::dead_letter::{CUT_TO, Letter, cut};
+use crate::wire::dead_letter::{CUT_TO, DeadLetterRecord, cut};
 
 /// A batch of one, of which a topic did not take a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +89,10 @@ impl Replay {
         // The hash of a large value takes its time.
         let cutting = tokio::task::spawn_blocking(move || {
             let NewRecord { key, value, headers, .. } = letter;
-            let Letter { key, value, headers } = cut(&Letter { key, value, headers }, most);
+            let DeadLetterRecord { key, value, headers } = cut(&DeadLetterRecord { key, value, headers }, most);
             NewRecord { key, value, headers, ..letter }
         });
-        self.parts.metrics.dead_letters_cut.inc();
+        self.deps.metrics.dead_letters_cut.inc();
         cutting.await.map_err(|e| Error::bug(format!("cut dead letter: {e}")))
     }
 

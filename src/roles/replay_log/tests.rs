@@ -115,7 +115,7 @@ fn of_records_in_two_partitions_what_was_carried_out_counts() {
 fn beyond_those_that_are_remembered_every_replay_that_is_not_here_may_be_one() {
     let log = ReplayLog::new(10);
     log.whole_from([(0, Offset(0)), (1, Offset(0))]);
-    for number in 0..MOST_NOT_UNDERSTOOD {
+    for number in 0..MAX_NOT_UNDERSTOOD {
         log.is_not_understood(0, &format!("r{number}"), Offset(number as i64));
     }
     assert_eq!(log.not_understood("another", None), None);

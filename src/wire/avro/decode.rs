@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::datum::Datum;
 use super::plan::{At, Field, Layout, Node, Plan, Unit};
 use crate::saga::time::Micros;
-use crate::wire::fields::Wrong;
+use crate::wire::fields::FieldError;
 use crate::wire::json::{OWN_MAX_DEPTH, quote, read_value};
 
 /// Values that a datum may hold, however few bytes each takes (a null takes none): so many, and so many a byte.
@@ -25,7 +25,7 @@ const TOO_MUCH: &str = "the Avro value holds far more than its length";
 
 /// The object's text, and the first field whose value JSON lacks, which stands there as null; or why the datum cannot be
 /// read. Neither quotes a value.
-pub fn to_json(plan: &Plan, datum: &[u8]) -> Result<(String, Option<Wrong>), String> {
+pub fn to_json(plan: &Plan, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
     let mut decoder = Decoder {
         nodes: &plan.nodes,
         datum: Datum(datum),
@@ -55,7 +55,7 @@ struct Decoder<'p, 'd> {
     most: usize,
     /// Path of the field that is read.
     field: &'p str,
-    wrong: Option<Wrong>,
+    wrong: Option<FieldError>,
 }
 
 type Done = Result<(), String>;
@@ -288,7 +288,7 @@ impl<'p> Decoder<'p, '_> {
     /// A null in place of what cannot be written; the first such field is remembered.
     fn lacking(&mut self, problem: &str) {
         self.out.push_str("null");
-        self.wrong.get_or_insert_with(|| Wrong(format!("field \"{}\" {problem}", self.field)));
+        self.wrong.get_or_insert_with(|| FieldError(format!("field \"{}\" {problem}", self.field)));
     }
 }
 

@@ -3,11 +3,11 @@ use super::super::datum::ENDS;
 use super::super::writer::WriterSchema;
 use super::*;
 
-fn read(writer: &str, shape: &Shape, datum: &[u8]) -> Result<(String, Option<Wrong>), String> {
+fn read(writer: &str, shape: &Shape, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
     to_json(&Plan::new(&WriterSchema::parse(writer, &[]).unwrap(), shape), datum)
 }
 /// Fields of a record as the members of a step event.
-fn event(fields: &str, datum: &[u8]) -> Result<(String, Option<Wrong>), String> {
+fn event(fields: &str, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
     read(&record(fields), Shape::step_event(), datum)
 }
 fn record(fields: &str) -> String {

@@ -3,17 +3,17 @@
 
 use super::shape::Shape;
 use crate::saga::time::Micros;
-use crate::wire::fields::Wrong;
+use crate::wire::fields::FieldError;
 use crate::wire::json::{OWN_MAX_DEPTH, Raw, read_value};
 
 /// Appends the datum of an object. `Err`: a member does not fit its schema, which those that a request's command does
 /// not read may well not do.
-pub fn object(shape: &Shape, json: &str, out: &mut Vec<u8>) -> Result<(), Wrong> {
-    let raw = read_value(json.as_bytes(), OWN_MAX_DEPTH).map_err(|e| Wrong(e.to_string()))?;
+pub fn object(shape: &Shape, json: &str, out: &mut Vec<u8>) -> Result<(), FieldError> {
+    let raw = read_value(json.as_bytes(), OWN_MAX_DEPTH).map_err(|e| FieldError(e.to_string()))?;
     let mut unfit = None;
     value(shape, raw, out, &mut unfit).ok_or_else(|| match unfit {
-        Some(name) => Wrong(format!("field \"{name}\" does not fit its schema")),
-        None => Wrong("not an object of its schema".into()),
+        Some(name) => FieldError(format!("field \"{name}\" does not fit its schema")),
+        None => FieldError("not an object of its schema".into()),
     })
 }
 

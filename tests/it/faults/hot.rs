@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use resaga::error::{Error, Result};
 use resaga::hot::{
-    ActivityFact, Durable, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
+    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
     MarkMove, MarkOutcome, Token, Tokens, Written,
 };
 use resaga::saga::position::{ChainId, SagaId};
@@ -64,7 +64,7 @@ struct State {
 enum Change {
     Write(HotBatch, Token),
     MoveMarks(Vec<MarkMove>, Written),
-    Settle(Vec<Durable>, Written),
+    Settle(Vec<DurableSaga>, Written),
     Forget(Vec<SagaId>),
     DropBefore(i64),
     Hold(Vec<Hold>),
@@ -222,7 +222,7 @@ impl HotStore for FaultyHot {
         let answer = turn.store().range(saga, since, until, limit).await;
         turn.end(None, answer)
     }
-    async fn settle(&self, sagas: &[Durable], written: &Written) -> Result<Written> {
+    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         let turn = self.enter("settle").await?;
         let answer = turn.store().settle(sagas, written).await;
         turn.end(Some(Change::Settle(sagas.to_vec(), written.clone())), answer)

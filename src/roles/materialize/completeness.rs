@@ -10,13 +10,13 @@ const MAX_OPEN_ENDS: usize = 512;
 
 /// Turns (time asked, partition's end then) and the position into `complete_through`.
 #[derive(Debug, Default)]
-pub struct Through {
+pub struct CompletenessTracker {
     /// Ends not yet reached, oldest first.
     open: VecDeque<(Offset, Micros)>,
     reached: Option<Micros>,
 }
 
-impl Through {
+impl CompletenessTracker {
     /// The partition's end was `end` when asked at `at`.
     pub fn asked(&mut self, end: Offset, at: Micros) {
         if self.open.len() == MAX_OPEN_ENDS {
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_time_counts_once_the_end_asked_then_is_reached() {
-        let mut through = Through::default();
+        let mut through = CompletenessTracker::default();
         through.asked(Offset(10), Micros(1));
         through.asked(Offset(20), Micros(2));
         assert_eq!(through.at(Offset(9)), None);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_long_backlog_is_thinned_and_stays_true() {
-        let mut through = Through::default();
+        let mut through = CompletenessTracker::default();
         for i in 0..10_000 {
             through.asked(Offset(i), Micros(i));
         }

@@ -9,7 +9,7 @@ use crate::saga::request::LogRecord;
 /// Log records that this process committed or is about to commit and that the view may not have yet: the newest of each
 /// replay.
 #[derive(Default)]
-pub struct Pending {
+pub struct UnappliedRecords {
     by_id: HashMap<String, Arc<LogRecord>>,
     /// Replays of a saga, and those that make it.
     by_saga: HashMap<SagaId, Vec<String>>,
@@ -20,7 +20,7 @@ fn sagas(record: &LogRecord) -> impl Iterator<Item = &SagaId> {
     record.original_saga_id.iter().chain(made)
 }
 
-impl Pending {
+impl UnappliedRecords {
     pub fn insert(&mut self, record: Arc<LogRecord>) {
         for saga in sagas(&record) {
             let ids = self.by_saga.entry(saga.clone()).or_default();
@@ -66,9 +66,9 @@ impl Pending {
 
 /// What is newer than the view of the log, newest first.
 #[derive(Clone, Copy)]
-pub struct Unseen<'a>(pub &'a [&'a Pending]);
+pub struct LogOverlay<'a>(pub &'a [&'a UnappliedRecords]);
 
-impl<'a> Unseen<'a> {
+impl<'a> LogOverlay<'a> {
     pub fn get(self, replay_id: &str) -> Option<&'a Arc<LogRecord>> {
         self.0.iter().find_map(|pending| pending.get(replay_id))
     }
@@ -91,24 +91,24 @@ mod tests {
         Arc::new(LogRecord { new_saga_id: Some(made.into()), ..log_record(id, saga, 0, status) })
     }
 
-    fn ids(unseen: Unseen<'_>, saga: &str) -> Vec<(String, ReplayStatus)> {
-        let mut ids: Vec<_> = unseen.of_saga(&SagaId::from(saga)).map(|r| (r.replay_id.clone(), r.status)).collect();
+    fn ids(log_overlay: LogOverlay<'_>, saga: &str) -> Vec<(String, ReplayStatus)> {
+        let mut ids: Vec<_> = log_overlay.of_saga(&SagaId::from(saga)).map(|r| (r.replay_id.clone(), r.status)).collect();
         ids.sort_by(|a, b| a.0.cmp(&b.0));
         ids
     }
 
     #[test]
     fn a_saga_has_the_newest_records_of_its_replays_and_of_the_one_that_made_it() {
-        let (mut older, mut newer) = (Pending::default(), Pending::default());
+        let (mut older, mut newer) = (UnappliedRecords::default(), UnappliedRecords::default());
         older.insert(record("r1", "a", "b", ReplayStatus::Accepted));
         older.insert(record("r2", "b", "c", ReplayStatus::Accepted));
         newer.insert(record("r1", "a", "b", ReplayStatus::Published));
         let both = [&newer, &older];
-        assert_eq!(ids(Unseen(&both), "b"), [("r1".into(), ReplayStatus::Published), ("r2".into(), ReplayStatus::Accepted)]);
-        assert_eq!(ids(Unseen(&both), "a"), [("r1".into(), ReplayStatus::Published)]);
+        assert_eq!(ids(LogOverlay(&both), "b"), [("r1".into(), ReplayStatus::Published), ("r2".into(), ReplayStatus::Accepted)]);
+        assert_eq!(ids(LogOverlay(&both), "a"), [("r1".into(), ReplayStatus::Published)]);
         newer.retain(|record| record.replay_id != "r1");
         assert!(newer.by_id.is_empty() && newer.by_saga.is_empty());
         older.insert(record("r1", "a", "d", ReplayStatus::Accepted));
-        assert_eq!(ids(Unseen(&[&older]), "b"), [("r2".into(), ReplayStatus::Accepted)], "r1 makes another now");
+        assert_eq!(ids(LogOverlay(&[&older]), "b"), [("r2".into(), ReplayStatus::Accepted)], "r1 makes another now");
     }
 }

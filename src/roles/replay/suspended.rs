@@ -3,14 +3,14 @@
 
 use std::time::Instant;
 
-use super::{Owned, PARTITION_RESTS, Replay};
+use super::{PARTITION_RESTS, Replay, ReplayPartition};
 use crate::error::{Error, Result};
-use crate::roles::rest::Step;
-use crate::roles::schema::Looked;
+use crate::roles::schema::SchemaLookup;
+use crate::roles::suspension::Step;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::wire::avro::SchemaRef;
 
-impl Owned {
+impl ReplayPartition {
     /// Does a record that comes now follow what came before?
     pub(super) fn follows(&self, offset: Offset) -> bool {
         self.rest.is_read() && (!self.cut_off || offset < self.next)
@@ -37,7 +37,7 @@ impl Replay {
     }
 
     /// Partitions that waited for a schema go on, or the request is given up.
-    pub(super) fn looked_up(&mut self, (of, known): Looked) -> Result<()> {
+    pub(super) fn looked_up(&mut self, (of, known): SchemaLookup) -> Result<()> {
         let now = Instant::now();
         let again = match &known {
             Ok(_) => {
@@ -65,7 +65,7 @@ impl Replay {
         }
         let (now, log) = (Instant::now(), &self.settings.targets.log);
         for (partition, owned) in &mut self.owned {
-            let claimed = self.parts.desk.log.owner(partition.partition).is_some();
+            let claimed = self.deps.planner.log.owner(partition.partition).is_some();
             let rests = owned.rests(claimed, now) || self.writable.lacks(log, partition.partition);
             let asked = match owned.rest.step(rests, now) {
                 Step::Nothing => continue,

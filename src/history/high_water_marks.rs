@@ -9,9 +9,9 @@ use crate::saga::position::{ChainId, Offset};
 
 /// Of each bucket of hot and each chain the furthest mark seen.
 #[derive(Default)]
-pub struct Told(Mutex<HashMap<u16, HashMap<ChainId, Offset>>>);
+pub struct HighWaterMarks(Mutex<HashMap<u16, HashMap<ChainId, Offset>>>);
 
-impl Told {
+impl HighWaterMarks {
     pub fn see<'m>(&self, bucket: u16, marks: impl Iterator<Item = (&'m ChainId, Mark)>) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let told = told.entry(bucket).or_default();

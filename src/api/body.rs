@@ -18,15 +18,15 @@ use crate::roles::stopped;
 /// Why a request's body is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("the rest of the body did not come in time")]
-pub struct NeverCame;
+pub struct BodyError;
 
 /// A request's body, all of it within a time, and none of it after the signal to stop.
-pub struct Inflow {
+pub struct BodyReader {
     body: Incoming,
     until: Option<BoxFuture<'static, ()>>,
 }
 
-impl Inflow {
+impl BodyReader {
     pub fn new(body: Incoming, within: Duration, mut shutdown: watch::Receiver<bool>) -> Self {
         let deadline = Instant::now() + within;
         let until = async move {
@@ -39,7 +39,7 @@ impl Inflow {
     }
 }
 
-impl HttpBody for Inflow {
+impl HttpBody for BodyReader {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -50,7 +50,7 @@ impl HttpBody for Inflow {
         let Some(until) = &mut self.until else { return Poll::Ready(None) };
         ready!(until.as_mut().poll(cx));
         self.until = None;
-        Poll::Ready(Some(Err(NeverCame.into())))
+        Poll::Ready(Some(Err(BodyError.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -63,14 +63,14 @@ impl HttpBody for Inflow {
 }
 
 /// A socket whose peer must take what is written, some of it each `patience`.
-pub struct Patient {
+pub struct WriteTimeout {
     stream: TcpStream,
     patience: Duration,
     /// Since when nothing could be written.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl WriteTimeout {
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
         Self { stream, patience, waiting: None }
     }
@@ -87,13 +87,13 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(written, cx)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     shared: Arc<Shared>,
 }
 
@@ -17,7 +17,7 @@ struct Shared {
     reader: Thread,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// `reader`: the thread that reads when there is room.
     pub(super) fn new(limit: u64, reader: Thread) -> Self {
         Self { shared: Arc::new(Shared { used: AtomicU64::new(0), limit, reader }) }
@@ -27,30 +27,30 @@ impl Budget {
     pub(super) fn has_room(&self) -> bool {
         self.shared.used.load(Ordering::Acquire) < self.shared.limit
     }
-    pub(super) fn hold(&self, bytes: u64) -> Held {
+    pub(super) fn hold(&self, bytes: u64) -> MemoryPermit {
         self.shared.used.fetch_add(bytes, Ordering::AcqRel);
-        Held { shared: Arc::clone(&self.shared), bytes }
+        MemoryPermit { shared: Arc::clone(&self.shared), bytes }
     }
     /// Each of these by itself, so that one can be let go of without the others.
-    pub(super) fn hold_each<T>(&self, batch: Vec<(T, u64)>) -> Vec<(T, Held)> {
+    pub(super) fn hold_each<T>(&self, batch: Vec<(T, u64)>) -> Vec<(T, MemoryPermit)> {
         batch.into_iter().map(|(of, bytes)| (of, self.hold(bytes))).collect()
     }
 }
 
 /// The bytes of records count until this is dropped: keep it for as long as they are in memory.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryPermit {
     shared: Arc<Shared>,
     bytes: u64,
 }
 
-impl Held {
+impl MemoryPermit {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         let before = self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
         if before >= self.shared.limit && before - self.bytes < self.shared.limit {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_full_budget_has_room_again_once_a_batch_is_let_go() {
-        let budget = Budget::new(10, std::thread::current());
+        let budget = MemoryBudget::new(10, std::thread::current());
         let first = budget.hold(4);
         assert!(budget.has_room());
         let second = budget.hold(100);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_one_partition_holds_is_let_go_of_without_the_rest_of_its_batch() {
-        let budget = Budget::new(10, std::thread::current());
+        let budget = MemoryBudget::new(10, std::thread::current());
         let mut batch = budget.hold_each(vec![("a", 9), ("b", 3)]);
         assert!(!budget.has_room());
         let (of, held) = batch.remove(0);

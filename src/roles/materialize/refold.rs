@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::saga::position::{EntrySequence, Offset, TopicPartition};
 
 /// Times that a partition begins anew at the same offset: what was read from the chain itself contradicts it then.
-const MOST_AT_ONE_OFFSET: u32 = 3;
+const MAX_AT_ONE_OFFSET: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -25,11 +25,11 @@ pub(super) struct Refusals(HashMap<TopicPartition, (Offset, u32)>);
 
 impl Refusals {
     /// `false`: it was often enough here.
-    fn may_begin_anew(&mut self, partition: &TopicPartition, durable: Offset) -> bool {
+    fn may_refold(&mut self, partition: &TopicPartition, durable: Offset) -> bool {
         let (at, times) = self.0.entry(partition.clone()).or_insert((durable, 0));
         *times = if *at == durable { *times + 1 } else { 1 };
         *at = durable;
-        *times <= MOST_AT_ONE_OFFSET
+        *times <= MAX_AT_ONE_OFFSET
     }
 
     pub fn forget(&mut self, partition: &TopicPartition) {
@@ -39,9 +39,9 @@ impl Refusals {
 
 impl Materialize {
     /// `durable`: the chain's end.
-    pub(super) fn begin_anew(&mut self, partition: &TopicPartition, durable: Offset, why: Why) -> Result<()> {
+    pub(super) fn refold(&mut self, partition: &TopicPartition, durable: Offset, why: Why) -> Result<()> {
         if let Why::Already(sequence) = why
-            && !self.refusals.may_begin_anew(partition, durable)
+            && !self.refusals.may_refold(partition, durable)
         {
             let sequence = sequence.0;
             let reason = format!(
@@ -52,14 +52,14 @@ impl Materialize {
         let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
         tracing::warn!(chain = %owned.partition.chain, durable = durable.0, ?why, "partition is folded anew from what is durable");
         if why != (Why::Stored { agrees: None }) {
-            self.parts.metrics.integrity_failures.with_label_values(&["cold"]).inc();
+            self.deps.metrics.integrity_failures.with_label_values(&["cold"]).inc();
             tracing::error!(
                 chain = %owned.partition.chain, durable = durable.0,
                 "the stored segment has other entries for the same offsets: another version, other settings, or a schema registry \
                  that answered otherwise"
             );
         }
-        self.parts.metrics.partitions_begun_anew.inc();
+        self.deps.metrics.partitions_refolded.inc();
         owned.partition.durable = durable;
         owned.writer = None;
         self.stop_reading(partition);
@@ -67,18 +67,18 @@ impl Materialize {
         let generation = owned.generation;
         let forget = owned.partition.disown();
         owned.mark_is_to_be_checked();
-        let begins_anew = vec![(partition.clone(), generation)];
-        self.queue_hot(HotWork { forget, begins_anew, ..HotWork::default() });
+        let refolds = vec![(partition.clone(), generation)];
+        self.queue_hot(HotWork { forget, refolds, ..HotWork::default() });
         Ok(())
     }
 
     /// Hot vouches for nothing of theirs any more.
-    pub(super) fn assign_anew(&mut self, partitions: Vec<(TopicPartition, u64)>) {
+    pub(super) fn reassign(&mut self, partitions: Vec<(TopicPartition, u64)>) {
         self.anew.extend(partitions);
         let (owned, intake) = (&self.owned, &self.intake);
         self.anew.retain(|(partition, generation)| {
             let is_ours = owned.get(partition).is_some_and(|owned| owned.generation == *generation);
-            is_ours && intake.assign_anew(partition.clone()).is_err()
+            is_ours && intake.reassign(partition.clone()).is_err()
         });
     }
 }
@@ -90,11 +90,11 @@ mod tests {
     #[test]
     fn a_partition_that_begins_anew_again_and_again_at_one_offset_is_corrupt() {
         let (mut refusals, [one, other]) = (Refusals::default(), [0, 1].map(|number| TopicPartition::new("t", number)));
-        let begun: Vec<bool> = (0..4).map(|_| refusals.may_begin_anew(&one, Offset(5))).collect();
+        let begun: Vec<bool> = (0..4).map(|_| refusals.may_refold(&one, Offset(5))).collect();
         assert_eq!(begun, [true, true, true, false]);
-        assert!(refusals.may_begin_anew(&other, Offset(5)) && refusals.may_begin_anew(&one, Offset(6)));
-        assert!((0..2).all(|_| refusals.may_begin_anew(&one, Offset(6))) && !refusals.may_begin_anew(&one, Offset(6)));
+        assert!(refusals.may_refold(&other, Offset(5)) && refusals.may_refold(&one, Offset(6)));
+        assert!((0..2).all(|_| refusals.may_refold(&one, Offset(6))) && !refusals.may_refold(&one, Offset(6)));
         refusals.forget(&one);
-        assert!(refusals.may_begin_anew(&one, Offset(6)));
+        assert!(refusals.may_refold(&one, Offset(6)));
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::desk::Known;
+use super::planner::SagaHistory;
 use crate::error::{Error, Result};
-use crate::history::answer::{Source, Whole};
+use crate::history::answer::{FullHistory, Source};
 use crate::history::chains::Chains;
 use crate::history::{History, Progress};
 use crate::kafka::ends::Ends;
@@ -20,23 +20,23 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The ends of the events topics at one moment: what must be materialized before an answer.
 #[derive(Debug, Clone)]
-pub struct EndsThen(Arc<Asked>);
+pub struct EndOffsets(Arc<EndsRequest>);
 
 #[derive(Debug)]
-struct Asked {
+struct EndsRequest {
     at: Instant,
     /// `None`: the partition has no leader that tells; what is behind it waits.
     ends: HashMap<TopicPartition, Option<Offset>>,
 }
 
-impl EndsThen {
+impl EndOffsets {
     /// The one of the two that was asked later.
     pub fn later<'a>(&'a self, other: &'a Self) -> &'a Self {
         if other.0.at > self.0.at { other } else { self }
     }
 
     /// By an answer about a saga that may live in these chains.
-    fn are_reached(&self, chains: &[ChainId], whole: &Whole) -> bool {
+    fn are_reached(&self, chains: &[ChainId], whole: &FullHistory) -> bool {
         let newest = whole.entries.last().map(|entry| &entry.position);
         let is_own = |chain: &ChainId| newest.is_some_and(|at| at.topic == chain.topic && at.partition == chain.partition);
         // An answer of hot alone vouches for the chain of its newest entry, and that cold has nothing in the others.
@@ -61,7 +61,7 @@ impl EndsThen {
 
     #[cfg(test)]
     pub fn asked_at(at: Instant) -> Self {
-        Self(Arc::new(Asked { at, ends: HashMap::new() }))
+        Self(Arc::new(EndsRequest { at, ends: HashMap::new() }))
     }
 
     /// Of the very same moment.
@@ -72,15 +72,15 @@ impl EndsThen {
 
 /// Knows the ends and how far materialize is.
 #[derive(Clone)]
-pub struct Freshness {
+pub struct CatchUpBarrier {
     pub ends: Ends,
     pub history: History,
     pub chains: Arc<Chains>,
 }
 
-impl Freshness {
+impl CatchUpBarrier {
     /// The ends of every events partition, asked now.
-    pub async fn ends_now(&self) -> Result<EndsThen> {
+    pub async fn fetch_end_offsets(&self) -> Result<EndOffsets> {
         let mut partitions: Vec<TopicPartition> = self.chains.all().iter().map(ChainId::topic_partition).collect();
         partitions.sort();
         partitions.dedup();
@@ -88,16 +88,16 @@ impl Freshness {
         let at = Instant::now();
         let each = self.ends.each_end(&partitions).await?;
         let ends = each.into_iter().map(|(partition, end)| (partition, end.ok().map(|end| end.end))).collect();
-        Ok(EndsThen(Arc::new(Asked { at, ends })))
+        Ok(EndOffsets(Arc::new(EndsRequest { at, ends })))
     }
 
     /// Whether these ends say how far the saga's partition must be materialized. If not they must be asked again.
-    pub fn knows(&self, saga: &SagaId, ends: &EndsThen) -> bool {
+    pub fn knows(&self, saga: &SagaId, ends: &EndOffsets) -> bool {
         ends.know(&self.chains.newest_of(saga))
     }
 
     /// Those of `sagas` whose partitions are materialized to the ends; waits for the others until the deadline.
-    pub async fn wait(&self, sagas: &[SagaId], ends: &EndsThen, deadline: Instant) -> Result<Vec<bool>> {
+    pub async fn wait(&self, sagas: &[SagaId], ends: &EndOffsets, deadline: Instant) -> Result<Vec<bool>> {
         loop {
             let progress = self.history.progress().await?;
             let mut fresh = Vec::with_capacity(sagas.len());
@@ -116,17 +116,17 @@ impl Freshness {
     }
 
     /// Does what was loaded reach the ends? A store may have failed, or been wiped, since it was asked how far it is.
-    pub fn covers(&self, saga: &SagaId, ends: &EndsThen, known: &Known) -> bool {
+    pub fn covers(&self, saga: &SagaId, ends: &EndOffsets, known: &SagaHistory) -> bool {
         match known {
             // It is refused, whatever else there is.
-            Known::Whole(whole) if whole.split => true,
-            Known::Whole(whole) => ends.are_reached(&self.chains.newest_of(saga), whole),
+            SagaHistory::FullHistory(whole) if whole.split => true,
+            SagaHistory::FullHistory(whole) => ends.are_reached(&self.chains.newest_of(saga), whole),
             // Of nothing, and of too much, the reader itself makes sure.
-            Known::Nothing | Known::TooLong => true,
+            SagaHistory::Nothing | SagaHistory::TooLong => true,
         }
     }
 
-    async fn is_fresh(&self, saga: &SagaId, ends: &EndsThen, progress: &Progress) -> Result<bool> {
+    async fn is_fresh(&self, saga: &SagaId, ends: &EndOffsets, progress: &Progress) -> Result<bool> {
         // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
         for chain in self.chains.newest_of(saga) {
             let end = match ends.0.ends.get(&chain.topic_partition()) {
@@ -152,23 +152,23 @@ impl Freshness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::answer::Reach;
+    use crate::history::answer::Coverage;
     use crate::saga::time::Micros;
 
     fn chain(partition: i32) -> ChainId {
         ChainId { topic: "events".into(), incarnation: 0, partition }
     }
 
-    fn whole(source: Source, to: &[(i32, i64)]) -> Whole {
+    fn whole(source: Source, to: &[(i32, i64)]) -> FullHistory {
         let to = to.iter().map(|(partition, to)| (chain(*partition), Offset(*to))).collect();
-        Whole { entries: Vec::new(), source, reach: Reach { to, complete_through: Micros(0) }, split: false }
+        FullHistory { entries: Vec::new(), source, reach: Coverage { to, complete_through: Micros(0) }, split: false }
     }
 
     #[test]
     fn an_answer_that_ends_before_the_ends_does_not_do() {
         let told = |(partition, end): (i32, i64)| (chain(partition).topic_partition(), Some(Offset(end)));
         let ends = [(0, 8), (1, 3), (2, 0)].map(told);
-        let ends = EndsThen(Arc::new(Asked { at: Instant::now(), ends: ends.into() }));
+        let ends = EndOffsets(Arc::new(EndsRequest { at: Instant::now(), ends: ends.into() }));
         let chains = [chain(0), chain(1), chain(2)];
         assert!(ends.are_reached(&chains, &whole(Source::Both, &[(0, 8), (1, 4)])));
         // Hot failed after it was asked how far it is: what cold has ends at 5.
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_has_no_leader_is_reached_by_nothing() {
         let ends = [(chain(0).topic_partition(), Some(Offset(8))), (chain(1).topic_partition(), None)];
-        let ends = EndsThen(Arc::new(Asked { at: Instant::now(), ends: ends.into() }));
+        let ends = EndOffsets(Arc::new(EndsRequest { at: Instant::now(), ends: ends.into() }));
         let all = whole(Source::Both, &[(0, 8), (1, 100)]);
         assert!(ends.are_reached(&[chain(0)], &all) && ends.know(&[chain(0)]));
         assert!(!ends.are_reached(&[chain(0), chain(1)], &all) && !ends.know(&[chain(0), chain(1)]));

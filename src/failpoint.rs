@@ -18,7 +18,7 @@ pub fn arm(name: impl Into<String>, nth: u32) {
 }
 
 /// Passes the point `name`.
-pub fn point(name: &str) {
+pub fn pass(name: &str) {
     if let Some(armed) = ARMED.get()
         && armed.name == name
         && armed.left.fetch_sub(1, Ordering::SeqCst) == 1

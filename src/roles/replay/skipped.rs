@@ -11,7 +11,7 @@ use crate::saga::position::{Offset, SagaId};
 use crate::saga::time::Micros;
 
 /// Most requests of one partition that are passed over; some 200 bytes each. With so many no more is read of it.
-pub(super) const MOST_PASSED: usize = 50_000;
+pub(super) const MAX_SKIPPED: usize = 50_000;
 /// Between two looks at what was passed over, from the first to the last of which nothing came.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(30);
@@ -19,13 +19,13 @@ const LAST_LOOK: Duration = Duration::from_secs(30);
 /// reads most of them for nothing.
 const PAUSE_EACH: Duration = Duration::from_micros(500);
 /// Most whose time has come, and most cancels, that are looked at together.
-const MOST_DUE: usize = 1_000;
+const MAX_DUE: usize = 1_000;
 /// Longest time that reading them again may take, before it is begun anew.
 const LONGEST_READ: Duration = Duration::from_secs(60);
 
 /// One that is passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PassedOver {
+pub(super) struct SkippedRequest {
     pub offset: Offset,
     pub replay_id: String,
     /// Its saga and when it may go; `None`: it is the cancel of another that was passed over.
@@ -34,8 +34,8 @@ pub(super) struct PassedOver {
 
 /// Those of one partition.
 #[derive(Default)]
-pub(super) struct Passed {
-    by_offset: BTreeMap<Offset, PassedOver>,
+pub(super) struct SkippedRequests {
+    by_offset: BTreeMap<Offset, SkippedRequest>,
     by_id: HashMap<String, Offset>,
     of_saga: HashMap<SagaId, BTreeMap<Offset, Micros>>,
     /// To be parked whether there is room or not: somebody wants to call them off.
@@ -46,7 +46,7 @@ pub(super) struct Passed {
     last_look: Option<Instant>,
 }
 
-impl Passed {
+impl SkippedRequests {
     pub fn is_empty(&self) -> bool {
         self.by_offset.is_empty()
     }
@@ -56,7 +56,7 @@ impl Passed {
     }
 
     pub fn is_full(&self) -> bool {
-        self.len() >= MOST_PASSED
+        self.len() >= MAX_SKIPPED
     }
 
     /// The first of those that would be left without `done`.
@@ -87,7 +87,7 @@ impl Passed {
         of_saga.range(..offset).any(|(earlier, go)| *go <= now && !done.contains(earlier))
     }
 
-    pub fn insert(&mut self, one: PassedOver, now: Instant) {
+    pub fn insert(&mut self, one: SkippedRequest, now: Instant) {
         self.by_id.entry(one.replay_id.clone()).or_insert(one.offset);
         if let Some((saga, go)) = &one.order {
             self.of_saga.entry(saga.clone()).or_default().insert(one.offset, *go);
@@ -144,10 +144,10 @@ impl Passed {
     /// which may be theirs.
     fn worth_a_look(&self, room: usize, now: Micros) -> BTreeSet<Offset> {
         let (mut chosen, mut cancels) = (BTreeSet::new(), BTreeSet::new());
-        let (mut room, mut due) = (room, MOST_DUE);
+        let (mut room, mut due) = (room, MAX_DUE);
         for (offset, one) in &self.by_offset {
             let Some((_, go)) = &one.order else {
-                if cancels.len() < MOST_DUE {
+                if cancels.len() < MAX_DUE {
                     cancels.insert(*offset);
                 }
                 continue;
@@ -179,8 +179,8 @@ impl Passed {
 mod tests {
     use super::*;
 
-    fn one(offset: i64, saga: &str, go: i64) -> PassedOver {
-        PassedOver { offset: Offset(offset), replay_id: format!("r{offset}"), order: Some((saga.into(), Micros(go))) }
+    fn one(offset: i64, saga: &str, go: i64) -> SkippedRequest {
+        SkippedRequest { offset: Offset(offset), replay_id: format!("r{offset}"), order: Some((saga.into(), Micros(go))) }
     }
 
     fn none() -> HashSet<Offset> {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_committed_offset_stays_before_the_first_and_moves_as_they_go() {
-        let (mut passed, now) = (Passed::default(), Instant::now());
+        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
         for offset in [5, 7, 9] {
             passed.insert(one(offset, "a", 0), now);
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_later_request_does_not_overtake_an_earlier_one_of_its_saga_whose_time_has_come() {
-        let (mut passed, now) = (Passed::default(), Instant::now());
+        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
         passed.insert(one(5, "a", 100), now);
         let precedes = |saga: &str, offset, at| passed.precedes(&saga.into(), Offset(offset), Micros(at), &none());
         assert!(precedes("a", 6, 100) && !precedes("a", 6, 99), "before its time it holds nobody up");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn they_are_read_again_when_there_is_room_or_their_time_has_come_ever_more_rarely_while_nothing_comes_of_it() {
-        let (mut passed, start) = (Passed::default(), Instant::now());
+        let (mut passed, start) = (SkippedRequests::default(), Instant::now());
         let after = |millis| start + Duration::from_millis(millis);
         passed.insert(one(5, "a", 100), start);
         assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(499)), None);
@@ -233,9 +233,9 @@ mod tests {
 
     #[test]
     fn one_that_is_to_be_called_off_is_read_again_at_once() {
-        let (mut passed, now) = (Passed::default(), Instant::now());
+        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
         passed.insert(one(5, "a", 100), now);
-        passed.insert(PassedOver { offset: Offset(8), replay_id: "c".into(), order: None }, now);
+        passed.insert(SkippedRequest { offset: Offset(8), replay_id: "c".into(), order: None }, now);
         passed.want("nobody".into(), now);
         assert_eq!(passed.look_again(0, Micros(0), Offset(10), now), None);
         passed.want("r5".into(), now);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn no_more_are_looked_at_than_there_is_room_for_and_of_many_the_looks_are_rare() {
-        let (mut passed, start) = (Passed::default(), Instant::now());
+        let (mut passed, start) = (SkippedRequests::default(), Instant::now());
         for offset in 0..10_000 {
             passed.insert(one(offset, &format!("s{offset}"), 100), start);
         }

@@ -8,26 +8,26 @@ use tokio::sync::OwnedMutexGuard;
 type Locks = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
 
 #[derive(Default)]
-pub struct Turns(Locks);
+pub struct KeyedLocks(Locks);
 
 /// Whoever holds it works under the name; dropping it lets the next one in.
-pub struct Turn {
+pub struct KeyedLockGuard {
     name: String,
     locks: Locks,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
-    pub async fn turn(&self, name: &str) -> Turn {
+impl KeyedLocks {
+    pub async fn turn(&self, name: &str) -> KeyedLockGuard {
         // Made before the wait: a caller that gives up while it waits leaves nothing behind.
-        let mut turn = Turn { name: name.to_owned(), locks: self.0.clone(), held: None };
+        let mut turn = KeyedLockGuard { name: name.to_owned(), locks: self.0.clone(), held: None };
         let lock = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().clone();
         turn.held = Some(lock.lock_owned().await);
         turn
     }
 }
 
-impl Drop for Turn {
+impl Drop for KeyedLockGuard {
     fn drop(&mut self) {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.held.take());
@@ -46,7 +46,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_name_has_one_turn_at_a_time_and_is_forgotten_after_the_last() {
-        let turns = Turns::default();
+        let turns = KeyedLocks::default();
         let first = turns.turn("a").await;
         let soon = Duration::from_millis(20);
         assert!(tokio::time::timeout(soon, turns.turn("a")).await.is_err(), "it is taken");

@@ -8,12 +8,12 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
-use super::draft::RestoredEvent;
-use super::unseen::Unseen;
+use super::log_overlay::LogOverlay;
+use super::outbox::RestoredEvent;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::History;
-use crate::history::answer::{When, Whole};
+use crate::history::answer::{FullHistory, PointInTime};
 use crate::roles::log_saga;
 use crate::roles::replay_log::homes::Homes;
 use crate::roles::replay_log::{ReplayLog, place};
@@ -46,18 +46,18 @@ pub struct Rules {
 }
 
 /// What history has of a saga.
-pub enum Known {
-    Whole(Whole),
+pub enum SagaHistory {
+    FullHistory(FullHistory),
     Nothing,
     /// More entries than are read at once.
     TooLong,
 }
 
 /// A replay, the partition of its request, and what history has of it.
-type LookedUp = (String, i32, Result<Option<Arc<LogRecord>>>);
+type ReplayLookup = (String, i32, Result<Option<Arc<LogRecord>>>);
 
 #[derive(Clone)]
-pub struct Desk {
+pub struct ReplayPlanner {
     pub history: History,
     /// The replay log in history.
     pub log_history: History,
@@ -69,17 +69,17 @@ pub struct Desk {
 
 /// The place of a request among those of its saga: when it was recorded, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked(Micros, Offset);
+pub struct RequestOrder(Micros, Offset);
 
-impl Asked {
+impl RequestOrder {
     pub fn of(record: &LogRecord) -> Self {
         Self(record.accepted_at, record.position.offset)
     }
 }
 
 /// May planning take more than a moment?
-fn is_long(order: &ReplayOrder, whole: &Whole) -> bool {
-    matches!(order.override_, Some(Override::Patch(_))) || whole.entries.len() > LONG_HISTORY
+fn is_long(order: &ReplayOrder, full_history: &FullHistory) -> bool {
+    matches!(order.override_, Some(Override::Patch(_))) || full_history.entries.len() > LONG_HISTORY
 }
 
 /// What can be said without the history: of several refusals the first in the order of the contract.
@@ -98,11 +98,16 @@ fn not_understood((partition, offset): (i32, Offset)) -> Error {
     ))
 }
 
-impl Desk {
+impl ReplayPlanner {
     /// The newest record of a replay, wherever it is. `homes`: where it may be; `None`: anywhere. `Unavailable`: it is
     /// not in memory, and what else there was is not known yet.
-    pub async fn record(&self, replay_id: &str, homes: Option<&[i32]>, unseen: Unseen<'_>) -> Result<Option<Arc<LogRecord>>> {
-        if let Some(record) = unseen.get(replay_id).cloned().or_else(|| self.log.get(replay_id)) {
+    pub async fn record(
+        &self,
+        replay_id: &str,
+        homes: Option<&[i32]>,
+        log_overlay: LogOverlay<'_>,
+    ) -> Result<Option<Arc<LogRecord>>> {
+        if let Some(record) = log_overlay.get(replay_id).cloned().or_else(|| self.log.get(replay_id)) {
             return Ok(Some(record));
         }
         self.is_understood(replay_id, homes)?;
@@ -139,7 +144,7 @@ impl Desk {
 
     /// What history has of those of these replays that memory dropped; each with the partition of its request, and those
     /// where its record may be.
-    pub async fn dropped(&self, replays: Vec<(String, i32, Vec<i32>)>) -> Vec<LookedUp> {
+    pub async fn dropped(&self, replays: Vec<(String, i32, Vec<i32>)>) -> Vec<ReplayLookup> {
         let asked = replays.into_iter().filter(|(id, ..)| self.log.get(id).is_none());
         let asked = asked.map(|(id, partition, homes)| {
             let ends = self.is_understood(&id, Some(&homes)).and_then(|()| self.unknown_below(&homes));
@@ -214,11 +219,11 @@ impl Desk {
     }
 
     /// What history has of these sagas, in their order.
-    pub async fn load(&self, sagas: &[SagaId]) -> Vec<Result<Known>> {
-        let known = |whole| match whole {
-            Ok(whole) => Ok(Known::Whole(whole)),
-            Err(Error::Refused { code: "saga_not_found", .. }) => Ok(Known::Nothing),
-            Err(Error::Refused { code: "too_large", .. }) => Ok(Known::TooLong),
+    pub async fn load(&self, sagas: &[SagaId]) -> Vec<Result<SagaHistory>> {
+        let known = |full_history| match full_history {
+            Ok(full_history) => Ok(SagaHistory::FullHistory(full_history)),
+            Err(Error::Refused { code: "saga_not_found", .. }) => Ok(SagaHistory::Nothing),
+            Err(Error::Refused { code: "too_large", .. }) => Ok(SagaHistory::TooLong),
             Err(other) => Err(other),
         };
         let reads: Vec<_> = sagas.chunks(READ_TOGETHER).map(|sagas| self.history.entries_of(sagas)).collect();
@@ -232,14 +237,14 @@ impl Desk {
         &self,
         request: &ReplayRequest,
         order: &ReplayOrder,
-        known: &Known,
-        unseen: Unseen<'_>,
-        asked: Option<Asked>,
+        known: &SagaHistory,
+        log_overlay: LogOverlay<'_>,
+        asked: Option<RequestOrder>,
         (restored_at, now): (Micros, Micros),
     ) -> Result<std::result::Result<(Plan, RestoredEvent), Refusal>> {
         let replay_id = ids::replay_id(&request.request_id, &order.saga_id).to_string();
         let id_taken = match &order.new_saga_id {
-            Some(id) => *id == order.saga_id || self.is_taken(id, &replay_id, unseen).await?,
+            Some(id) => *id == order.saga_id || self.is_taken(id, &replay_id, log_overlay).await?,
             None => false,
         };
         let facts = PlanFacts {
@@ -250,17 +255,19 @@ impl Desk {
             // Where it makes no difference the stores are not asked.
             already_replayed: !order.allow_repeat
                 && order.force_failure.is_none()
-                && self.already_replayed(&order.saga_id, &replay_id, asked, unseen).await?,
+                && self.already_replayed(&order.saga_id, &replay_id, asked, log_overlay).await?,
             id_taken,
-            split: matches!(known, Known::Whole(whole) if whole.split),
+            split: matches!(known, SagaHistory::FullHistory(full_history) if full_history.split),
             max_bytes: self.rules.max_restored_bytes,
             batch_id: None,
         };
         let planned = match known {
-            Known::Whole(whole) if is_long(order, whole) => cpu::long(|| plan(request, order, &whole.entries, &facts)).await,
-            Known::Whole(whole) => plan(request, order, &whole.entries, &facts),
-            Known::Nothing => plan(request, order, &[], &facts),
-            Known::TooLong => Err(refusal_of_too_long(request, order, &facts)),
+            SagaHistory::FullHistory(full_history) if is_long(order, full_history) => {
+                cpu::long(|| plan(request, order, &full_history.entries, &facts)).await
+            }
+            SagaHistory::FullHistory(full_history) => plan(request, order, &full_history.entries, &facts),
+            SagaHistory::Nothing => plan(request, order, &[], &facts),
+            SagaHistory::TooLong => Err(refusal_of_too_long(request, order, &facts)),
         };
         let plan = match planned {
             Ok(plan) => plan,
@@ -274,18 +281,18 @@ impl Desk {
         Ok(Ok((plan, event)))
     }
 
-    async fn is_taken(&self, saga: &SagaId, replay_id: &str, unseen: Unseen<'_>) -> Result<bool> {
+    async fn is_taken(&self, saga: &SagaId, replay_id: &str, log_overlay: LogOverlay<'_>) -> Result<bool> {
         let by_others = |record: &LogRecord| {
             record.replay_id != replay_id
                 && record.new_saga_id.as_ref() == Some(saga)
                 && !matches!(record.status, ReplayStatus::Refused | ReplayStatus::DryRun | ReplayStatus::Cancelled)
         };
         if self.log.newest_of(saga, |record| by_others(record).then_some(())).is_some()
-            || unseen.of_saga(saga).any(|record| by_others(record))
+            || log_overlay.of_saga(saga).any(|record| by_others(record))
         {
             return Ok(true);
         }
-        match self.history.state(saga, When::Newest).await {
+        match self.history.state(saga, PointInTime::Newest).await {
             // The saga that this very replay made is no other's.
             Ok(found) => Ok(found.state.lineage.as_ref().is_none_or(|lineage| lineage.replay_id != replay_id)),
             Err(Error::Refused { code: "saga_not_found", .. }) => Ok(false),
@@ -294,20 +301,27 @@ impl Desk {
         }
     }
 
-    async fn already_replayed(&self, saga: &SagaId, replay_id: &str, asked: Option<Asked>, unseen: Unseen<'_>) -> Result<bool> {
+    async fn already_replayed(
+        &self,
+        saga: &SagaId,
+        replay_id: &str,
+        asked: Option<RequestOrder>,
+        log_overlay: LogOverlay<'_>,
+    ) -> Result<bool> {
         // Of two that wait the one that was recorded first goes; the other finds it published.
-        let goes_first =
-            |record: &LogRecord| record.status != ReplayStatus::Accepted || asked.is_none_or(|asked| Asked::of(record) < asked);
+        let goes_first = |record: &LogRecord| {
+            record.status != ReplayStatus::Accepted || asked.is_none_or(|asked| RequestOrder::of(record) < asked)
+        };
         let counts = |record: &LogRecord| record.replay_id != replay_id && goes_first(record);
         let in_view = self.log.standing_of(saga, |record| {
-            if unseen.get(&record.replay_id).is_none() && counts(record) {
+            if log_overlay.get(&record.replay_id).is_none() && counts(record) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
         let of_saga = |record: &LogRecord| record.original_saga_id.as_ref() == Some(saga) && record.stands();
-        if in_view.is_some() || unseen.of_saga(saga).any(|record| of_saga(record) && counts(record)) {
+        if in_view.is_some() || log_overlay.of_saga(saga).any(|record| of_saga(record) && counts(record)) {
             return Ok(true);
         }
         let dropped = match self.dropped_of(saga).await {
@@ -315,6 +329,6 @@ impl Desk {
             Err(Error::Refused { code: "too_large", .. }) => return Ok(true),
             other => other?,
         };
-        Ok(dropped.iter().any(|record| unseen.get(&record.replay_id).is_none() && of_saga(record) && counts(record)))
+        Ok(dropped.iter().any(|record| log_overlay.get(&record.replay_id).is_none() && of_saga(record) && counts(record)))
     }
 }

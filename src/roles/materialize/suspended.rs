@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use super::assign::HISTORY_CORRUPT;
-use super::{MAX_NEXT_BYTES, MAX_NEXT_MEMBERS, Materialize, Owned};
+use super::{MAX_NEXT_BYTES, MAX_NEXT_MEMBERS, Materialize, OwnedPartition};
 use crate::error::{Error, Result};
 use crate::kafka::record::PartitionRecords;
-use crate::roles::rest::Step;
-use crate::roles::schema::Looked;
+use crate::roles::schema::SchemaLookup;
+use crate::roles::suspension::Step;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::wire::avro::SchemaRef;
 
@@ -16,7 +16,7 @@ use crate::wire::avro::SchemaRef;
 pub(super) enum Folded {
     All,
     /// This was too much for one fold, or must wait.
-    Rest(PartitionRecords),
+    Suspension(PartitionRecords),
     /// Nothing was applied.
     Waits(Waits),
 }
@@ -46,12 +46,12 @@ struct Room {
 }
 
 impl Room {
-    fn is_for(&self, owned: &Owned) -> bool {
+    fn is_for(&self, owned: &OwnedPartition) -> bool {
         has_room(owned.partition.backlog_bytes(), self.all, self.partitions, self.limit)
     }
 }
 
-impl Owned {
+impl OwnedPartition {
     /// What it waits for has nothing to do with the other partitions.
     fn rests(&self, now: Instant) -> bool {
         self.sends.is_full() || now < self.not_before || self.waits.is_some()
@@ -72,7 +72,7 @@ impl Materialize {
     /// Place of the batch that waits longest among those of partitions that can go on.
     fn next_to_fold(&self) -> Option<usize> {
         let (now, room) = (Instant::now(), self.room());
-        let may_go = |owned: &Owned| !owned.rests(now) && room.is_for(owned);
+        let may_go = |owned: &OwnedPartition| !owned.rests(now) && room.is_for(owned);
         self.waiting.iter().position(|(records, _)| self.owned.get(&records.partition).is_none_or(may_go))
     }
 
@@ -92,7 +92,7 @@ impl Materialize {
                     owned.loading.succeeded();
                     owned.rest.went_on();
                 }
-                if let Folded::Rest(rest) = folded {
+                if let Folded::Suspension(rest) = folded {
                     self.waiting.push_front((rest, held));
                 }
             }
@@ -131,8 +131,8 @@ impl Materialize {
     }
 
     /// Partitions that waited for a schema go on, or its records are given up.
-    pub(super) fn looked_up(&mut self, (of, known): Looked) -> Result<()> {
-        let waits_for_it = |owned: &Owned| matches!(owned.waits, Some(Waits::Schema(schema, _)) if schema == of);
+    pub(super) fn looked_up(&mut self, (of, known): SchemaLookup) -> Result<()> {
+        let waits_for_it = |owned: &OwnedPartition| matches!(owned.waits, Some(Waits::Schema(schema, _)) if schema == of);
         let partitions: Vec<TopicPartition> =
             self.owned.iter().filter(|(_, owned)| waits_for_it(owned)).map(|(partition, _)| partition.clone()).collect();
         for partition in partitions {

@@ -17,7 +17,7 @@ pub enum Index {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Shelf {
+pub struct IndexBucket {
     /// Since the Unix epoch. First, so that shelves sort by time.
     pub minute: i64,
     pub index: Index,
@@ -26,7 +26,7 @@ pub struct Shelf {
     pub step: String,
 }
 
-impl Shelf {
+impl IndexBucket {
     pub fn of_failure(fact: &FailureFact) -> Self {
         Self {
             minute: fact.at.0.div_euclid(MINUTE),
@@ -123,7 +123,7 @@ pub fn encode_failure(fact: &FailureFact) -> Vec<u8> {
 }
 
 /// Back from a shelf and the score that the bytes lie under.
-pub fn decode_failure(shelf: &Shelf, at: Micros, bytes: &[u8]) -> Result<FailureFact> {
+pub fn decode_failure(shelf: &IndexBucket, at: Micros, bytes: &[u8]) -> Result<FailureFact> {
     let parse = || {
         let (sequence, rest) = bytes.split_first_chunk::<8>()?;
         let (&flags, mut rest) = rest.split_first()?;
@@ -151,7 +151,7 @@ pub fn decode_failure(shelf: &Shelf, at: Micros, bytes: &[u8]) -> Result<Failure
 }
 
 /// Activity on its shelf: the saga id.
-pub fn decode_activity(shelf: &Shelf, bytes: &[u8]) -> Result<ActivityFact> {
+pub fn decode_activity(shelf: &IndexBucket, bytes: &[u8]) -> Result<ActivityFact> {
     let saga = std::str::from_utf8(bytes).map_err(|_| Error::corrupt("read activity index: a fact is not UTF-8"))?;
     Ok(ActivityFact { saga: SagaId::from(saga), saga_name: shelf.saga_name.clone(), minute: shelf.minute })
 }
@@ -179,15 +179,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_failure_reads_back_from_its_shelf(fact in any_failure()) {
-            let shelf = Shelf::parse(&Shelf::of_failure(&fact).label());
-            prop_assert_eq!(shelf.as_ref(), Some(&Shelf::of_failure(&fact)));
+            let shelf = IndexBucket::parse(&IndexBucket::of_failure(&fact).label());
+            prop_assert_eq!(shelf.as_ref(), Some(&IndexBucket::of_failure(&fact)));
             let bytes = encode_failure(&fact);
             prop_assert_eq!(decode_failure(&shelf.unwrap(), fact.at, &bytes), Ok(fact));
         }
 
         #[test]
         fn bytes_that_are_no_failure_are_an_error_not_a_panic(bytes: Vec<u8>) {
-            let shelf = Shelf { minute: 0, index: Index::Failures, saga_name: String::new(), step: String::new() };
+            let shelf = IndexBucket { minute: 0, index: Index::Failures, saga_name: String::new(), step: String::new() };
             if let Ok(fact) = decode_failure(&shelf, Micros(0), &bytes) {
                 prop_assert_eq!(encode_failure(&fact), bytes);
             }
@@ -197,12 +197,12 @@ mod tests {
     #[test]
     fn labels_are_what_the_data_formats_page_says() {
         let shelf =
-            |index, name: &str, step: &str| Shelf { minute: 29_467_320, index, saga_name: name.into(), step: step.into() };
+            |index, name: &str, step: &str| IndexBucket { minute: 29_467_320, index, saga_name: name.into(), step: step.into() };
         assert_eq!(shelf(Index::Failures, "or:der", "charge").label(), "f:29467320:6:or:der:charge");
         assert_eq!(shelf(Index::Compensations, "order", "").label(), "c:29467320:5:order:");
         assert_eq!(shelf(Index::Activity, "Größe", "").label(), "a:29467320:7:Größe:");
         for label in ["", "f", "x:1:1:a:", "f:1:2:a:", "f:1:1:ab", "f:x:1:a:", "f:1:2:é", "f:1:1:é:"] {
-            assert_eq!(Shelf::parse(label), None, "{label}");
+            assert_eq!(IndexBucket::parse(label), None, "{label}");
         }
     }
 

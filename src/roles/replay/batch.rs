@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::catch_up::EndOffsets;
 use super::decide::FRESH_WITHIN;
-use super::draft::Draft;
-use super::fresh::EndsThen;
+use super::outbox::TransactionOutbox;
 use super::owner::may_be_of;
 use super::parked::Parked;
-use super::read::Read;
-use super::take_up::{Item, Taken, dead, take_up};
+use super::read::ReadRecords;
+use super::take_up::{Item, TakenRequest, dead, take_up};
 use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Replay, TICK};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
@@ -35,7 +35,7 @@ pub(super) type Offsets = HashMap<TopicPartition, Offset>;
 
 /// A batch that is decided and not published.
 pub(super) struct Prepared {
-    pub draft: Draft,
+    pub draft: TransactionOutbox,
     pub offsets: Offsets,
     /// The membership under which it was taken up.
     pub group: GroupMetadata,
@@ -54,7 +54,7 @@ pub(super) struct Prepared {
 #[derive(Default)]
 struct Batch {
     items: Vec<Item>,
-    draft: Draft,
+    draft: TransactionOutbox,
     offsets: Offsets,
 }
 
@@ -67,7 +67,7 @@ impl Prepared {
 impl Replay {
     /// `false`: there was nothing that could be done.
     pub(super) async fn batch(&mut self) -> Result<bool> {
-        self.give_up_what_is_anothers().await?;
+        self.release_foreign_partitions().await?;
         let prepared = self.prepared.take().filter(|batch| batch.decided.elapsed() < LONGEST_PREPARED);
         let prepared = match prepared {
             Some(prepared) => prepared,
@@ -78,8 +78,8 @@ impl Replay {
         };
         let (replay_ids, requests) = (prepared.replay_ids.clone(), prepared.requests());
         let (culprit, offsets) = (prepared.culprit(), prepared.offsets.clone());
-        self.read_what_came();
-        self.ask_ends_of_what_came(&prepared.offsets).await;
+        self.read_batch();
+        self.fetch_end_offsets_of_batch(&prepared.offsets).await;
         match self.publish(prepared).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, .. }) => {
                 return self.was_too_large(culprit, requests).await.map(|()| true);
@@ -97,7 +97,7 @@ impl Replay {
     async fn prepare(&mut self, behind: Option<&Offsets>) -> Result<Option<Prepared>> {
         self.see_leaders().await;
         let group = self.intake.group_metadata().await?;
-        let now = (self.parts.now)();
+        let now = (self.deps.now)();
         let mut batch = Batch::default();
         let limit = self.batch_limit();
         let mut claims = None;
@@ -167,7 +167,7 @@ impl Replay {
     }
 
     /// Where nothing of what is parked could go, the next look is later each time: it asks both stores.
-    fn looked(&mut self, parked: &[String], draft: &Draft) {
+    fn looked(&mut self, parked: &[String], draft: &TransactionOutbox) {
         let (at, pause) = &mut self.look_again;
         if parked.iter().any(|replay_id| draft.log.get(replay_id).is_some()) {
             *pause = Duration::ZERO;
@@ -192,7 +192,7 @@ impl Replay {
         let first = self.turn % partitions.len().max(1);
         partitions.rotate_left(first);
         self.turn = self.turn.wrapping_add(1);
-        let (log, view) = (&self.settings.targets.log, &self.parts.desk.log);
+        let (log, view) = (&self.settings.targets.log, &self.deps.planner.log);
         let may_be = |of: &&TopicPartition| !self.writable.lacks(log, of.partition) && may_be_of(view, of, only);
         for partition in partitions.iter().filter(may_be) {
             let Some(owned) = self.owned.get_mut(partition) else { continue };
@@ -222,10 +222,10 @@ impl Replay {
     ) -> Result<usize> {
         let mut taken = 0;
         let instant = Instant::now();
-        let read: Vec<(TopicPartition, Option<EndsThen>, Vec<Record>)> = {
+        let read: Vec<(TopicPartition, Option<EndOffsets>, Vec<Record>)> = {
             let mut left = room;
             let mut out = Vec::new();
-            for Read { records, ends, .. } in &self.read {
+            for ReadRecords { records, ends, .. } in &self.read {
                 if behind.is_some() && ends.is_none() {
                     break;
                 }
@@ -233,7 +233,7 @@ impl Replay {
                     .owned
                     .get(&records.partition)
                     .filter(|owned| owned.log_not_known.is_none() && owned.head_rests <= instant);
-                let Some(owned) = owned.filter(|_| may_be_of(&self.parts.desk.log, &records.partition, only)) else { continue };
+                let Some(owned) = owned.filter(|_| may_be_of(&self.deps.planner.log, &records.partition, only)) else { continue };
                 if self.writable.lacks(&self.settings.targets.log, records.partition.partition) {
                     continue;
                 }
@@ -271,22 +271,22 @@ impl Replay {
                     break;
                 };
                 match what {
-                    Taken::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
-                    Taken::Dead(letter) => {
+                    TakenRequest::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
+                    TakenRequest::Dead(letter) => {
                         let mut letter = self.as_small_as_it_must_be(letter, &partition, record.offset).await?;
                         batch.draft.tally.dead_letters += 1;
                         letter.partition = self.writable.another(&letter.topic, letter.key.as_deref().unwrap_or_default());
                         batch.draft.records.push(letter);
                     }
                     // It waits where it is, and what comes behind it, until its home has a leader.
-                    Taken::Forward(forwarded)
+                    TakenRequest::Forward(forwarded)
                         if forwarded.partition.is_some_and(|home| self.writable.lacks(&forwarded.topic, home)) =>
                     {
                         batch.draft.look_again_at(&partition, record.offset);
                         waits.push(partition.clone());
                         break;
                     }
-                    Taken::Forward(forwarded) => batch.draft.records.push(forwarded),
+                    TakenRequest::Forward(forwarded) => batch.draft.records.push(forwarded),
                 }
                 let looked = batch.offsets.entry(partition.clone()).or_insert(next);
                 *looked = (*looked).max(record.offset.next());
@@ -306,8 +306,8 @@ impl Replay {
     }
 
     /// `None`: its schema is not known yet.
-    fn take_up_record(&mut self, record: &Record, partition: &TopicPartition) -> Result<Option<Taken>> {
-        let (targets, schemas) = (&self.settings.targets, &self.parts.schemas);
+    fn take_up_record(&mut self, record: &Record, partition: &TopicPartition) -> Result<Option<TakenRequest>> {
+        let (targets, schemas) = (&self.settings.targets, &self.deps.schemas);
         // With the headers of a forwarding it is larger than its topic takes.
         let stays = self.too_large.times_at(partition, record.offset) > 0;
         let of = (!stays).then_some(self.settings.request_partitions);
@@ -315,7 +315,7 @@ impl Replay {
             Ok(taken) => Ok(Some(taken)),
             Err(NotDecoded::NeedSchema(schema)) if self.is_given_up(partition, record.offset, schema) => {
                 let message = format!("the registry has no Avro schema with {schema}");
-                Ok(Some(Taken::Dead(dead(record, partition, &targets.dead_letters, "invalid_request", &message))))
+                Ok(Some(TakenRequest::Dead(dead(record, partition, &targets.dead_letters, "invalid_request", &message))))
             }
             Err(NotDecoded::NeedSchema(schema)) => {
                 self.wait_for(partition, schema, record.offset);
@@ -344,9 +344,9 @@ impl Replay {
 
     /// Ends of what was read since they were asked last. Before the transaction: what it writes need not be waited for.
     /// Where Kafka does not answer now, the next batch asks.
-    async fn ask_ends_of_what_came(&mut self, offsets: &Offsets) {
+    async fn fetch_end_offsets_of_batch(&mut self, offsets: &Offsets) {
         if self.read.iter().any(|read| read.ends.is_none() && read.behind(offsets).next().is_some())
-            && let Ok(now) = self.parts.freshness.ends_now().await
+            && let Ok(now) = self.deps.catch_up.fetch_end_offsets().await
         {
             self.know_ends(&now);
         }
@@ -354,7 +354,7 @@ impl Replay {
 
     /// What was read so far was recorded before these ends were asked: its batches need not ask again, and need not wait for
     /// what the batches before them write.
-    pub(super) fn know_ends(&mut self, ends: &EndsThen) {
+    pub(super) fn know_ends(&mut self, ends: &EndOffsets) {
         for read in &mut self.read {
             read.ends.get_or_insert_with(|| ends.clone());
         }

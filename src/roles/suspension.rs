@@ -23,14 +23,14 @@ enum Reading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Nothing,
-    /// Drop what waits, and tell the intake: then [`Rest::let_go`].
+    /// Drop what waits, and tell the intake: then [`Suspension::let_go`].
     LetGo,
-    /// Tell the intake: then [`Rest::asked`].
+    /// Tell the intake: then [`Suspension::asked`].
     ReadAgain,
 }
 
 #[derive(Debug)]
-pub struct Rest {
+pub struct Suspension {
     /// When it could not go on first, without having gone on since.
     since: Option<Instant>,
     again: Instant,
@@ -38,7 +38,7 @@ pub struct Rest {
     reading: Reading,
 }
 
-impl Rest {
+impl Suspension {
     pub fn new(now: Instant) -> Self {
         Self { since: None, again: now, pause: FIRST_PAUSE, reading: Reading::On }
     }
@@ -93,7 +93,7 @@ mod tests {
     fn a_short_rest_changes_nothing_and_a_longer_one_lets_go_until_it_may_be_over() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut rest = Rest::new(start);
+        let mut rest = Suspension::new(start);
         assert_eq!([rest.step(true, at(0)), rest.step(true, at(200)), rest.step(false, at(240))], [Step::Nothing; 3]);
         rest.went_on();
         assert_eq!([rest.step(true, at(250)), rest.step(true, at(499))], [Step::Nothing; 2]);
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_rest_that_is_not_over_lets_go_at_once_and_for_longer_each_time_up_to_a_bound() {
         let start = Instant::now();
-        let (mut rest, mut now, mut pauses) = (Rest::new(start), start, Vec::new());
+        let (mut rest, mut now, mut pauses) = (Suspension::new(start), start, Vec::new());
         rest.step(true, now);
         now += KEPT;
         for ticket in 0..7 {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_the_intake_could_not_do_is_asked_again() {
         let start = Instant::now();
-        let mut rest = Rest::new(start);
+        let mut rest = Suspension::new(start);
         rest.let_go(start);
         rest.asked(1);
         assert!(rest.answered(1, false, start) && !rest.is_read());

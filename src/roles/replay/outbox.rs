@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::passed::PassedOver;
+use super::log_overlay::UnappliedRecords;
+use super::skipped::SkippedRequest;
 use super::tally::Tally;
-use super::unseen::Pending;
 use crate::error::Result;
 use crate::kafka::record::NewRecord;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
@@ -49,16 +49,16 @@ pub struct Schemas {
 }
 
 #[derive(Default)]
-pub struct Draft {
+pub struct TransactionOutbox {
     pub records: Vec<NewRecord>,
     /// Restored sagas. They go last: even a reader that sees what is not committed finds a restored saga only after its
     /// SAGA_RESTORED is recorded, and what it then publishes comes behind that.
     pub restored: Vec<NewRecord>,
     /// Log records among them, to be remembered once committed.
-    pub log: Pending,
+    pub log: UnappliedRecords,
     pub tally: Tally,
     /// Requests that stay in the topic, by its partition.
-    pub passed: Vec<(TopicPartition, PassedOver)>,
+    pub passed: Vec<(TopicPartition, SkippedRequest)>,
     /// Of those that were passed over before: what was looked at again.
     pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
     /// Requests that were passed over and that somebody wants to call off.
@@ -68,7 +68,7 @@ pub struct Draft {
     pub own: LogOwner,
 }
 
-impl Draft {
+impl TransactionOutbox {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.restored.is_empty()
     }
@@ -319,7 +319,11 @@ mod tests {
     #[test]
     fn every_log_record_says_whose_it_is_whatever_partition_it_goes_to() {
         let owner = |group: &str, generation| LogOwner { group: group.into(), generation };
-        let mut draft = Draft { owners: HashMap::from([(3, owner("blue", 2))]), own: owner("blue", 1), ..Draft::default() };
+        let mut draft = TransactionOutbox {
+            owners: HashMap::from([(3, owner("blue", 2))]),
+            own: owner("blue", 1),
+            ..TransactionOutbox::default()
+        };
         for partition in [3, 4] {
             let record = log_record("r", "order-1", 1, ReplayStatus::Cancelled);
             let record = LogRecord { position: Position::new("requests", partition, 1), ..record };
