@@ -34,18 +34,72 @@ const BYTES: &[f64] = &[256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 
 /// Small numbers of things.
 const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1_000.0];
 
-/// What a metric is, for rules that depend on it.
-#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub enum Shape {
     Counter,
     Gauge,
     Histogram,
 }
 
+/// Why a partition is stopped or waits: the label `code` of `resaga_partition_alarms`. What to do about each is in
+/// docs/operations.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    OffsetsGone,
+    OffsetsReplaced,
+    TopicReplaced,
+    StoreOfAnother,
+    HistoryCorrupt,
+    LogNotKnown,
+    LogUnreadable,
+    WaitingNotKnown,
+    LogOfAnotherGroup,
+}
+
+impl Alarm {
+    pub const ALL: [Self; 9] = [
+        Self::OffsetsGone,
+        Self::OffsetsReplaced,
+        Self::TopicReplaced,
+        Self::StoreOfAnother,
+        Self::HistoryCorrupt,
+        Self::LogNotKnown,
+        Self::LogUnreadable,
+        Self::WaitingNotKnown,
+        Self::LogOfAnotherGroup,
+    ];
+
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OffsetsGone => "offsets_gone",
+            Self::OffsetsReplaced => "offsets_replaced",
+            Self::TopicReplaced => "topic_replaced",
+            Self::StoreOfAnother => crate::saga::installation::OF_ANOTHER,
+            Self::HistoryCorrupt => "history_corrupt",
+            Self::LogNotKnown => "log_not_known",
+            Self::LogUnreadable => "log_unreadable",
+            Self::WaitingNotKnown => "waiting_not_known",
+            Self::LogOfAnotherGroup => "log_of_another_group",
+        }
+    }
+}
+
+/// A metric as docs/interface/metrics.md shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricReference {
+    pub name: &'static str,
+    pub shape: Shape,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// Every metric, in the order of the table.
+pub fn reference() -> &'static [MetricReference] {
+    TABLE
+}
+
 /// A kind of metric that can be made from a name, a help text and label names.
 trait Make: Collector + Clone + Sized + 'static {
-    #[cfg(test)]
     const SHAPE: Shape;
     fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self>;
 }
@@ -53,7 +107,6 @@ trait Make: Collector + Clone + Sized + 'static {
 macro_rules! make {
     ($type:ty, $shape:ident, ($name:ident, $help:ident, $labels:ident) => $make:expr) => {
         impl Make for $type {
-            #[cfg(test)]
             const SHAPE: Shape = Shape::$shape;
             fn make($name: &str, $help: &str, $labels: &[&str]) -> prometheus::Result<Self> {
                 $make
@@ -88,10 +141,8 @@ macro_rules! metrics {
             $(#[doc = $help] #[doc = concat!("\n\n`", $name, "`", $(" `", $label, "`",)*)] pub $field: $type,)*
         }
 
-        /// Name, shape, labels and help text of each, for the test of the naming rules.
-        #[cfg(test)]
-        const TABLE: &[(&str, Shape, &[&str], &str)] =
-            &[$(($name, <$type as Make>::SHAPE, &[$($label),*], $help)),*];
+        const TABLE: &[MetricReference] =
+            &[$(MetricReference { name: $name, shape: <$type as Make>::SHAPE, labels: &[$($label),*], help: $help }),*];
 
         impl Metrics {
             fn register(registry: Registry) -> prometheus::Result<Self> {
@@ -224,7 +275,7 @@ mod tests {
     #[test]
     fn names_follow_the_rules_of_prometheus() {
         let mut seen = HashSet::new();
-        for (name, shape, labels, help) in TABLE {
+        for MetricReference { name, shape, labels, help } in TABLE {
             assert!(seen.insert(name), "{name} is there twice");
             assert!(name.starts_with("resaga_"), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("saga", &[]),
     ("wire", &["saga"]),
     ("config", &["saga"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["saga", "config"]),
     ("hot", &["saga", "wire", "config", "telemetry"]),
     ("cpu", &[]),
     ("cold", &["saga", "wire", "cpu", "config", "telemetry"]),
