@@ -29,6 +29,7 @@ pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
 pub use operations::Readiness;
 use problem::Problem;
+pub use problem::{PROBLEMS, ProblemCode};
 use replays::Replays;
 
 /// What the routes answer from. Cheap to clone.

@@ -42,48 +42,68 @@ impl From<Error> for Problem {
     }
 }
 
-/// The status of a refusal (INTERFACE 4).
-fn refused(code: &str) -> StatusCode {
-    match code {
-        "saga_not_found"
-        | "before_first_event"
-        | "sequence_not_found"
-        | "pointer_not_found"
-        | "checkpoint_not_found"
-        | "replay_not_found" => StatusCode::NOT_FOUND,
-        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => {
-            StatusCode::CONFLICT
-        }
-        "saga_erased" => StatusCode::GONE,
-        "not_permitted" => StatusCode::FORBIDDEN,
-        "request_invalid" => StatusCode::BAD_REQUEST,
-        "behind" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
-    }
+/// A code with the status it is answered with and what to do about it, where that can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProblemCode {
+    pub code: &'static str,
+    pub status: u16,
+    pub hint: Option<&'static str>,
 }
 
-/// What to do about it, where that can be said.
-fn hint(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "invalid_time" => "write the time as 2026-01-10T10:00:00Z, with '+' of a zone as %2B",
-        "saga_not_found" => "ids are compared exactly and are percent-encoded in the path; GET /v1/sagas finds sagas",
-        "before_first_event" => "GET /v1/sagas/{id}/history?limit=1 shows the first entry",
-        "sequence_not_found" => "sequences count a saga's entries from 1; GET /v1/sagas/{id}/history lists them",
-        "pointer_not_found" => "GET /v1/sagas/{id}/context without pointer shows the whole context",
-        "checkpoint_not_found" => "GET /v1/sagas/{id}/checkpoints lists the snapshots",
-        "saga_running" => "wait for its end, or set allow_running",
-        "saga_completed" => "compare the id; allow_completed replays a completed saga",
-        "already_replayed" => "GET /v1/sagas/{id}/replays lists them; allow_repeat replays once more",
-        "steps_compensated" => "if_compensated says whether to keep or rerun them",
-        "id_taken" => "use another request_id or new_saga_id",
-        "not_permitted" => "[topics] restored_allowed names the topics that a replay may target",
-        "too_deep" => "replay an original, or raise [replay] max_depth",
-        "behind" | "unavailable" => "try again after the seconds in Retry-After",
-        "cross_origin" => "open the page by the name that the browser shows, or name it in [api] hosts; programs send no Origin",
-        "host_not_allowed" => "[api] hosts names the further hosts by which it is reached",
-        "not_implemented" => "this version does single replays",
-        _ => return None,
-    })
+/// Every code that an answer may have, by status.
+pub const PROBLEMS: &[ProblemCode] = &[
+    problem(400, "request_invalid", ""),
+    problem(400, "invalid_time", "write the time as 2026-01-10T10:00:00Z, with '+' of a zone as %2B"),
+    problem(403, "not_permitted", "[topics] restored_allowed names the topics that a replay may target"),
+    problem(
+        403,
+        "cross_origin",
+        "open the page by the name that the browser shows, or name it in [api] hosts; programs send no Origin",
+    ),
+    problem(404, "saga_not_found", "ids are compared exactly and are percent-encoded in the path; GET /v1/sagas finds sagas"),
+    problem(404, "before_first_event", "GET /v1/sagas/{id}/history?limit=1 shows the first entry"),
+    problem(404, "sequence_not_found", "sequences count a saga's entries from 1; GET /v1/sagas/{id}/history lists them"),
+    problem(404, "pointer_not_found", "GET /v1/sagas/{id}/context without pointer shows the whole context"),
+    problem(404, "checkpoint_not_found", "GET /v1/sagas/{id}/checkpoints lists the snapshots"),
+    problem(404, "replay_not_found", ""),
+    problem(404, "route_not_found", ""),
+    problem(405, "method_not_allowed", ""),
+    problem(408, "request_timeout", ""),
+    problem(409, "saga_running", "wait for its end, or set allow_running"),
+    problem(409, "saga_completed", "compare the id; allow_completed replays a completed saga"),
+    problem(409, "already_replayed", "GET /v1/sagas/{id}/replays lists them; allow_repeat replays once more"),
+    problem(409, "steps_compensated", "if_compensated says whether to keep or rerun them"),
+    problem(409, "override_conflict", ""),
+    problem(409, "id_taken", "use another request_id or new_saga_id"),
+    problem(410, "saga_erased", ""),
+    problem(421, "host_not_allowed", "[api] hosts names the further hosts by which it is reached"),
+    problem(UNNAMED, "expired", ""),
+    problem(UNNAMED, "legal_hold", ""),
+    problem(UNNAMED, "too_deep", "replay an original, or raise [replay] max_depth"),
+    problem(UNNAMED, "override_missing", ""),
+    problem(UNNAMED, "override_invalid", ""),
+    problem(UNNAMED, "too_large", ""),
+    problem(500, "corrupt", ""),
+    problem(500, "bug", ""),
+    problem(501, "not_implemented", "this version does single replays"),
+    problem(503, "behind", "try again after the seconds in Retry-After"),
+    problem(503, "unavailable", "try again after the seconds in Retry-After"),
+];
+
+/// Of a refusal that the contract gives no status of its own.
+const UNNAMED: u16 = 422;
+
+const fn problem(status: u16, code: &'static str, hint: &'static str) -> ProblemCode {
+    ProblemCode { code, status, hint: if hint.is_empty() { None } else { Some(hint) } }
+}
+
+fn known(code: &str) -> Option<&'static ProblemCode> {
+    PROBLEMS.iter().find(|problem| problem.code == code)
+}
+
+/// The status of a refusal.
+fn refused(code: &str) -> StatusCode {
+    StatusCode::from_u16(known(code).map_or(UNNAMED, |problem| problem.status)).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 impl IntoResponse for Problem {
@@ -95,7 +115,7 @@ impl IntoResponse for Problem {
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
-            "hint": hint(self.code),
+            "hint": known(self.code).and_then(|problem| problem.hint),
         });
         let mut response = (self.status, Json(body)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -34,6 +34,8 @@ use resaga::wire::frame::{encode_member, encode_saga};
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::described;
+
 pub const TOPIC: &str = "saga.events.v1";
 
 /// Which store has the histories.
@@ -134,7 +136,9 @@ impl World {
         let response = self.router.clone().oneshot(request).await.expect("the router never fails");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.into_body().collect().await.expect("body").to_bytes();
-        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        described::check(method, path, status, &text);
+        Answer { status, headers, text }
     }
 }
 

@@ -4,6 +4,7 @@ mod cold_bounds;
 mod cold_chain;
 mod cold_rows;
 mod demo;
+mod described;
 mod faults;
 mod hot_contract;
 mod hot_redis;
