@@ -22,6 +22,34 @@ pub enum Exit {
 }
 
 impl Exit {
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Other,
+        Self::Usage,
+        Self::Partial,
+        Self::Refused,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Unreachable,
+        Self::TimeOut,
+        Self::Unconfirmed,
+    ];
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Other => "failed otherwise; the message says how",
+            Self::Usage => "wrong arguments, request or configuration",
+            Self::Partial => "done in part",
+            Self::Refused => "refused by a rule",
+            Self::NotFound => "no such saga, replay, entry or value",
+            Self::Conflict => "what is there speaks against it",
+            Self::Unreachable => "a server or store does not answer, or is not ready",
+            Self::TimeOut => "not done in time; the work may go on",
+            Self::Unconfirmed => "`--yes` is missing",
+        }
+    }
+
     /// The exit code that `app` gave a finding.
     pub fn of_number(number: u8) -> Self {
         match number {

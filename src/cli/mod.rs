@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::config::{LoadedConfig, Sources, environment};
 use client::Client;
-use exit::{Exit, Failure};
+use exit::{Exit, Failure, exit_of};
 use output::{Format, note, print};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -130,6 +130,21 @@ impl Session {
     fn load(&self) -> Result<LoadedConfig, Failure> {
         Ok(crate::config::load(&Sources::gather(self.config.clone(), self.settings.clone()))?)
     }
+}
+
+/// The tree of commands, for docs/interface/cli.md.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Every exit code and what it means, for the same page.
+pub fn exit_codes() -> Vec<(u8, &'static str)> {
+    Exit::ALL.into_iter().map(|exit| (exit as u8, exit.meaning())).collect()
+}
+
+/// The exit code of a refusal or error, by its code and HTTP status.
+pub fn exit_code_of(code: &str, status: u16) -> u8 {
+    exit_of(code, status) as u8
 }
 
 /// Runs the program with its arguments (the first is its name).

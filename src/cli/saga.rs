@@ -108,14 +108,19 @@ pub struct Filters {
     /// running, compensating, completed, failed, compensated or cancelled; may repeat.
     #[arg(long)]
     status: Vec<String>,
+    /// Exactly this name.
     #[arg(long, visible_alias = "name")]
     saga_name: Option<String>,
+    /// A failure of this step is in the history.
     #[arg(long)]
     failed_step: Option<String>,
+    /// A failed compensation of this step is in the history.
     #[arg(long)]
     compensation_failed_step: Option<String>,
+    /// Of that failure.
     #[arg(long)]
     error_code: Option<String>,
+    /// Of that failure.
     #[arg(long)]
     error_type: Option<String>,
     #[command(flatten)]
@@ -127,6 +132,7 @@ pub struct Filters {
     /// name:value; may repeat.
     #[arg(long)]
     label: Vec<String>,
+    /// Replays between the saga and its root; 0: originals.
     #[arg(long)]
     depth: Option<u32>,
     /// none, open, completed or failed.
@@ -135,6 +141,7 @@ pub struct Filters {
     /// Also sagas restored with a forced failure.
     #[arg(long)]
     forced: bool,
+    /// This saga alone.
     #[arg(long)]
     saga_id: Option<String>,
 }

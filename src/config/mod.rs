@@ -15,6 +15,7 @@ mod settings;
 mod units;
 
 pub use load::{LoadedConfig, Origin, Shown, Sources, crash_point, environment, load, person, temporary_directory};
+pub use settings::{SettingReference, reference};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {

@@ -13,15 +13,44 @@ pub struct Setting {
     pub read: fn(&mut Config, &Value) -> Result<(), String>,
     pub write: fn(&Config) -> Value,
     pub of_text: fn(&str) -> Value,
+    /// What its values are, with their unit.
+    kind: fn() -> String,
+    meaning: &'static str,
+}
+
+/// A setting as docs/interface/configuration.md and config/resaga.toml show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingReference {
+    /// `section.name`.
+    pub key: &'static str,
+    /// What its values are, with their unit.
+    pub kind: String,
+    /// In TOML.
+    pub default: String,
+    pub meaning: &'static str,
+}
+
+/// Every setting, in the order of the file.
+pub fn reference() -> Vec<SettingReference> {
+    let config = Config::default();
+    let one = |setting: &Setting| SettingReference {
+        key: setting.key,
+        kind: (setting.kind)(),
+        default: (setting.write)(&config).to_string(),
+        meaning: setting.meaning,
+    };
+    SETTINGS.iter().map(one).collect()
 }
 
 macro_rules! settings {
-    ($($section:ident.$name:ident: $kind:ty;)*) => {
+    ($($section:ident.$name:ident: $kind:ty, $meaning:literal;)*) => {
         pub const SETTINGS: &[Setting] = &[$(Setting {
             key: concat!(stringify!($section), ".", stringify!($name)),
             read: |config, value| <$kind>::read(value).map(|value| config.$section.$name = value),
             write: |config| <$kind>::write(&config.$section.$name),
             of_text: |text| of_text::<$kind, _>(text, |config| &config.$section.$name),
+            kind: || kind::<$kind, _>(|config| &config.$section.$name),
+            meaning: $meaning,
         }),*];
     };
 }
@@ -31,52 +60,78 @@ fn of_text<K: Kind<T>, T>(text: &str, _field: fn(&Config) -> &T) -> Value {
     K::of_text(text)
 }
 
+fn kind<K: Kind<T>, T>(_field: fn(&Config) -> &T) -> String {
+    K::name()
+}
+
 settings! {
-    kafka.brokers: Text;
-    kafka.group_id: Text;
-    kafka.instance: Text;
-    topics.events: List;
-    topics.requests: Text;
-    topics.restored: Text;
-    topics.log: Text;
-    topics.dead_letters: Text;
-    topics.restored_allowed: List;
-    topics.partitions: Count;
-    topics.replication: Count;
-    topics.partitioner: Choice;
-    hot.url: Text;
-    hot.ttl: Span;
-    hot.pipeline_bytes: Size;
-    hot.timeout: Span;
-    cold.url: Text;
-    cold.endpoint: Text;
-    cold.region: Text;
-    cold.path_style: Switch;
-    cold.flush_interval: Span;
-    cold.flush_bytes: Size;
-    cold.buffer_bytes: Size;
-    cold.cache_bytes: Size;
-    cold.timeout: Span;
-    snapshots.policy: Choice;
-    snapshots.retention: Span;
-    limits.max_clock_ahead: Span;
-    limits.max_record: Size;
-    limits.max_state: Size;
-    limits.max_cached_sagas: Count;
-    limits.max_intake_bytes: Size;
-    replay.max_depth: Count;
-    replay.rate: Rate;
-    replay.max_batch_requests: Count;
-    replay.max_parked_requests: Count;
-    replay.max_log_records: Count;
-    registry.url: Text;
-    api.listen: Text;
-    api.hosts: List;
-    api.max_connections: Count;
-    api.peer_timeout: Span;
-    log.format: Choice;
-    log.level: Text;
-    serve.shutdown_timeout: Span;
+    kafka.brokers: Text, "`host:port`, comma separated.";
+    kafka.group_id: Text,
+        "Begins the names of the consumer groups, `<group_id>-materialize`, `-materialize-log` and `-replay`; with the \
+         cluster it names the installation that stores belong to.";
+    kafka.instance: Text,
+        "A name that stays the same when this process restarts and that no other process has: static membership and the \
+         transactional id come from it. Empty: a dynamic member with a random id.";
+    topics.events: List, "Step events in resaga's own format, keyed by saga id.";
+    topics.requests: Text, "Replay requests.";
+    topics.restored: Text, "Restored sagas.";
+    topics.log: Text, "The replay log; one of its own for each `group_id` that carries out replays.";
+    topics.dead_letters: Text, "Records that cannot be used.";
+    topics.restored_allowed: List, "Topics that a replay may name as its `target` instead of `topics.restored`.";
+    topics.partitions: Count, "Of topics that `topic apply` creates.";
+    topics.replication: Count, "Of topics that `topic apply` creates; -1: the broker's default.";
+    topics.partitioner: Choice,
+        "What the producers of step events use. `auto`: the one that explains the keys seen, `murmur2` until then; where \
+         none does, replays stop and the log says why.";
+    hot.url: Text,
+        "`redis://`, `rediss://` (TLS), `redis+cluster://`, `rediss+cluster://`, or `memory://` (one process, for trying \
+         out). `?prefix=NAME` begins every key; default `resaga`.";
+    hot.ttl: Span, "How long a saga stays here after its last entry; older ones are read from the cold store.";
+    hot.pipeline_bytes: Size, "Of commands sent in one pipeline.";
+    hot.timeout: Span, "Of one operation.";
+    cold.url: Text, "`s3://bucket/prefix` or `file:///var/lib/resaga`.";
+    cold.endpoint: Text, "Of an S3 that is not Amazon's; empty: Amazon's.";
+    cold.region: Text, "Empty: as `AWS_REGION` or the AWS files say.";
+    cold.path_style: Switch, "`http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.";
+    cold.flush_interval: Span, "A partition's entries are written when the oldest is this old.";
+    cold.flush_bytes: Size, "They are also written when they are this large.";
+    cold.buffer_bytes: Size,
+        "They are also written, the largest partition's first, when those of all partitions together are this large.";
+    cold.cache_bytes: Size, "Of indexes and filters that readers keep in memory.";
+    cold.timeout: Span, "Of one operation.";
+    snapshots.policy: Choice,
+        "Which entries look-ups begin from. State at a time is exact under each; it decides from how far back a look-up \
+         folds. `manual`: CHECKPOINT events alone.";
+    snapshots.retention: Span, "How long history is kept. Has no effect yet.";
+    limits.max_clock_ahead: Span,
+        "An event that says it occurred later than this after its record's timestamp counts as of the record's timestamp \
+         (anomaly `clock_ahead`).";
+    limits.max_record: Size,
+        "Of what others write, at most 200 MiB. resaga's own records may be four times that; `topic apply` sets \
+         `max.message.bytes` so.";
+    limits.max_state: Size,
+        "Of context, results, errors and labels. A state over it keeps its last context (anomaly `state_too_large`).";
+    limits.max_cached_sagas: Count, "Sagas whose state is in memory, over all partitions.";
+    limits.max_intake_bytes: Size,
+        "Of records in the hands of one consumer at once; at least four times `limits.max_record`, whatever it says.";
+    replay.max_depth: Count, "How many replays may stand on top of each other.";
+    replay.rate: Rate, "Of replays, per process: `unlimited`, or a number a second such as `10/s`.";
+    replay.max_batch_requests: Count, "Requests in one Kafka transaction.";
+    replay.max_parked_requests: Count, "Requests that wait in memory, per partition; more stay in the topic.";
+    replay.max_log_records: Count,
+        "Records of the replay log in memory besides those that wait; older ones are looked up in history.";
+    registry.url: Text, "Of the schema registry (Confluent's API); records that resaga writes are Avro then. Empty: JSON.";
+    api.listen: Text, "`host:port` of HTTP.";
+    api.hosts: List,
+        "Further names by which it is reached, such as `resaga.example.org`; loopback names and the listen address need not \
+         be here. A request for another host is 421. Behind a proxy: the name that browsers show.";
+    api.max_connections: Count, "Connections open at once; more wait to be accepted.";
+    api.peer_timeout: Span,
+        "Of the other side of a connection: for a request's headers, for its body, for an answer that it does not take, and \
+         between two requests.";
+    log.format: Choice, "Of the log on stderr.";
+    log.level: Text, "A filter such as `info`, `warn` or `resaga=debug`.";
+    serve.shutdown_timeout: Span, "How long SIGTERM waits for the roles to flush, commit and leave.";
 }
 
 /// Keys whose last parts are free: a librdkafka property, a saga name.

@@ -12,6 +12,8 @@ use crate::saga::fold::SnapshotPolicy;
 
 /// A way to write a `T`.
 pub trait Kind<T> {
+    /// For the reference: what a value is, with its unit.
+    fn name() -> String;
     /// `Err`: what it must be, as the end of a sentence that begins with the key.
     fn read(value: &Value) -> Result<T, String>;
     fn write(value: &T) -> Value;
@@ -39,6 +41,9 @@ fn noun(value: &Value) -> &'static str {
 
 pub struct Text;
 impl Kind<String> for Text {
+    fn name() -> String {
+        "text".into()
+    }
     fn read(value: &Value) -> Result<String, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| wrong("text in quotes", value))
     }
@@ -48,6 +53,9 @@ impl Kind<String> for Text {
 }
 /// Empty: absent.
 impl Kind<Option<String>> for Text {
+    fn name() -> String {
+        "text".into()
+    }
     fn read(value: &Value) -> Result<Option<String>, String> {
         Self::read(value).map(|text: String| (!text.is_empty()).then_some(text))
     }
@@ -59,6 +67,9 @@ impl Kind<Option<String>> for Text {
 /// A list of texts; outside the file comma separated.
 pub struct List;
 impl Kind<Vec<String>> for List {
+    fn name() -> String {
+        "list of texts".into()
+    }
     fn read(value: &Value) -> Result<Vec<String>, String> {
         let must = "a list of texts, such as [\"a\", \"b\"]";
         let items = value.as_array().ok_or_else(|| wrong(must, value))?;
@@ -76,6 +87,9 @@ impl Kind<Vec<String>> for List {
 
 pub struct Switch;
 impl Kind<bool> for Switch {
+    fn name() -> String {
+        "true or false".into()
+    }
     fn read(value: &Value) -> Result<bool, String> {
         value.as_bool().ok_or_else(|| wrong("true or false", value))
     }
@@ -92,6 +106,9 @@ pub struct Count;
 macro_rules! count {
     ($($number:ty),*) => {$(
         impl Kind<$number> for Count {
+            fn name() -> String {
+                "whole number".into()
+            }
             fn read(value: &Value) -> Result<$number, String> {
                 let number = value.as_integer().ok_or_else(|| wrong("a whole number", value))?;
                 <$number>::try_from(number).map_err(|_| format!("must be a whole number from {} to {}", <$number>::MIN, <$number>::MAX))
@@ -110,6 +127,9 @@ count!(i32, u32, u64, usize);
 /// A length of time with its unit.
 pub struct Span;
 impl Kind<Duration> for Span {
+    fn name() -> String {
+        "duration".into()
+    }
     fn read(value: &Value) -> Result<Duration, String> {
         let must = "a duration with its unit, such as \"30s\", \"1h\" or \"30d\"";
         let text = value.as_str().ok_or_else(|| wrong(must, value))?;
@@ -138,6 +158,9 @@ impl Kind<Duration> for Span {
 /// A number of bytes with its unit.
 pub struct Size;
 impl Kind<u64> for Size {
+    fn name() -> String {
+        "size in bytes".into()
+    }
     fn read(value: &Value) -> Result<u64, String> {
         let must = "a size with its unit, such as \"64KiB\" or \"1MiB\"";
         let text = value.as_str().ok_or_else(|| wrong(must, value))?.trim();
@@ -158,6 +181,9 @@ impl Kind<u64> for Size {
 /// A number a second; `None`: unlimited.
 pub struct Rate;
 impl Kind<Option<f64>> for Rate {
+    fn name() -> String {
+        "rate a second".into()
+    }
     fn read(value: &Value) -> Result<Option<f64>, String> {
         let rate = match value {
             Value::String(text) if text == "unlimited" => return Ok(None),
@@ -180,6 +206,9 @@ pub struct Choice;
 macro_rules! choice {
     ($type:ty: $($name:literal => $variant:path),*) => {
         impl Kind<$type> for Choice {
+            fn name() -> String {
+                [$($name),*].map(|name| format!("`{name}`")).join(", ")
+            }
             fn read(value: &Value) -> Result<$type, String> {
                 match value.as_str() {
                     $(Some($name) => Ok($variant),)*
