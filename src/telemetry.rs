@@ -74,7 +74,7 @@ impl Alarm {
             Self::OffsetsGone => "offsets_gone",
             Self::OffsetsReplaced => "offsets_replaced",
             Self::TopicReplaced => "topic_replaced",
-            Self::StoreOfAnother => crate::saga::installation::OF_ANOTHER,
+            Self::StoreOfAnother => "store_of_another",
             Self::HistoryCorrupt => "history_corrupt",
             Self::LogNotKnown => "log_not_known",
             Self::LogUnreadable => "log_unreadable",

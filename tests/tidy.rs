@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("saga", &[]),
     ("wire", &["saga"]),
     ("config", &["saga"]),
-    ("telemetry", &["saga", "config"]),
+    ("telemetry", &["config"]),
     ("hot", &["saga", "wire", "config", "telemetry"]),
     ("cpu", &[]),
     ("cold", &["saga", "wire", "cpu", "config", "telemetry"]),

@@ -31,7 +31,7 @@ pub(super) const ALARM_AFTER: Duration = Duration::from_secs(60);
 /// Most replays that are to be looked at again before others are looked at.
 const MAX_UNDECIDED: usize = 10_000;
 /// Alarm of a partition of the log: a replay may wait there that nobody carries out.
-const WAITING_NOT_KNOWN: &str = crate::telemetry::Alarm::WaitingNotKnown.code();
+const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
 pub(super) struct LogRestore<'a> {
     pub view: &'a ReplayLog,

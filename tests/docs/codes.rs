@@ -25,6 +25,16 @@ fn the_tables_of_codes_are_whole() {
     check_rows("docs/interface/codes.md", "alarms", Alarm::ALL.map(Alarm::code));
 }
 
+#[test]
+fn each_alarm_is_given_somewhere() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    for alarm in Alarm::ALL {
+        let given = |text: &str| text.contains(&format!("\"{}\"", alarm.code())) || text.contains(&format!("Alarm::{alarm:?}"));
+        let places = sources.iter().filter(|(path, text)| !path.ends_with("telemetry.rs") && given(text));
+        assert!(places.count() > 0, "nothing gives the alarm {}", alarm.code());
+    }
+}
+
 /// What stands before a code where one is given.
 const GIVEN: [&str; 7] =
     ["refused(\"", "invalid(\"", "dead(\"", "Refusal::new(\"", "code: \"", "StatusCode::", "_CODE: &str = \""];

@@ -27,10 +27,9 @@ use crate::roles::retry::{Backoff, until_available};
 use crate::roles::suspension::Suspension;
 use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
-use crate::telemetry::Alarm;
 
 /// Alarm: what is stored of a partition cannot be read.
-pub(super) const HISTORY_CORRUPT: &str = Alarm::HistoryCorrupt.code();
+pub(super) const HISTORY_CORRUPT: &str = "history_corrupt";
 /// Longest time in which none of some partitions could be opened, before it is begun anew.
 const OPEN_WITHIN: Duration = Duration::from_secs(120);
 /// The same, of those that others wait for.
@@ -277,15 +276,15 @@ pub fn disagreement(log: &Log, next: Offset, newest: Option<&SegmentInfo>, owner
     if let (Some(was), Some(is)) = (was, &log.topic_id)
         && was != is
     {
-        return Some((Alarm::TopicReplaced.code(), "the topic was deleted and created again".into()));
+        return Some(("topic_replaced", "the topic was deleted and created again".into()));
     }
     if next < earliest {
         let reason = format!("offsets {next} to {} were deleted before they were durable (retention)", earliest.0 - 1);
-        return Some((Alarm::OffsetsGone.code(), reason));
+        return Some(("offsets_gone", reason));
     }
     if next > end {
         let reason = format!("the partition ends at {end} but was durable to {next}: it was replaced or truncated");
-        return Some((Alarm::OffsetsReplaced.code(), reason));
+        return Some(("offsets_replaced", reason));
     }
     None
 }

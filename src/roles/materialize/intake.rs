@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::assign::HISTORY_CORRUPT;
 use super::hot_writer::HotWork;
 use super::partition::{Content, Decoded, MUCH_MERGED};
 use super::publish::DeadLetter;
@@ -16,24 +17,18 @@ use crate::kafka::record::{PartitionRecords, Record};
 use crate::roles::log_saga;
 use crate::roles::partitioning::Strays;
 use crate::saga::event::StepEvent;
+use crate::saga::installation::OF_ANOTHER;
 use crate::saga::json::Json;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::time::Micros;
-use crate::telemetry::Alarm;
 use crate::wire::avro::SchemaRef;
 use crate::wire::event::{decode_event, schema_missing};
 use crate::wire::log::{decode_log, log_json};
 use crate::wire::payload::NotDecoded;
 
 /// Codes of [`Materialize::alarm`].
-const ALARMS: [&str; 5] = [
-    Alarm::OffsetsGone.code(),
-    Alarm::OffsetsReplaced.code(),
-    Alarm::TopicReplaced.code(),
-    Alarm::StoreOfAnother.code(),
-    Alarm::HistoryCorrupt.code(),
-];
+const ALARMS: [&str; 5] = ["offsets_gone", "offsets_replaced", "topic_replaced", OF_ANOTHER, HISTORY_CORRUPT];
 
 impl Materialize {
     pub(super) async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {

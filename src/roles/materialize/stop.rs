@@ -7,7 +7,6 @@ use super::{Dependencies, Materialize};
 use crate::error::Result;
 use crate::history::History;
 use crate::saga::position::{Offset, TopicPartition};
-use crate::telemetry::Alarm;
 
 /// Why an offset that was to be read is not in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +30,9 @@ impl Materialize {
         let earliest = earliest.and_then(|found| found.first().map(|(_, earliest)| *earliest));
         let reason = format!("offset {position}: {reason}");
         match gone(position, earliest) {
-            Gone::Deleted => self.give_up(partition, Alarm::OffsetsGone.code(), &reason),
+            Gone::Deleted => self.give_up(partition, "offsets_gone", &reason),
             Gone::Replaced => {
-                self.give_up(partition, Alarm::OffsetsReplaced.code(), &reason);
+                self.give_up(partition, "offsets_replaced", &reason);
                 self.disown(partition);
             }
         }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Alarm: requests are gone from the topic that were never read.
-const OFFSETS_GONE: &str = crate::telemetry::Alarm::OffsetsGone.code();
+const OFFSETS_GONE: &str = "offsets_gone";
 
 impl Replay {
     /// Requests that were deleted before they were read are passed over, and not silently.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::saga::position::TopicPartition;
 
 /// Alarm of a partition of the log.
-pub(super) const NOT_KNOWN: &str = crate::telemetry::Alarm::LogNotKnown.code();
+pub(super) const NOT_KNOWN: &str = "log_not_known";
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// After a look-up that failed.

@@ -21,7 +21,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Producers that are opened at once for that.
 const MAX_OPENING: usize = 8;
 /// Alarm of a partition of the log.
-pub(super) const ANOTHERS: &str = crate::telemetry::Alarm::LogOfAnotherGroup.code();
+pub(super) const ANOTHERS: &str = "log_of_another_group";
 
 impl Replay {
     /// The other group that a partition's log belongs to.

@@ -15,7 +15,7 @@ use crate::saga::position::{Position, Shown, TopicPartition};
 use crate::saga::request::{Command, LogRecord, ReplayStatus};
 
 /// Alarm of a partition of the log.
-pub(super) const UNREADABLE: &str = crate::telemetry::Alarm::LogUnreadable.code();
+pub(super) const UNREADABLE: &str = "log_unreadable";
 
 /// A store may fail now and then; longer is an alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(10);
