@@ -24,6 +24,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::history::History;
+use crate::history::answer::StateAnswer;
 use crate::telemetry::Metrics;
 pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
@@ -115,6 +116,11 @@ fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) 
         .layer(from_fn(described::known_parameters))
         .layer(from_fn_with_state(health.hosts.clone(), guard::guard))
         .layer(from_fn_with_state(health, operations::measure))
+}
+
+/// A newest state as the routes answer it, for docs/interface/events.md.
+pub fn state_json(found: &StateAnswer) -> String {
+    answers::state(found, None)
 }
 
 /// Routes of a later version.

@@ -2,6 +2,8 @@
 //! pages show of state, restored saga, headers, log record and dead letter is what comes of them.
 
 use bytes::Bytes;
+use resaga::api::state_json;
+use resaga::history::answer::{Coverage, Source, StateAnswer};
 use resaga::saga::entry::Entry;
 use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use resaga::saga::ids;
@@ -18,7 +20,6 @@ use resaga::wire::log::{decode_log, encode_log, log_answer};
 use resaga::wire::log_owner::{GROUP_WHY, LogOwner};
 use resaga::wire::request::decode_request;
 use resaga::wire::restored::{decode_restored, encode_json};
-use resaga::wire::state::{AsOf, state_json};
 use serde_json::Value;
 
 use crate::pages::{check_example, check_rows, example, read};
@@ -105,8 +106,9 @@ fn planned() -> Plan {
 #[test]
 fn the_events_fold_to_the_state_on_the_page() {
     let (_, saga) = folded();
-    let found = AsOf { as_of: None, folded: 0, source: "hot", complete_through: at("2026-01-10T10:00:30Z") };
-    check_example(EVENTS, "state", &laid_out(&state_json(&saga.state, &found)));
+    let reach = Coverage { to: Vec::new(), complete_through: at("2026-01-10T10:00:30Z") };
+    let found = StateAnswer { state: saga.state, folded: 0, source: Source::Hot, reach, split: false };
+    check_example(EVENTS, "state", &laid_out(&state_json(&found)));
     check_rows(EVENTS, "members", fields("StepEvent"));
 }
 
