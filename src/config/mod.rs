@@ -11,10 +11,12 @@ use crate::saga::fold::SnapshotPolicy;
 mod check;
 mod load;
 mod redact;
+mod schemes;
 mod settings;
 mod units;
 
 pub use load::{LoadedConfig, Origin, Shown, Sources, crash_point, environment, load, person, temporary_directory};
+pub use schemes::HotScheme;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
@@ -67,7 +69,7 @@ pub struct Topics {
 
 #[derive(Clone, PartialEq)]
 pub struct Hot {
-    /// `redis://`, `rediss://`, `redis+cluster://`, `memory://`.
+    /// Of a scheme in [`HotScheme`].
     pub url: String,
     pub ttl: Duration,
     /// Bytes of commands sent in one pipeline.

@@ -1,8 +1,8 @@
 //! How facts are shelved: one shelf holds the facts of one index, one saga name (and step) and one minute, and is dropped
 //! whole. Labels and facts as bytes; the same for every store. Pure; knows no store.
 
+use super::facts::{ActivityFact, FailureFact, IndexQuery};
 use crate::error::{Error, Result};
-use crate::hot::{ActivityFact, FailureFact, IndexQuery};
 use crate::saga::position::{EntrySequence, SagaId};
 use crate::saga::time::Micros;
 

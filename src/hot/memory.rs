@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
 use super::index_bucket::{self, Index, IndexBucket};
-use super::{
-    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, KEPT,
-    Mark, MarkMove, MarkOutcome, Marks, Member, Token, Written,
-};
+use super::mark::{Mark, MarkMove, MarkOutcome, Marks};
+use super::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, KEPT, Member};
+use super::token::{Token, Written};
 use crate::error::Result;
 use crate::saga::installation::Installation;
 use crate::saga::position::{ChainId, SagaId};

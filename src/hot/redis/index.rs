@@ -9,12 +9,15 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use redis::{Pipeline, Value};
 
-use super::index_bucket::{self, Index, IndexBucket, MINUTES_A_DAY};
-use super::keys::{FLOOR, parse_hold};
-use super::redis_link::garbage;
-use super::redis_store::{RedisHot, micros, parse, parse_marks};
-use super::{Hold, HotStore, IndexQuery, IndexRead, Mark};
+use super::client::RedisHot;
+use super::scripts::DROP_LABELS;
+use super::values::{garbage, micros, parse, parse_marks};
 use crate::error::Result;
+use crate::hot::facts::{IndexQuery, IndexRead};
+use crate::hot::index_bucket::{self, Index, IndexBucket, MINUTES_A_DAY};
+use crate::hot::keys::{FLOOR, parse_hold};
+use crate::hot::mark::Mark;
+use crate::hot::store::{Hold, HotStore};
 use crate::saga::position::ChainId;
 use crate::saga::time::Micros;
 
@@ -22,26 +25,6 @@ use crate::saga::time::Micros;
 const SHELVES_AT_ONCE: usize = 64;
 /// Shelves dropped in one round trip.
 const DROPPED_AT_ONCE: usize = 1_000;
-
-/// Keys: held, day, shelves. Arguments: first and last minute of these shelves, their labels. Drops those that nobody holds,
-/// label and shelf in one step; answers how many are held, and how many labels the day has left. Looks at no holds of other
-/// minutes: a backlog of old events may have many.
-pub(super) const DROP_LABELS: &str = "\
-local held, kept = {}, 0
-for _, hold in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do
-  local label = string.match(hold, '^[^/]*/%d+/%d+/%d+/(.*)$')
-  if label then held[label] = true end
-end
-for i = 3, #KEYS do
-  local label = ARGV[i]
-  if held[label] then
-    kept = kept + 1
-  else
-    redis.call('ZREM', KEYS[2], label)
-    redis.call('UNLINK', KEYS[i])
-  end
-end
-return {kept, redis.call('ZCARD', KEYS[2])}";
 
 type BucketMarks = Vec<(ChainId, Mark)>;
 

@@ -1,125 +1,35 @@
-//! The hot store in Redis, one server or a cluster. Layout: docs/data-formats.md; key names: [`super::keys`].
-//!
-//! Writes are pipelines without scripts, each with the token at its end; only marks are compared and set by one. Members are read in one MULTI with
-//! the marks, so no wipe can fall between the two. Knows no retry: one try, `Unavailable`, the next call connects anew.
+//! The calls of a hot store, carried out in Redis: reads, writes, marks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 
-use super::index_bucket;
-use super::keys::{Keys, mark_field, parse_mark_field, token_field};
-use super::redis_index::DROP_LABELS;
-use super::redis_link::{Link, garbage};
-use super::redis_pack::Packer;
-use super::redis_url::{RedisUrl, Server};
-use super::{
-    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, Mark,
-    MarkMove, MarkOutcome, Marks, Member, Token, Written, redis_health, redis_settle,
-};
-use crate::config;
+use super::client::{IN_FLIGHT, MAX_BULK, RedisHot};
+use super::health;
+use super::pack::Packer;
+use super::scripts::MOVE_MARKS;
+use super::values::{garbage, mark_value, parse_mark, parse_marks, parse_members};
 use crate::error::{Error, Result};
+use crate::hot::facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
+use crate::hot::index_bucket;
+use crate::hot::keys::{mark_field, token_field};
+use crate::hot::mark::{Mark, MarkMove, MarkOutcome, Marks};
+use crate::hot::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, Member};
+use crate::hot::token::{Token, Written};
 use crate::saga::installation::Installation;
 use crate::saga::position::{ChainId, Offset, SagaId};
 use crate::saga::time::Micros;
 
-/// Enough to spread over the servers of a cluster; a mark is kept per partition and bucket.
-const CLUSTER_BUCKETS: u16 = 16;
-/// Pipelines sent before the first is answered.
-pub(super) const IN_FLIGHT: usize = 4;
 /// Sagas read in one MULTI: Redis serves nobody else meanwhile.
 const READS_AT_ONCE: usize = 128;
 
-/// Redis's default for the largest argument of a command.
-const MAX_BULK: u64 = 512 << 20;
 /// How long the key of a trial write lives.
 const PROBE_SECONDS: u64 = 60;
 
-/// How many tokens, of each field and value; then per mark: field, expected value (empty: none), new value. Answers `=` if
-/// moved, `!` if a token is missing, else what is there. Tokens that were found have done their duty. Those of writers
-/// that died go all together once they are many: a living one's write that this takes for lost is only written again.
-const MOVE_MARKS: &str = "\
-local last = 1 + 2 * tonumber(ARGV[1])
-local proved = true
-for i = 2, last, 2 do
-  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then proved = false end
-end
-if proved and last > 1 then
-  for i = 2, last, 2 do redis.call('HDEL', KEYS[2], ARGV[i]) end
-  if redis.call('HLEN', KEYS[2]) > 4096 then redis.call('DEL', KEYS[2]) end
-end
-local out = {}
-for i = last + 1, #ARGV, 3 do
-  local found = redis.call('HGET', KEYS[1], ARGV[i]) or ''
-  if found == ARGV[i + 1] then
-    found = '!'
-    if proved then
-      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
-      found = '='
-    end
-  end
-  out[#out + 1] = found
-end
-return out";
-
-pub struct RedisHot {
-    pub(super) keys: Keys,
-    pub(super) ttl: Duration,
-    pipeline_bytes: u64,
-    /// Reads do not queue behind pipelines of writes.
-    pub(super) reads: Link,
-    pub(super) writes: Link,
-    move_marks: redis::Script,
-    pub(super) drop_labels: redis::Script,
-    /// What the servers say of `proto-max-bulk-len`.
-    max_bulk: AtomicU64,
-    pub(super) settle: redis::Script,
-}
-
 impl RedisHot {
-    /// Reads the URL; connects with the first call.
-    pub fn open(config: &config::Hot) -> Result<Self> {
-        let RedisUrl { server, address, prefix } = RedisUrl::parse(&config.url, config.timeout)?;
-        let buckets = match &server {
-            Server::Single(_) => 1,
-            Server::Cluster(_) => CLUSTER_BUCKETS,
-        };
-        let (server, address) = (Arc::new(server), Arc::<str>::from(address));
-        let link = || Link::new(server.clone(), address.clone(), config.timeout);
-        Ok(Self {
-            keys: Keys::new(&prefix, buckets)?,
-            ttl: config.ttl,
-            pipeline_bytes: config.pipeline_bytes,
-            reads: link(),
-            writes: link(),
-            move_marks: redis::Script::new(MOVE_MARKS),
-            drop_labels: redis::Script::new(DROP_LABELS),
-            max_bulk: AtomicU64::new(MAX_BULK),
-            settle: redis_settle::script(),
-        })
-    }
-
-    /// Managed servers forbid CONFIG; they have what Redis has unless it is changed.
-    async fn learn_limits(&self) {
-        let mut config = redis::cmd("CONFIG");
-        config.arg("GET").arg("proto-max-bulk-len");
-        if let Ok(servers) = self.reads.each_server::<Vec<(String, String)>>(&config).await {
-            let told = servers.iter().flatten().filter_map(|(_, value)| value.parse::<u64>().ok());
-            self.max_bulk.store(told.min().unwrap_or(MAX_BULK), Ordering::Relaxed);
-        }
-    }
-
-    async fn send(&self, pipelines: Vec<Pipeline>) -> Result<()> {
-        let sent = stream::iter(pipelines).map(async |pipeline| self.writes.pipeline::<()>(&pipeline).await);
-        sent.buffer_unordered(IN_FLIGHT).try_collect().await
-    }
-
     /// The marks of the saga's bucket and the members of each query, as one moment saw them.
     async fn read_chunk(&self, bucket: u16, queries: &[Cmd]) -> Result<Vec<HotRead>> {
         let mut pipeline = Pipeline::with_capacity(queries.len() + 1);
@@ -300,12 +210,12 @@ impl HotStore for RedisHot {
 
     async fn health(&self) -> Result<HotHealth> {
         self.learn_limits().await;
-        let mut health = redis_health::judge(&self.reads.each_server::<String>(&redis::cmd("INFO")).await?);
+        let mut health = health::judge(&self.reads.each_server::<String>(&redis::cmd("INFO")).await?);
         let mut config = redis::cmd("CONFIG");
         config.arg("GET").arg("zset-max-listpack-value");
         // Managed servers forbid CONFIG; then there is no hint.
         if let Ok(servers) = self.reads.each_server::<Vec<(String, String)>>(&config).await {
-            redis_health::hint(&mut health, &servers);
+            health::hint(&mut health, &servers);
         }
         Ok(health)
     }
@@ -322,59 +232,9 @@ fn in_order<T>(places: impl Iterator<Item = usize>, answers: impl Iterator<Item 
     placed.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// `from:to:complete_through:settled`, decimal.
-fn mark_value(mark: &Mark) -> String {
-    format!("{}:{}:{}:{}", mark.from, mark.to, mark.complete_through.0, mark.settled)
-}
-
-fn parse_mark(value: &str) -> Result<Mark> {
-    let parse = || {
-        let mut parts = value.split(':').map(|part| part.parse::<i64>().ok());
-        let mut next = || parts.next().flatten();
-        let (from, to, complete_through, settled) = (Offset(next()?), Offset(next()?), Micros(next()?), Offset(next()?));
-        let mark = Mark { from, to, complete_through, settled };
-        parts.next().is_none().then_some(mark)
-    };
-    parse().ok_or_else(|| garbage("a mark"))
-}
-
-pub(super) fn parse_marks(answer: Option<Value>) -> Result<Vec<(ChainId, Mark)>> {
-    let fields: Vec<(String, String)> = parse(answer.ok_or_else(|| garbage("answers"))?)?;
-    let mark =
-        |(field, value): (String, String)| Ok((parse_mark_field(&field).ok_or_else(|| garbage("a mark"))?, parse_mark(&value)?));
-    let mut marks = fields.into_iter().map(mark).collect::<Result<Vec<_>>>()?;
-    marks.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(marks)
-}
-
-pub(super) fn parse<T: FromRedisValue>(answer: Value) -> Result<T> {
-    T::from_redis_value(answer).map_err(|_| garbage("a value"))
-}
-
-fn parse_members(answer: Value) -> Result<Vec<Member>> {
-    let members: Vec<(Bytes, f64)> = parse(answer)?;
-    let member = |(bytes, score): (Bytes, f64)| Member { effective_time: micros(score), bytes };
-    Ok(members.into_iter().map(member).collect())
-}
-
-/// Exact within +-2^53 us; beyond, the nearest double (and i64), as Redis itself compares.
-pub(super) fn micros(score: f64) -> Micros {
-    Micros(score as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mark_reads_back_and_anything_else_is_corrupt() {
-        let mark = Mark { from: Offset(3), to: Offset(40), complete_through: Micros(-5), settled: Offset(7) };
-        assert_eq!(mark_value(&mark), "3:40:-5:7");
-        assert_eq!(parse_mark("3:40:-5:7"), Ok(mark));
-        for value in ["", "3:40:5", "3:40:5:6:7", "a:b:c:d", "3: 40:5:6"] {
-            assert!(matches!(parse_mark(value), Err(Error::Corrupt(_))), "{value}");
-        }
-    }
 
     #[test]
     fn answers_return_in_the_order_of_the_questions() {

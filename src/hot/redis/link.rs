@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::redis_error::{connection_is_over, explain, is_no_script, resting, timed_out};
-use super::redis_url::Server;
+use super::error::{connection_is_over, explain, is_no_script, resting, timed_out};
+use super::url::Server;
 use crate::error::{Error, Result};
 
 /// Several requests can be in flight on one link; what was sent first is executed first, per node.
@@ -143,11 +143,6 @@ impl Connection {
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
-}
-
-/// An answer that can only be there if someone else writes under our keys.
-pub(super) fn garbage(what: &str) -> Error {
-    Error::corrupt(format!("redis holds {what} that this version did not write"))
 }
 
 #[cfg(test)]

@@ -9,42 +9,17 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::Cmd;
 
-use super::keys::token_field;
-use super::redis_store::{IN_FLIGHT, RedisHot};
-use super::{DurableSaga, HotStore, KEPT, Written};
+use super::client::{IN_FLIGHT, RedisHot};
+use super::scripts::SETTLE;
 use crate::error::Result;
+use crate::hot::keys::token_field;
+use crate::hot::store::{DurableSaga, HotStore, KEPT};
+use crate::hot::token::Written;
 
 /// Keys in one script: Redis serves nobody else meanwhile.
 const SETTLED_AT_ONCE: usize = 256;
 /// About 292 years: Redis refuses times beyond 64 bits of milliseconds.
 const MAX_TTL_MS: u64 = 1 << 43;
-
-/// KEYS: of the tokens, then of sagas. ARGV: field and value of the token, time to live in ms, members kept, then per
-/// saga its newest durable sequence. The head is found by halving: members lie in the order of their sequences.
-const SETTLE: &str = "\
-local kept = tonumber(ARGV[4])
-local function sequence(key, rank)
-  return struct.unpack('>I8', redis.call('ZRANGE', key, rank, rank)[1])
-end
-for i = 2, #KEYS do
-  local key, durable = KEYS[i], tonumber(ARGV[i + 3])
-  local card = redis.call('ZCARD', key)
-  if card > 0 and sequence(key, -1) <= durable then redis.call('PEXPIRE', key, ARGV[3]) end
-  if card > 2 * kept then
-    local low, high = 0, card
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if sequence(key, middle) <= durable - kept then low = middle + 1 else high = middle end
-    end
-    if low > 0 then redis.call('ZREMRANGEBYRANK', key, 0, low - 1) end
-  end
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1";
-
-pub(super) fn script() -> redis::Script {
-    redis::Script::new(SETTLE)
-}
 
 impl RedisHot {
     pub(super) async fn settle_all(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
-use super::index_bucket::{self, IndexBucket};
-use super::keys::{Keys, hold_member, token_field};
-use super::{Hold, HotBatch, SagaWrite, Token, Written};
+use crate::hot::index_bucket::{self, IndexBucket};
+use crate::hot::keys::{Keys, hold_member, token_field};
+use crate::hot::store::{Hold, HotBatch, SagaWrite};
+use crate::hot::token::{Token, Written};
 use crate::saga::position::SagaId;
 
 /// What a command costs beside its arguments' bytes: lengths and separators.
@@ -82,7 +83,7 @@ impl<'a> Packer<'a> {
     }
 
     fn bucket(&self, saga: &SagaId) -> u16 {
-        super::bucket_of(saga, self.keys.buckets())
+        crate::hot::bucket_of(saga, self.keys.buckets())
     }
 
     /// The bucket's pipeline, a new one if `bytes` more are too many.
@@ -171,7 +172,7 @@ impl<'a> Packer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hot::Member;
+    use crate::hot::store::Member;
     use crate::saga::time::Micros;
 
     const TOKEN: Token = Token { writer: 7, number: 1 };

@@ -2,8 +2,8 @@
 
 use redis::{Pipeline, Value};
 
-use super::redis_link::garbage;
-use super::redis_store::{RedisHot, parse};
+use super::client::RedisHot;
+use super::values::{garbage, parse};
 use crate::error::{Error, Result};
 use crate::saga::installation::Installation;
 

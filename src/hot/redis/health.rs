@@ -1,6 +1,6 @@
 //! Is a Redis set up so that nothing is evicted that S3 lacks? Judges what INFO and CONFIG say. Pure.
 
-use super::HotHealth;
+use crate::hot::store::HotHealth;
 
 /// Members are 300 to 500 bytes; smaller limits store each of them half as densely.
 const LISTPACK_VALUE: u64 = 512;

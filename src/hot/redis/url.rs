@@ -8,8 +8,9 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 
-use super::keys;
+use crate::config::HotScheme;
 use crate::error::{Error, Result};
+use crate::hot::keys;
 
 /// Redirections and short outages of a slot that the cluster client follows by itself inside one call.
 const CLUSTER_RETRIES: u32 = 3;
@@ -28,17 +29,20 @@ pub(super) struct RedisUrl {
 
 impl RedisUrl {
     pub fn parse(url: &str, timeout: Duration) -> Result<Self> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("is no URL"))?;
+        let Some((HotScheme::Redis { tls, cluster }, (_, rest))) = HotScheme::of(url).zip(url.split_once("://")) else {
+            return Err(invalid(&HotScheme::must()));
+        };
+        let scheme = if tls { "rediss" } else { "redis" };
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (prefix, query) = take_prefix(query);
         let query = if query.is_empty() { query } else { format!("?{query}") };
         let prefix = prefix.unwrap_or_else(|| keys::DEFAULT_PREFIX.to_owned());
-        let Some(scheme) = scheme.strip_suffix("+cluster") else {
+        if !cluster {
             let info = format!("{scheme}://{place}{query}").into_connection_info().map_err(refused)?;
             let address = info.addr().to_string();
             let client = redis::Client::open(info).map_err(refused)?;
             return Ok(Self { server: Server::Single(Box::new(client)), address, prefix });
-        };
+        }
         let (authority, path) = place.split_once('/').unwrap_or((place, ""));
         if !matches!(path, "" | "0") {
             return Err(invalid("names a database, but a cluster has only 0"));
