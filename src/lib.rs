@@ -14,6 +14,7 @@
 //! - [`hot`]: `HotStore`: redis, memory
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
+//! - [`schema_registry`]: Avro schemas by id, over HTTP
 //! - [`cpu`]: long work on threads of its own
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
@@ -33,5 +34,6 @@ pub mod kafka;
 pub mod nearest;
 pub mod roles;
 pub mod saga;
+pub mod schema_registry;
 pub mod telemetry;
 pub mod wire;

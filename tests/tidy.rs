@@ -19,8 +19,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cpu", &[]),
     ("cold", &["saga", "wire", "cpu", "config", "telemetry"]),
     ("kafka", &["saga", "wire", "config", "telemetry"]),
+    ("schema_registry", &["saga", "wire"]),
     ("history", &["saga", "wire", "hot", "cold", "cpu", "config", "telemetry"]),
-    ("roles", &["saga", "wire", "hot", "cold", "kafka", "history", "cpu", "config", "telemetry"]),
+    ("roles", &["saga", "wire", "hot", "cold", "kafka", "schema_registry", "history", "cpu", "config", "telemetry"]),
     ("api", &["saga", "wire", "history", "roles", "cpu", "config", "telemetry"]),
     ("cli", &["app", "saga", "wire", "config", "demo", "telemetry"]),
     ("demo", &["app", "saga", "wire", "kafka", "config", "telemetry"]),
@@ -28,8 +29,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", EVERYTHING),
     ("lib", EVERYTHING),
 ];
-const EVERYTHING: &[&str] =
-    &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "api", "cli", "demo", "app", "config", "telemetry", "cpu"];
+const EVERYTHING: &[&str] = &[
+    "saga",
+    "wire",
+    "hot",
+    "cold",
+    "kafka",
+    "schema_registry",
+    "history",
+    "roles",
+    "api",
+    "cli",
+    "demo",
+    "app",
+    "config",
+    "telemetry",
+    "cpu",
+];
 
 /// A crate, and the beginnings of the paths that may name it.
 const VENDORS: &[(&str, &[&str])] = &[

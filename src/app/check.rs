@@ -8,9 +8,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::hot::check_owner;
 use crate::kafka::ends::Ends;
-use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::topics::{TopicDifference, Topics, plan, wanted};
 use crate::saga::installation::Installation;
+use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro::Schemas;
 
 /// Looks at brokers, topics and stores.

@@ -16,8 +16,6 @@ mod observed;
 pub mod publisher;
 mod reader;
 pub mod record;
-pub mod registry;
-mod registry_missing;
 pub mod sample;
 mod statistics;
 pub mod tail;

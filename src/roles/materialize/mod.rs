@@ -48,11 +48,11 @@ use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
 use crate::roles::partitioning::Partitioning;
 use crate::saga::fold::FoldSettings;
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 

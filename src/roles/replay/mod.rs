@@ -41,10 +41,10 @@ use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, MemoryPermit, StartAt};
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::TransactionalPublisher;
 use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 

@@ -1,7 +1,4 @@
-//! The schema registry (Confluent's REST API, which Apicurio, Karapace and Redpanda speak too): schemas by id or guid,
-//! and registration of our own.
-//!
-//! Tries once with a time-out. Knows HTTP; must not know what a schema means (`wire::avro`).
+//! A client of a registry, over HTTP.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::registry_missing::{Ask, Missing};
+use super::missing::{Ask, Missing};
 use crate::error::{Error, Result};
 use crate::wire::avro::{SchemaId, SchemaRef, Schemas};
 
@@ -245,5 +242,5 @@ fn basic(user: &str) -> Result<HeaderValue> {
 }
 
 #[cfg(test)]
-#[path = "registry_tests.rs"]
+#[path = "client_tests.rs"]
 mod tests;

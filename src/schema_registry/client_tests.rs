@@ -133,7 +133,7 @@ async fn a_schema_registered_a_moment_after_its_first_record_is_learned() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(super::super::registry_missing::GRACE, until_there).await.unwrap();
+    tokio::time::timeout(super::super::missing::GRACE, until_there).await.unwrap();
 }
 
 #[tokio::test]
