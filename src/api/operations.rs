@@ -1,7 +1,5 @@
 //! Routes for those who run it: is it alive, is it ready, its metrics.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::Json;
@@ -12,28 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Health;
+use super::api_state::Health;
 use super::problem::{Problem, json_text};
 use crate::telemetry::METRICS_CONTENT_TYPE;
-
-/// What must hold before this process is ready, by name, and whether it does. The roles tell; nobody is asked here.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<RwLock<BTreeMap<&'static str, bool>>>);
-
-impl Readiness {
-    /// What is waited for: broker, hot, cold, assignment ...
-    pub fn of(names: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(Arc::new(RwLock::new(names.into_iter().map(|name| (name, false)).collect())))
-    }
-
-    pub fn set(&self, name: &'static str, holds: bool) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, holds);
-    }
-
-    fn all(&self) -> BTreeMap<&'static str, bool> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// The process turns.
 pub async fn livez() -> Response {

@@ -13,7 +13,7 @@ use super::log_counts::RecordedPartitionCounts;
 use super::replays::ReplayApi;
 use super::stores::Stores;
 use super::{Role, log_restore, log_view, schemas, stores, topics};
-use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
+use crate::api::{self, ApiState, ConnectionLimits, Health, Hosts, Readiness};
 use crate::cold::log_counts::{self, LogCounts};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -365,7 +365,7 @@ impl Process {
         let publisher = Publisher::within(&self.config.kafka, WRITTEN_WITHIN)?;
         let topic = (self.config.topics.requests.clone(), self.targets.schemas.request);
         let submit = Submit::new(self.planner(), self.catch_up(), publisher, topic, now);
-        let api = Api {
+        let api = ApiState {
             history: Arc::new(self.stores.history.clone()),
             replays: Arc::new(ReplayApi { submit }),
             health: self.health(),

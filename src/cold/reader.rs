@@ -21,8 +21,8 @@ pub use crate::cold::segment::{RowSummary, SegmentInfo, SegmentRef};
 use crate::cold::view::{self, ChainView};
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::entry::StoredEntry;
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// How far a chain goes.

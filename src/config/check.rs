@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::Config;
 use super::schemes::HotScheme;
+use super::sections::Config;
 
 /// A key and what is wrong with its value; never the value.
 pub type Broken = (&'static str, String);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::sections::{Config, check, redact};
 use super::settings::{FreeKey, SETTINGS, all};
-use super::{Config, check, redact};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 

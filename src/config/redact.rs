@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::Value;
 
-use super::{Cold, Hot, Kafka, Registry};
+use super::sections::{Cold, Hot, Kafka, Registry};
 
 const HIDDEN: &str = "***";
 

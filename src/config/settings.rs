@@ -3,8 +3,8 @@
 
 use toml::Value;
 
+use super::sections::{Config, SnapshotOverride};
 use super::units::{Choice, Count, Kind, List, Rate, Size, Span, Switch, Text};
-use super::{Config, SnapshotOverride};
 
 /// One key.
 pub struct Setting {

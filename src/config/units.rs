@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{LogFormat, PartitionerSetting};
+use super::sections::{LogFormat, PartitionerSetting};
 use crate::saga::fold::SnapshotPolicy;
 
 /// A way to write a `T`.

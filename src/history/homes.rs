@@ -4,18 +4,19 @@
 
 use futures::future::try_join_all;
 
-use super::History;
 use super::answer::Source;
 use super::chains::Home;
 use super::folds::current;
-use super::load::{FIRST_READ, LoadedEntries, holds, known};
+use super::loaded::{FIRST_READ, LoadedEntries, known};
+use super::membership::{is_of, may_be_of};
 use super::merge::{self, Marks, ReadDepth};
+use super::reader::History;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead, Member};
-use crate::saga::entry::StoredEntry;
-use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
-use crate::wire::frame::{decode_member, is_intact, peek_member};
+use crate::wire::frame::decode_member;
 
 /// Which of several homes have entries of a saga.
 struct HomeSurvey {
@@ -37,6 +38,51 @@ impl History {
             self.cold.follow(&chain).await?;
         }
         Ok(())
+    }
+
+    /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
+    /// saga has none.
+    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: ReadDepth) -> Result<LoadedEntries> {
+        let homes = self.chains.homes_of(saga);
+        let loaded = match &homes[..] {
+            [home] => match self.load_home(saga, upto, back, home).await {
+                Ok(loaded) => self.or_elsewhere(saga, loaded, home).await,
+                failed => failed,
+            },
+            homes => self.load_of_several(saga, upto, back, homes).await,
+        };
+        let elsewhere = match &loaded {
+            Ok(loaded) => {
+                let is_here = |newest: &StoredEntry| homes.iter().any(|home| is_of(&newest.entry.position, home));
+                !loaded.entries.last().is_some_and(is_here)
+            }
+            Err(error) => error.is_unavailable(),
+        };
+        if !elsewhere {
+            return loaded;
+        }
+        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
+        let everywhere = self.chains.everywhere(saga);
+        let chains = |homes: &[Home]| homes.iter().map(Vec::len).sum::<usize>();
+        match &everywhere[..] {
+            all if chains(all) <= chains(&homes) => loaded,
+            [all] => self.load_home(saga, upto, back, all).await,
+            all => self.load_among(saga, upto, back, all).await,
+        }
+    }
+
+    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
+        if upto == Micros::MAX {
+            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
+            // What cannot be read now is read, or told, below.
+            let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
+            if let Some(read) = read
+                && let Some(loaded) = self.load_quickly(saga, &read, homes).await?
+            {
+                return Ok(loaded);
+            }
+        }
+        self.load_among(saga, upto, back, homes).await
     }
 
     /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known. That
@@ -175,18 +221,4 @@ impl History {
             limit = (limit * 8).min(most);
         }
     }
-}
-
-/// The members that lie in partitions of the home; `None`: all do. One that is damaged is left in: it speaks for itself.
-pub(super) fn of_home(members: &[Member], home: &[ChainId]) -> Option<Vec<Member>> {
-    let is_all = members.iter().all(|member| may_be_of(member, home));
-    (!is_all).then(|| members.iter().filter(|member| may_be_of(member, home) || !is_intact(&member.bytes)).cloned().collect())
-}
-
-fn may_be_of(member: &Member, home: &[ChainId]) -> bool {
-    peek_member(&member.bytes).ok().is_none_or(|header| home.iter().any(|chain| chain.partition == header.partition))
-}
-
-pub(super) fn is_of(position: &Position, home: &[ChainId]) -> bool {
-    home.iter().any(|chain| holds(chain, position))
 }

@@ -3,13 +3,14 @@
 
 use futures::future::try_join_all;
 
-use super::History;
-use super::load::LoadedEntries;
+use super::loaded::LoadedEntries;
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use crate::error::{Error, Result};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::position::{ChainId, Offset, SagaId};
 use crate::saga::state::State;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// Partitions of this history's topic, each with the offset to which it must be known.

@@ -4,103 +4,22 @@
 
 use futures::future::try_join_all;
 
-use super::History;
 use super::answer::{Coverage, Source};
-use super::chains::Home;
 use super::folds::current;
-use super::homes::{is_of, of_home};
+use super::loaded::{FIRST_READ, LONG, LONG_BYTES, LoadedEntries, known, size};
+use super::membership::{holds, is_of, of_home};
 use super::merge::{self, ChainCoverage, HotRun, Marks, MergedEntries, ReadDepth, RunEnd};
-use crate::cold::reader::ChainEnd;
+use super::reader::History;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead};
-use crate::saga::entry::{Entry, StoredEntry};
-use crate::saga::event::ContextChange;
-use crate::saga::json::Json;
+use crate::saga::entry::Entry;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
-use crate::saga::state::error_size;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
-/// Bytes of an entry besides its texts, about.
-const ENTRY: usize = 512;
-/// More members than this, or more bytes of them, are taken apart on a thread of its own.
-pub(super) const LONG: usize = 1_000;
-const LONG_BYTES: usize = 4 << 20;
-/// Most sagas need no more than this many of their newest entries.
-pub(super) const FIRST_READ: usize = 20;
-
-/// Entries of one saga, oldest first and without a hole, from where folding can begin.
-pub(super) struct LoadedEntries {
-    pub entries: Vec<StoredEntry>,
-    pub source: Source,
-    pub reach: Coverage,
-    /// Hot has told of more than this reaches: an entry that was not found is not known to be missing.
-    pub incomplete: bool,
-    /// There may be later entries, which were not looked for.
-    pub goes_on: bool,
-    /// The saga has events in other partitions, too, which are left out.
-    pub split: bool,
-    /// Of the saga's bucket in hot.
-    pub marks: crate::hot::Marks,
-}
-
-impl LoadedEntries {
-    /// Passes `not_found` on where that is certain.
-    pub(super) fn not_found_unless_incomplete(&self, not_found: Error) -> Error {
-        if self.incomplete {
-            return Error::unavailable("read history of saga: not in cold, and hot does not answer for what came after");
-        }
-        not_found
-    }
-}
-
 impl History {
-    /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
-    /// saga has none.
-    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: ReadDepth) -> Result<LoadedEntries> {
-        let homes = self.chains.homes_of(saga);
-        let loaded = match &homes[..] {
-            [home] => match self.load_home(saga, upto, back, home).await {
-                Ok(loaded) => self.or_elsewhere(saga, loaded, home).await,
-                failed => failed,
-            },
-            homes => self.load_of_several(saga, upto, back, homes).await,
-        };
-        let elsewhere = match &loaded {
-            Ok(loaded) => {
-                let is_here = |newest: &StoredEntry| homes.iter().any(|home| is_of(&newest.entry.position, home));
-                !loaded.entries.last().is_some_and(is_here)
-            }
-            Err(error) => error.is_unavailable(),
-        };
-        if !elsewhere {
-            return loaded;
-        }
-        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
-        let everywhere = self.chains.everywhere(saga);
-        let chains = |homes: &[Home]| homes.iter().map(Vec::len).sum::<usize>();
-        match &everywhere[..] {
-            all if chains(all) <= chains(&homes) => loaded,
-            [all] => self.load_home(saga, upto, back, all).await,
-            all => self.load_among(saga, upto, back, all).await,
-        }
-    }
-
-    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
-        if upto == Micros::MAX {
-            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
-            // What cannot be read now is read, or told, below.
-            let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
-            if let Some(read) = read
-                && let Some(loaded) = self.load_quickly(saga, &read, homes).await?
-            {
-                return Ok(loaded);
-            }
-        }
-        self.load_among(saga, upto, back, homes).await
-    }
-
     /// From one home.
     pub(super) async fn load_home(
         &self,
@@ -412,25 +331,4 @@ impl History {
         let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
         Coverage { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
     }
-}
-
-/// Bytes of what an entry brings, about.
-pub(super) fn size(entry: &Entry) -> usize {
-    let event = &entry.event;
-    let context = match &event.context {
-        ContextChange::None => 0,
-        ContextChange::Full(text) | ContextChange::Patch(text) | ContextChange::Set(text) => text.len(),
-        ContextChange::Splice { middle, .. } => middle.len(),
-    };
-    ENTRY + context + event.result.as_ref().map_or(0, Json::len) + error_size(event.error.as_deref())
-}
-
-/// May the chain hold the record?
-pub(super) fn holds(chain: &ChainId, position: &Position) -> bool {
-    chain.topic == position.topic && chain.partition == position.partition
-}
-
-/// A chain that has not begun reaches 0.
-pub(super) fn known(end: ChainEnd) -> ChainCoverage {
-    ChainCoverage { to: end.next.unwrap_or(Offset(0)), complete_through: end.complete_through }
 }

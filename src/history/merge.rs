@@ -12,13 +12,14 @@ use foldhash::fast::RandomState;
 use crate::error::{Error, Result};
 use crate::hot::{Mark, Member};
 use crate::saga::context::changed_by_all;
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Saga, Seen, WINDOW};
 use crate::saga::json::Json;
-use crate::saga::patch::splice;
 use crate::saga::position::{ChainId, Offset, Position};
+use crate::saga::splice::splice;
 use crate::saga::state::Anomaly;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// How far back the entries must go.

@@ -3,19 +3,20 @@
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 
-use super::History;
 use super::folds::current;
-use super::homes::of_home;
-use super::load::known;
+use super::loaded::known;
+use super::membership::of_home;
 use super::merge::{self, Marks, ReadDepth, RunEnd};
+use super::reader::History;
 use crate::cold::reader::{RowSummary, SagaSegment};
 use crate::cold::segment::NewRow;
 use crate::cold::view::ChainView;
 use crate::error::Result;
 use crate::hot::{DurableSaga, HotQuery, HotRead};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::fold::{Saga, WINDOW};
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 

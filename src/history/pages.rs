@@ -1,19 +1,20 @@
 //! Pages of a saga's history and of its checkpoints.
 
-use super::History;
 use super::answer::{Checkpoint, Checkpoints, Page, Row};
 use super::cursor;
-use super::load::size;
+use super::loaded::size;
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use super::state::saga_not_found;
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, Kind};
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::patch::changed_pointers;
 use crate::saga::position::SagaId;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// Bytes of entries on one page; one more is on it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::History;
+use super::reader::History;
 use crate::error::Result;
 use crate::hot::Mark;
 use crate::saga::position::{ChainId, Offset, SagaId};

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::History;
-use super::load::known;
+use super::loaded::known;
 use super::merge::{self, ChainCoverage};
+use super::reader::History;
 use crate::cold::reader::SegmentRef;
 use crate::cold::segment::RowSummary;
 use crate::error::{Error, Result};

@@ -2,12 +2,12 @@
 
 use futures::stream::{self, StreamExt};
 
-use super::History;
 use super::answer::FullHistory;
 use super::folds::current;
-use super::homes::{is_of, of_home};
-use super::load::{FIRST_READ, LoadedEntries};
+use super::loaded::{FIRST_READ, LoadedEntries};
+use super::membership::{is_of, of_home};
 use super::merge::{self, Marks, ReadDepth};
+use super::reader::History;
 use super::state::saga_not_found;
 use crate::error::Result;
 use crate::hot::{HotQuery, HotRead};

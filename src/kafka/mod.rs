@@ -8,7 +8,6 @@ mod client_log;
 pub mod ends;
 mod failure;
 pub mod intake;
-mod intake_thread;
 mod memory_budget;
 pub mod mock;
 mod native;
@@ -22,6 +21,5 @@ pub mod tail;
 mod topic_plan;
 pub mod topics;
 pub mod transaction;
-mod transaction_thread;
 
 pub use failure::{NOT_ASSIGNED, TOPIC_MISSING};

@@ -16,7 +16,6 @@ use super::bootstrap::Bootstrap;
 use super::broker_clock::Stamp;
 use super::client_log;
 use super::failure;
-use super::intake::StartAt;
 use super::native::{ConsumerEvent, Event, EventConsumer, set_leader_epoch};
 use super::record::{PartitionRecords, Record};
 use crate::error::{Error, Result};
@@ -46,6 +45,19 @@ impl ConsumerContext for Closing {
             tracing::debug!(error = %error, "answer rebalance while closing");
         }
     }
+}
+
+/// Where reading of an assigned partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    Offset(Offset),
+    /// As `Offset`, and the log must still agree on the epoch of the record before: if an unclean election replaced it,
+    /// [`IntakeEvent::OffsetsGone`](super::intake::IntakeEvent::OffsetsGone) follows.
+    OffsetInEpoch(Offset, i32),
+    /// Keep the partition but do not read it, until `seek` and `resume`.
+    Stop,
+    /// As `Stop`; it is assigned again after a moment.
+    Later,
 }
 
 /// A partition that is assigned.

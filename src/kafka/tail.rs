@@ -10,10 +10,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::client::{Purpose, client_config};
-use super::intake::StartAt;
 use super::memory_budget::{MemoryBudget, MemoryPermit};
 use super::native::ConsumerEvent;
-use super::reader::Reader;
+use super::reader::{Reader, StartAt};
 use super::record::PartitionRecords;
 use crate::config;
 use crate::error::{Error, Result};
@@ -48,7 +47,7 @@ impl Default for TailLimits {
     }
 }
 
-enum Command {
+enum TailCommand {
     LetGo(TopicPartition),
     ReadAgain(TopicPartition, Offset, u64),
 }
@@ -56,7 +55,7 @@ enum Command {
 /// The handle; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Tail {
-    commands: SyncSender<Command>,
+    commands: SyncSender<TailCommand>,
     stop: Arc<AtomicBool>,
     thread: Thread,
 }
@@ -94,16 +93,16 @@ impl Tail {
 
     /// Stops reading a partition; what was read of it and is on its way still comes. Waits for nothing.
     pub fn let_go(&self, partition: TopicPartition) -> Result<()> {
-        self.ask(Command::LetGo(partition))
+        self.ask(TailCommand::LetGo(partition))
     }
 
     /// Reads a partition that was let go of on from `offset`. Waits for nothing: [`TailEvent::ReadsAgain`] comes behind what was
     /// on its way, and before the first record.
     pub fn read_again(&self, partition: TopicPartition, offset: Offset, ticket: u64) -> Result<()> {
-        self.ask(Command::ReadAgain(partition, offset, ticket))
+        self.ask(TailCommand::ReadAgain(partition, offset, ticket))
     }
 
-    fn ask(&self, command: Command) -> Result<()> {
+    fn ask(&self, command: TailCommand) -> Result<()> {
         self.commands.try_send(command).map_err(|_| Error::unavailable("ask tail: too many calls wait, or it has stopped"))?;
         self.thread.unpark();
         Ok(())
@@ -121,7 +120,7 @@ struct TailThread {
     reader: Reader,
     limits: TailLimits,
     budget: MemoryBudget,
-    commands: Receiver<Command>,
+    commands: Receiver<TailCommand>,
     events: mpsc::Sender<TailEvent>,
     stop: Arc<AtomicBool>,
 }
@@ -131,7 +130,7 @@ impl TailThread {
     fn new(
         mut reader: Reader,
         limits: TailLimits,
-        (commands, events): (Receiver<Command>, mpsc::Sender<TailEvent>),
+        (commands, events): (Receiver<TailCommand>, mpsc::Sender<TailEvent>),
         stop: Arc<AtomicBool>,
     ) -> Self {
         let here = std::thread::current();
@@ -174,8 +173,8 @@ impl TailThread {
     fn carry_out_all(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::LetGo(partition) => self.reader.let_go(&partition),
-                Command::ReadAgain(partition, offset, ticket) => {
+                TailCommand::LetGo(partition) => self.reader.let_go(&partition),
+                TailCommand::ReadAgain(partition, offset, ticket) => {
                     let outcome = self.reader.read_again(&partition, offset);
                     self.tell(TailEvent::ReadsAgain { partition, ticket, outcome });
                 }

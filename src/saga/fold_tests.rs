@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::context::changed_context;
 use super::entry::Entry;
-use super::event::{ContextChange, ErrorInfo, Kind, Labels, StepEvent};
+use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
 use super::fold_model::{Model, Verdict, error_value, labels_value};
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::{Lineage, Mode};
-use super::patch::splice;
 use super::position::{EntrySequence, Position, SagaId};
+use super::splice::splice;
 use super::state::{State, Status};
 use super::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
 use super::time::Micros;

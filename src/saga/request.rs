@@ -1,7 +1,7 @@
 //! Replay requests and the replay log, as domain values (INTERFACE 3). Reading and writing them is `wire`'s work.
 
-use super::event::Labels;
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::restored::CheckpointRef;
@@ -280,6 +280,11 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
+    /// Every saga that it names: the original, the restored one, and the one it runs as.
+    pub fn sagas(&self) -> impl Iterator<Item = &SagaId> {
+        [&self.original_saga_id, &self.new_saga_id, &self.executed_as].into_iter().flatten()
+    }
+
     /// Is it a replay that another one of the same saga must not repeat unasked: accepted, published or completed, no dry run and
     /// none with a forced failure?
     pub fn stands(&self) -> bool {

@@ -239,9 +239,3 @@ fn found(state: &State) -> FoundSaga {
 fn depth_of(state: &State) -> u32 {
     state.lineage.as_ref().map_or(0, |lineage| lineage.depth)
 }
-
-/// A label filter `k:v`; the name ends at the first colon. `None`: no colon or no name.
-pub fn parse_label(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.split_once(':')?;
-    (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-}

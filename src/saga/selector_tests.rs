@@ -1,8 +1,9 @@
 //! Which sagas a search finds, one fact of INTERFACE 4 a test.
 
 use super::event::{Kind, StepEvent};
+use super::labels::parse_label;
 use super::lineage::Mode;
-use super::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter, parse_label};
+use super::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter};
 use super::state::Status;
 use super::testing::{Log, SECOND, error, event, restored, step};
 use super::time::Micros;

@@ -15,11 +15,11 @@ use super::contexts::read_change;
 use super::index::{Group, SagaRows, SegmentIndex};
 use super::{RowSummary, columns};
 use crate::error::{Error, Result};
-use crate::saga::entry::StoredEntry;
 use crate::saga::event::{ContextChange, Kind};
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::state::Status;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::{self, EntryColumns};
 

@@ -7,11 +7,12 @@ use super::{check_pages, check_state, run};
 use crate::history::answer::PointInTime;
 use crate::history::merge::{Marks, ReadDepth, RunEnd, hot_run};
 use crate::hot::{Mark, Member};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ErrorInfo, Kind, StepEvent};
 use crate::saga::fold::SnapshotPolicy;
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::testing::event;
 use crate::saga::time::Micros;
 

@@ -11,8 +11,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::pointer::{NO_ERROR, OwnedPointer, slice, text};
 use super::waking::Waking;
-use super::{NO_ERROR, OwnedPointer, slice, text};
 use crate::kafka::broker_clock::Stamp;
 use crate::kafka::record::{Record, one_allocation, recorded};
 use crate::saga::position::Offset;

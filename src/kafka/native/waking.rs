@@ -7,7 +7,7 @@ use std::thread::Thread;
 use rdkafka::bindings as rd;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::OwnedPointer;
+use super::pointer::OwnedPointer;
 
 /// A queue, and the thread that librdkafka unparks whenever the queue was empty and is not any more.
 ///

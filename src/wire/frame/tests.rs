@@ -43,7 +43,7 @@ fn full(text: &str) -> ContextChange {
 }
 fn unsplice(before: &str, change: &ContextChange) -> ContextChange {
     match change {
-        ContextChange::Splice { prefix, suffix, middle } => full(&patch::unsplice(before, *prefix, *suffix, middle).unwrap()),
+        ContextChange::Splice { prefix, suffix, middle } => full(&splice::unsplice(before, *prefix, *suffix, middle).unwrap()),
         other => other.clone(),
     }
 }

@@ -1,7 +1,6 @@
 //! The members of a REPLAY, with their defaults.
 
-use super::canonical::sha256_hex;
-use super::read_saga_id;
+use super::members::{read_saga_id, sha256_hex};
 use crate::saga::position::SagaId;
 use crate::saga::request::{ForceFailure, From, IfCompensated, Override, ReplayOrder};
 use crate::wire::fields::{Checked, Fields};

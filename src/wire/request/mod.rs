@@ -4,6 +4,7 @@
 //! refused and logged. From anything else no request can be read: a dead letter `invalid_request`.
 
 mod canonical;
+mod members;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use crate::saga::ids::request_uuid;
 use crate::saga::position::SagaId;
 use crate::saga::request::{Command, CommandName, Outcome, ReplayRequest};
 use crate::saga::state::Status;
+use members::read_saga_id;
 
 /// Who asks for what resaga writes to its own requests topic.
 const OURSELVES: &str = "resaga";
@@ -137,7 +139,7 @@ fn read(raw: Raw<'_>, key: Option<&[u8]>, wrong: Option<FieldError>) -> Checked<
         requested_by: known(requested_by, "requested_by"),
         reason: known(reason, "reason"),
         labels,
-        sha256: canonical::sha256_hex(canonical::canonical(&fields).as_bytes()),
+        sha256: members::sha256_hex(canonical::canonical(&fields).as_bytes()),
         json: raw.json(),
     })
 }
@@ -183,15 +185,6 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
         C::Batch | C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => later("batches"),
         C::Schedule | C::ScheduleCancel => later("schedules"),
     }
-}
-
-/// Required, 1 to 256 characters.
-fn read_saga_id(fields: &Fields<'_>, name: &str) -> Checked<SagaId> {
-    let id = fields.needed(name)?;
-    if id.chars().count() > SagaId::MAX_CHARS {
-        return Err(fields.wrong(name, "is longer than 256 characters"));
-    }
-    Ok(SagaId::new(id))
 }
 
 fn read_outcome(fields: &Fields<'_>, saga_id: Option<&SagaId>) -> Checked<Command> {

@@ -15,17 +15,17 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::bootstrap::Bootstrap;
-use super::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
-use super::client_log;
-use super::failure;
-use super::native::Waking;
-use super::publisher::enqueue;
-use super::record::NewRecord;
-use super::transaction::{Command, PublishError, Published, Transaction};
+use super::outcome::{PublishError, Published, Transaction, TransactionCommand};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::kafka::bootstrap::Bootstrap;
+use crate::kafka::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
+use crate::kafka::client_log;
+use crate::kafka::failure;
+use crate::kafka::native::Waking;
+use crate::kafka::publisher::enqueue;
+use crate::kafka::record::NewRecord;
 
 /// Longest wait for the coordinator to settle what the last owner left: a transaction that is being completed takes a moment.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl TransactionThread {
         Ok(Self { acknowledgements, producer })
     }
 
-    pub(super) fn run(mut self, ready: oneshot::Sender<Result<()>>, commands: Receiver<Command>) {
+    pub(super) fn run(mut self, ready: oneshot::Sender<Result<()>>, commands: Receiver<TransactionCommand>) {
         self.acknowledgements.wakes(std::thread::current());
         let opened = self.producer.init_transactions(OPEN_TIMEOUT).map_err(|e| failure::of("open transactional producer", &e));
         let failed = opened.is_err();

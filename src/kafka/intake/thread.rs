@@ -10,13 +10,13 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::failure::{self, NOT_ASSIGNED};
-use super::intake::{AssignedPartition, Command, GroupMetadata, IntakeEvent, IntakeLimits, Reply, StartAt};
-use super::memory_budget::MemoryBudget;
-use super::native::ConsumerEvent;
-use super::reader::{Reader, list_of};
-use super::statistics;
+use super::event::{AssignedPartition, GroupMetadata, IntakeCommand, IntakeEvent, IntakeLimits, Reply};
 use crate::error::{Error, Result};
+use crate::kafka::failure::{self, NOT_ASSIGNED};
+use crate::kafka::memory_budget::MemoryBudget;
+use crate::kafka::native::ConsumerEvent;
+use crate::kafka::reader::{Reader, StartAt, list_of};
+use crate::kafka::{client_log, ends, statistics};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Longest sleep: records, rebalances, commands and room for records wake the thread.
@@ -39,7 +39,7 @@ pub(super) struct IntakeThread {
     reader: Reader,
     limits: IntakeLimits,
     budget: MemoryBudget,
-    commands: Receiver<Command>,
+    commands: Receiver<IntakeCommand>,
     events: mpsc::Sender<IntakeEvent>,
     /// Events that found the channel full. Nothing is read while there are any.
     outbox: VecDeque<IntakeEvent>,
@@ -107,7 +107,7 @@ impl IntakeThread {
     pub(super) fn new(
         mut reader: Reader,
         limits: IntakeLimits,
-        commands: Receiver<Command>,
+        commands: Receiver<IntakeCommand>,
         events: mpsc::Sender<IntakeEvent>,
     ) -> Self {
         let here = std::thread::current();
@@ -161,7 +161,7 @@ impl IntakeThread {
                             self.tell(IntakeEvent::Stats(stats))?;
                         }
                     }
-                    ConsumerEvent::Log { level, facility, message } => super::client_log::log(level, &facility, &message),
+                    ConsumerEvent::Log { level, facility, message } => client_log::log(level, &facility, &message),
                     ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
                         if let Some(error) = self.reader.met(code, is_fatal, &reason) {
                             return Err(Exit::Failed(error));
@@ -323,27 +323,27 @@ impl IntakeThread {
         }
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<(), Exit> {
+    fn carry_out(&mut self, command: IntakeCommand) -> Result<(), Exit> {
         // A caller that no longer waits for the answer is no error.
         match command {
-            Command::Pause(partitions, reply) => drop(reply.send(self.reader.pause(&partitions))),
-            Command::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
-            Command::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
-            Command::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
-            Command::LetGo(partition) => self.reader.let_go(&partition),
-            Command::ReadAgain(partition, offset, ticket) => {
+            IntakeCommand::Pause(partitions, reply) => drop(reply.send(self.reader.pause(&partitions))),
+            IntakeCommand::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
+            IntakeCommand::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
+            IntakeCommand::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),
+            IntakeCommand::LetGo(partition) => self.reader.let_go(&partition),
+            IntakeCommand::ReadAgain(partition, offset, ticket) => {
                 let outcome = self.reader.read_again(&partition, offset);
                 self.tell(IntakeEvent::ReadsAgain { partition, ticket, outcome })?;
             }
-            Command::AssignLater(partitions, reply) => {
+            IntakeCommand::AssignLater(partitions, reply) => {
                 // One that cannot be paused is not read all the same.
                 let stopped = self.reader.stop(&partitions).map(drop);
                 let ours = self.reader.assigned().into_iter().filter(|ours| partitions.contains(ours));
                 self.later.add(ours);
                 drop(reply.send(stopped));
             }
-            Command::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
-            Command::Stop(reply) => {
+            IntakeCommand::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
+            IntakeCommand::Stop(reply) => {
                 self.stopping = Some(reply);
                 return Err(Exit::Asked);
             }
@@ -389,13 +389,13 @@ impl IntakeThread {
         let client = consumer.client();
         let committed =
             consumer.committed_offsets(list_of(partitions), COMMITTED_TIMEOUT).map_err(|e| failure::of(READ_COMMITTED, &e))?;
-        let earliest = super::ends::earliest(client, partitions, ASK_TIMEOUT)?;
-        let ends = super::ends::latest(client, partitions, ASK_TIMEOUT)?;
+        let earliest = ends::earliest(client, partitions, ASK_TIMEOUT)?;
+        let ends = ends::latest(client, partitions, ASK_TIMEOUT)?;
         let mut topics: Vec<String> = partitions.iter().map(|p| p.topic.to_string()).collect();
         topics.sort_unstable();
         topics.dedup();
         // A broker that tells no ids is not a reason to stop: then only offsets and epochs are compared.
-        let ids = super::ends::ids_of(client, &topics, ASK_TIMEOUT).unwrap_or_else(|code| {
+        let ids = ends::ids_of(client, &topics, ASK_TIMEOUT).unwrap_or_else(|code| {
             tracing::debug!(%code, "read topic ids");
             Vec::new()
         });
