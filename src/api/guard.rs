@@ -1,4 +1,4 @@
-//! Who is answered at all (INTERFACE 1): a page of another site starts nothing, and a host name that is not ours leads
+//! Who is answered at all: a page of another site starts nothing, and a host name that is not ours leads
 //! nowhere (DNS rebinding). Browsers say where a request comes from; programs say nothing of it and go on as before.
 //!
 //! Knows headers; must not know routes or what they do.

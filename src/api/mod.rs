@@ -1,14 +1,14 @@
-//! HTTP (INTERFACE 4): routes, problems, the description. The only folder that names axum.
+//! HTTP (docs/INTERFACE.md): routes, problems, the description. The only folder that names axum.
 //!
 //! Reads from `history`, asks the replay side for replays, and turns both into JSON. Decides nothing about sagas; must
 //! not know stores or Kafka.
 
-mod answers;
 mod api_state;
 mod body;
 mod connections;
 mod described;
 mod guard;
+mod json;
 mod operations;
 mod problem;
 mod query;

@@ -2,28 +2,27 @@
 
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::api_state::Health;
+use super::json;
 use super::problem::{Problem, json_text};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
-/// The process turns.
+/// The process answers.
 pub async fn livez() -> Response {
-    json_text(StatusCode::OK, r#"{"status":"alive"}"#.into())
+    json_text(StatusCode::OK, json::ALIVE.into())
 }
 
 pub async fn readyz(State(health): State<Health>) -> Response {
     let checks = health.readiness.all();
     let ready = checks.values().all(|holds| *holds);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"status": if ready { "ready" } else { "not ready" }, "checks": checks}))).into_response()
+    json_text(status, json::ready(ready, &checks))
 }
 
 pub async fn metrics(State(health): State<Health>) -> Result<Response, Problem> {

@@ -49,10 +49,10 @@ pub struct AcceptedCancel {
 #[async_trait]
 pub trait ReplayService: Send + Sync {
     /// Plans a request body and publishes it. `idempotency_key`: the request id where the body has none. Refused with the
-    /// codes of INTERFACE 3; `behind` when its saga is not caught up in time.
+    /// codes of docs/interface/requests.md, Refusals; `behind` when its saga is not caught up in time.
     async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<SubmitAnswer>;
 
-    /// Refused: `replay_not_found`, and `request_invalid` when it is past calling off.
+    /// Refused: `replay_not_found`, and `request_invalid` when it is too late to cancel it.
     async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel>;
 
     async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>>;

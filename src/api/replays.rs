@@ -2,11 +2,10 @@
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
 
-use super::answers;
 use super::api_state::ApiState;
-use super::problem::{Problem, json_text};
+use super::json;
+use super::problem::{Answer, Problem, json_text};
 use super::query::{Document, Id, Query};
 use super::replay_service::SubmitAnswer;
 use crate::error::Error;
@@ -14,9 +13,6 @@ use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::ReplayStatus;
 use crate::wire;
-use crate::wire::json::Writer;
-
-type Answer = Result<Response, Problem>;
 
 /// Of an accepted request, as it was understood: where the log's record has another, another body counts.
 const REQUEST_SHA256: HeaderName = HeaderName::from_static("resaga-request-sha256");
@@ -24,26 +20,13 @@ const REQUEST_SHA256: HeaderName = HeaderName::from_static("resaga-request-sha25
 pub async fn submit(State(api): State<ApiState>, headers: HeaderMap, Document(body): Document) -> Answer {
     let key = headers.get("idempotency-key").map(|key| std::str::from_utf8(key.as_bytes()));
     let key = key.transpose().map_err(|_| Problem::invalid("Idempotency-Key must be UTF-8"))?;
-    Ok(match api.replays.submit(&body, key.filter(|key| !key.is_empty())).await? {
-        SubmitAnswer::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
-            let mut out = Writer::with_capacity(256);
-            out.str("request_id", &request_id);
-            out.str("replay_id", &replay_id);
-            out.str("new_saga_id", new_saga_id.as_str());
-            let sha256 = HeaderValue::from_str(&request_sha256).map_err(|_| Error::bug("answer a post: its hash is not hex"))?;
-            let mut answer = json_text(StatusCode::ACCEPTED, out.end());
-            answer.headers_mut().insert(REQUEST_SHA256, sha256);
-            answer
-        }
-        SubmitAnswer::Planned { plan, diff, runs, would_refuse } => {
-            let mut out = Writer::with_capacity(4_096);
-            out.raw("plan", &wire::restored::encode_json(&plan));
-            out.raw("diff", &diff.to_string());
-            out.strings("runs", &runs);
-            out.opt_str("would_refuse", would_refuse);
-            json_text(StatusCode::OK, out.end())
-        }
-    })
+    let answer = api.replays.submit(&body, key.filter(|key| !key.is_empty())).await?;
+    let text = json::submitted(&answer);
+    let SubmitAnswer::Accepted { request_sha256, .. } = answer else { return Ok(json_text(StatusCode::OK, text)) };
+    let sha256 = HeaderValue::from_str(&request_sha256).map_err(|e| Error::bug(format!("answer a post: its hash: {e}")))?;
+    let mut accepted = json_text(StatusCode::ACCEPTED, text);
+    accepted.headers_mut().insert(REQUEST_SHA256, sha256);
+    Ok(accepted)
 }
 
 pub async fn list(State(api): State<ApiState>, query: Query) -> Answer {
@@ -59,32 +42,30 @@ pub async fn list(State(api): State<ApiState>, query: Query) -> Answer {
         until,
     };
     let page = api.replays.list(&filter, query.one("after")?, query.limit()?).await?;
-    Ok(json_text(StatusCode::OK, answers::records(&page.records, page.next.as_deref())))
+    Ok(json_text(StatusCode::OK, json::records(&page.records, page.next.as_deref())))
 }
 
 pub async fn get(State(api): State<ApiState>, Id(replay_id): Id) -> Answer {
     let record = api.replays.get(&replay_id).await?;
     let record = record.ok_or_else(|| Error::refused("replay_not_found", "the replay log has no replay of this id"))?;
-    Ok(json_text(StatusCode::OK, wire::log::log_answer(&record)))
+    Ok(json_text(StatusCode::OK, json::record(&record)))
 }
 
 pub async fn cancel(State(api): State<ApiState>, Id(replay_id): Id, Document(body): Document) -> Answer {
     let (requested_by, reason) = who_and_why(&body)?;
-    let asked = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(|error| match error {
+    let cancel = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(|error| match error {
         // Understood, and too late: a conflict with what is.
         Error::Refused { code: "request_invalid", message } => Problem::new(StatusCode::CONFLICT, "request_invalid", message),
         other => other.into(),
     })?;
-    let mut out = Writer::with_capacity(128);
-    out.str("request_id", &asked.request_id);
-    out.str("replay_id", &asked.replay_id);
-    Ok(json_text(StatusCode::ACCEPTED, out.end()))
+    Ok(json_text(StatusCode::ACCEPTED, json::cancelled(&cancel)))
 }
 
 /// `{requested_by, reason}`, both required.
 fn who_and_why(body: &[u8]) -> Result<(String, String), Problem> {
     let object = wire::json::read_object(body, wire::json::MAX_DEPTH);
-    let object = object.map_err(|_| Problem::invalid("the body must be a JSON object with requested_by and reason"))?;
+    let object =
+        object.map_err(|e| Problem::invalid(format!("the body must be a JSON object with requested_by and reason: {e}")))?;
     const MEMBERS: [&str; 2] = ["requested_by", "reason"];
     if let Some((unknown, _)) = object.members().into_iter().find(|(name, _)| !MEMBERS.contains(name)) {
         return Err(Problem::unknown("member", unknown, MEMBERS));

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 
-use super::answers;
 use super::api_state::ApiState;
-use super::problem::{Problem, json_text};
+use super::json;
+use super::problem::{Answer, Problem, json_text};
 use super::query::{Id, Query};
 use crate::cpu;
 use crate::error::Error;
@@ -16,8 +15,6 @@ use crate::history::answer::{PointInTime, StateAnswer};
 use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::time::Micros;
-
-type Answer = Result<Response, Problem>;
 
 /// `at` or `sequence`, not both.
 fn when(query: &Query) -> Result<PointInTime, Problem> {
@@ -67,7 +64,7 @@ async fn look_up(api: &ApiState, saga: &SagaId, when: PointInTime) -> Result<Sta
 pub async fn state(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let when = when(&query)?;
     let found = look_up(&api, &id.saga()?, when).await?;
-    Ok(json_text(StatusCode::OK, answers::state(&found, asked(when))))
+    Ok(json_text(StatusCode::OK, json::state(&found, asked(when))))
 }
 
 pub async fn context(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
@@ -77,13 +74,13 @@ pub async fn context(State(api): State<ApiState>, id: Id, query: Query) -> Answe
         return Err(Problem::invalid("pointer must be a JSON pointer (RFC 6901): empty, or begin with /"));
     }
     let value = api.history.context(&id.saga()?, when, pointer).await?;
-    Ok(json_text(StatusCode::OK, format!("{{\"value\":{}}}", value.as_str())))
+    Ok(json_text(StatusCode::OK, json::value(&value)))
 }
 
 pub async fn history(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let ((since, until), limit) = (query.window()?, query.limit()?);
     let page = api.history.page(&id.saga()?, since, until, query.one("after")?, limit).await?;
-    Ok(json_text(StatusCode::OK, answers::page(&page)))
+    Ok(json_text(StatusCode::OK, json::page(&page)))
 }
 
 pub async fn diff(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
@@ -97,14 +94,14 @@ pub async fn diff(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     };
     let (old, new) = (look_up(&api, &first, from).await?, look_up(&api, &second, to).await?);
     // Two trees, which take many times their texts.
-    let text = cpu::long(|| answers::difference((&old, asked(from)), (&new, asked(to)))).await;
+    let text = cpu::long(|| json::difference((&old, asked(from)), (&new, asked(to)))).await;
     Ok(json_text(StatusCode::OK, text))
 }
 
 pub async fn checkpoints(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let limit = query.limit()?;
     let found = api.history.checkpoints(&id.saga()?, query.one("after")?, limit).await?;
-    Ok(json_text(StatusCode::OK, answers::checkpoints(&found)))
+    Ok(json_text(StatusCode::OK, json::checkpoints(&found)))
 }
 
 pub async fn lineage(State(api): State<ApiState>, id: Id) -> Answer {
@@ -116,7 +113,7 @@ pub async fn lineage(State(api): State<ApiState>, id: Id) -> Answer {
         children
     };
     let root = api.history.lineage(&saga, &children).await?;
-    Ok(json_text(StatusCode::OK, answers::lineage(&root)))
+    Ok(json_text(StatusCode::OK, json::lineage(&root)))
 }
 
 pub async fn replays(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
@@ -127,5 +124,5 @@ pub async fn replays(State(api): State<ApiState>, id: Id, query: Query) -> Answe
         // Distinguishes a saga without replays from no saga.
         look_up(&api, &saga, PointInTime::Newest).await?;
     }
-    Ok(json_text(StatusCode::OK, answers::records(&page.records, page.next.as_deref())))
+    Ok(json_text(StatusCode::OK, json::records(&page.records, page.next.as_deref())))
 }

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::future::BoxFuture;
 
-use super::answers;
 use super::api_state::ApiState;
+use super::json;
 use super::problem::{Problem, json_text};
 use super::query::Query;
 use crate::saga::labels::parse_label;
@@ -53,7 +53,7 @@ pub async fn sagas(State(api): State<ApiState>, query: Query) -> Result<Response
         standing
     };
     let found = api.history.search(&filter, query.one("after")?, limit, &standing).await?;
-    Ok(json_text(StatusCode::OK, answers::sagas(&found.sagas, found.next.as_deref(), found.complete_through)))
+    Ok(json_text(StatusCode::OK, json::sagas(&found.sagas, found.next.as_deref(), found.complete_through)))
 }
 
 #[cfg(test)]

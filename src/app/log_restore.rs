@@ -13,7 +13,7 @@ use super::stores::Stores;
 use crate::cold::gaps::gaps;
 use crate::error::{Error, Result};
 use crate::history::answer::SearchResult;
-use crate::history::known::Ends;
+use crate::history::known::PartitionEnds;
 use crate::roles::log_saga;
 use crate::roles::replay_log::{ReplayLog, Restored};
 use crate::roles::retry::Backoff;
@@ -126,7 +126,7 @@ impl LogRestore<'_> {
     }
 
     /// Waits until the archive has the log up to these ends.
-    async fn archived(&self, ends: &Ends, progress: &mut Progress) -> Result<()> {
+    async fn archived(&self, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         loop {
             match self.stores.log_history.is_durable_to(ends).await {
                 Ok(true) => {
@@ -145,7 +145,7 @@ impl LogRestore<'_> {
     }
 
     /// Tells of which partitions history does not have what the topic had.
-    async fn not_known(&self, ends: &Ends) -> Vec<i32> {
+    async fn not_known(&self, ends: &PartitionEnds) -> Vec<i32> {
         let mut partitions = Vec::new();
         for end in ends {
             if self.stores.log_history.is_durable_to(std::slice::from_ref(end)).await != Ok(true) {
@@ -163,7 +163,7 @@ impl LogRestore<'_> {
         partitions
     }
 
-    async fn find_archived_replays(&self, ends: &Ends, known: bool, progress: &mut Progress) -> Result<()> {
+    async fn find_archived_replays(&self, ends: &PartitionEnds, known: bool, progress: &mut Progress) -> Result<()> {
         progress.given_up.clear();
         let mut after: Option<String> = None;
         loop {
@@ -180,7 +180,7 @@ impl LogRestore<'_> {
         }
     }
 
-    async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<SearchResult> {
+    async fn search(&self, after: Option<&str>, ends: &PartitionEnds, progress: &mut Progress) -> Result<SearchResult> {
         let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
         // Not asked: the filter says nothing of replays.
         let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
@@ -199,7 +199,7 @@ impl LogRestore<'_> {
     }
 
     /// Looks again at those that could not be told of, until no more than so many are left.
-    async fn decide_all_but(&self, left: usize, ends: &Ends, progress: &mut Progress) -> Result<()> {
+    async fn decide_all_but(&self, left: usize, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         while progress.undecided.len() > left {
             let all = || ends.iter().map(|(partition, _)| *partition);
             let of: Option<BTreeSet<i32>> = progress.undecided.values().copied().collect();
@@ -231,7 +231,7 @@ impl LogRestore<'_> {
     }
 
     /// One replay that history has. What cannot be told of it is looked at again, where history has all that the topic had.
-    async fn look(&self, id: &str, ends: &Ends, known: bool, progress: &mut Progress) {
+    async fn look(&self, id: &str, ends: &PartitionEnds, known: bool, progress: &mut Progress) {
         if self.view.get(id).is_some() {
             return;
         }
@@ -249,7 +249,7 @@ impl LogRestore<'_> {
     }
 
     /// `false`: it is to be asked again. `partition`: the one it is found in, if it waits.
-    async fn decide(&self, id: &str, ends: &Ends, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
+    async fn decide(&self, id: &str, ends: &PartitionEnds, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
         match log_saga::newest_at(&self.stores.log_history, id, ends).await? {
             Some((record, at)) if record.status == ReplayStatus::Accepted => {
                 *partition = Some(at.partition);

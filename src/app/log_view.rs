@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::config::Kafka;
+use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::record::{PartitionRecords, Record};

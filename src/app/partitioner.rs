@@ -178,7 +178,7 @@ mod tests {
     use crate::kafka::record::NewRecord;
 
     /// Events of twenty sagas, each where `partitioner` puts its key, and a record with a foreign key in partition 0.
-    async fn events(kafka: &crate::config::Kafka, topic: &str, partitioner: Partitioner) {
+    async fn events(kafka: &crate::config::KafkaConfig, topic: &str, partitioner: Partitioner) {
         let record = |key: String, partition: i32, saga: &str| NewRecord {
             topic: topic.to_owned(),
             partition: Some(partition),

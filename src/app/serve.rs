@@ -30,7 +30,7 @@ use crate::roles::replay_log::ReplayLog;
 use crate::roles::replay_log::homes::Homes;
 use crate::roles::retry::until_available;
 use crate::roles::stopped;
-use crate::saga::fold::FoldSettings;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::position::Topic;
 use crate::saga::time::Micros;
 use crate::schema_registry::SchemaRegistry;
@@ -286,7 +286,7 @@ impl Process {
             request_schema: self.targets.schemas.request,
             dead_letters: config.topics.dead_letters.clone(),
             max_record_bytes: config.limits.max_record,
-            fold_text: format!("{fold:?}"),
+            fold_text: fold.text(),
             fold,
             flush_interval: config.cold.flush_interval,
             flush_bytes: config.cold.flush_bytes,

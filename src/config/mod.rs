@@ -1,4 +1,4 @@
-//! All settings with units and defaults (INTERFACE 6). No other file reads the environment.
+//! All settings with units and defaults. No other file reads the environment.
 //!
 //! [`load`] lays file, environment and flags over the defaults, checks the whole and remembers where each value came
 //! from. Knows names, units and rules between keys; must not know a broker or a store: nothing is asked here.
@@ -11,9 +11,9 @@ mod sections;
 mod settings;
 mod units;
 
-pub use load::{LoadedConfig, Origin, Shown, Sources, crash_point, environment, load, person, temporary_directory};
+pub use load::{LoadedConfig, Origin, ShownSetting, Sources, crash_point, environment, load, person, temporary_directory};
 pub use schemes::HotScheme;
 pub use sections::{
-    Api, Cold, Config, Hot, Kafka, Limits, Log, LogFormat, PartitionerSetting, Registry, Replay, Serve, SnapshotOverride,
-    Snapshots, Topics,
+    ApiConfig, ColdConfig, Config, HotConfig, KafkaConfig, LimitsConfig, LogConfig, LogFormat, PartitionerSetting,
+    RegistryConfig, ReplayConfig, ServeConfig, SnapshotOverride, SnapshotsConfig, TopicsConfig,
 };

@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::saga::fold::SnapshotPolicy;
+use crate::saga::fold_settings::SnapshotPolicy;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
-    pub kafka: Kafka,
-    pub topics: Topics,
-    pub hot: Hot,
-    pub cold: Cold,
-    pub snapshots: Snapshots,
-    pub limits: Limits,
-    pub replay: Replay,
-    pub registry: Registry,
-    pub api: Api,
-    pub log: Log,
-    pub serve: Serve,
+    pub kafka: KafkaConfig,
+    pub topics: TopicsConfig,
+    pub hot: HotConfig,
+    pub cold: ColdConfig,
+    pub snapshots: SnapshotsConfig,
+    pub limits: LimitsConfig,
+    pub replay: ReplayConfig,
+    pub registry: RegistryConfig,
+    pub api: ApiConfig,
+    pub log: LogConfig,
+    pub serve: ServeConfig,
 }
 
 #[derive(Clone, PartialEq)]
-pub struct Kafka {
+pub struct KafkaConfig {
     pub brokers: String,
     pub group_id: String,
     /// Stable name of this process (static membership, transactional id); empty: dynamic member, random id.
@@ -40,7 +40,7 @@ pub enum PartitionerSetting {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Topics {
+pub struct TopicsConfig {
     pub events: Vec<String>,
     pub requests: String,
     pub restored: String,
@@ -55,7 +55,7 @@ pub struct Topics {
 }
 
 #[derive(Clone, PartialEq)]
-pub struct Hot {
+pub struct HotConfig {
     /// Of a scheme in [`HotScheme`](super::HotScheme).
     pub url: String,
     pub ttl: Duration,
@@ -66,7 +66,7 @@ pub struct Hot {
 }
 
 #[derive(Clone, PartialEq)]
-pub struct Cold {
+pub struct ColdConfig {
     /// `s3://bucket/prefix` or `file:///path`.
     pub url: String,
     pub endpoint: Option<String>,
@@ -85,7 +85,7 @@ pub struct Cold {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshots {
+pub struct SnapshotsConfig {
     pub policy: SnapshotPolicy,
     pub retention: Duration,
     pub saga: BTreeMap<String, SnapshotOverride>,
@@ -98,7 +98,7 @@ pub struct SnapshotOverride {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
+pub struct LimitsConfig {
     pub max_clock_ahead: Duration,
     /// Bytes of a record others write; resaga's own may be four times that.
     pub max_record: u64,
@@ -106,11 +106,11 @@ pub struct Limits {
     pub max_state: u64,
     /// Sagas whose state is kept in memory, over all partitions.
     pub max_cached_sagas: u64,
-    /// Bytes of records in the hands of a role at once; see [`Limits::intake_bytes`].
+    /// Bytes of records in the hands of a role at once; see [`LimitsConfig::intake_bytes`].
     pub max_intake_bytes: u64,
 }
 
-impl Limits {
+impl LimitsConfig {
     /// `max_intake_bytes`, or what one record of resaga's own may have, four times `max_record`, where that is more.
     pub fn intake_bytes(&self) -> u64 {
         self.max_intake_bytes.max(self.max_record.saturating_mul(4))
@@ -118,7 +118,7 @@ impl Limits {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Replay {
+pub struct ReplayConfig {
     pub max_depth: u32,
     /// Replays a second; `None`: unlimited.
     pub rate: Option<f64>,
@@ -131,13 +131,13 @@ pub struct Replay {
 }
 
 #[derive(Clone, PartialEq, Default)]
-pub struct Registry {
+pub struct RegistryConfig {
     /// Empty: JSON.
     pub url: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Api {
+pub struct ApiConfig {
     pub listen: String,
     /// Further names by which browsers may reach it, each with its port or for every port.
     pub hosts: Vec<String>,
@@ -155,23 +155,23 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Log {
+pub struct LogConfig {
     pub format: LogFormat,
     /// A tracing filter, such as `info` or `resaga=debug`.
     pub level: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Serve {
+pub struct ServeConfig {
     pub shutdown_timeout: Duration,
 }
 
-impl Default for Kafka {
+impl Default for KafkaConfig {
     fn default() -> Self {
         Self { brokers: "127.0.0.1:9092".into(), group_id: "resaga".into(), instance: String::new(), properties: BTreeMap::new() }
     }
 }
-impl Default for Topics {
+impl Default for TopicsConfig {
     fn default() -> Self {
         Self {
             events: vec!["saga.events.v1".into()],
@@ -186,7 +186,7 @@ impl Default for Topics {
         }
     }
 }
-impl Default for Hot {
+impl Default for HotConfig {
     fn default() -> Self {
         Self {
             url: "redis://127.0.0.1:6379/0".into(),
@@ -196,7 +196,7 @@ impl Default for Hot {
         }
     }
 }
-impl Default for Cold {
+impl Default for ColdConfig {
     fn default() -> Self {
         Self {
             url: "s3://bucket/prefix".into(),
@@ -211,12 +211,12 @@ impl Default for Cold {
         }
     }
 }
-impl Default for Snapshots {
+impl Default for SnapshotsConfig {
     fn default() -> Self {
         Self { policy: SnapshotPolicy::default(), retention: Duration::from_secs(2_555 * 86_400), saga: BTreeMap::new() }
     }
 }
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             max_clock_ahead: Duration::from_secs(3_600),
@@ -227,22 +227,22 @@ impl Default for Limits {
         }
     }
 }
-impl Default for Replay {
+impl Default for ReplayConfig {
     fn default() -> Self {
         Self { max_depth: 10, rate: None, max_batch_requests: 500, max_parked_requests: 10_000, max_log_records: 200_000 }
     }
 }
-impl Default for Api {
+impl Default for ApiConfig {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8080".into(), hosts: Vec::new(), max_connections: 1_000, peer_timeout: Duration::from_secs(30) }
     }
 }
-impl Default for Log {
+impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into() }
     }
 }
-impl Default for Serve {
+impl Default for ServeConfig {
     fn default() -> Self {
         Self { shutdown_timeout: Duration::from_secs(30) }
     }

@@ -9,7 +9,7 @@ use super::chains::Home;
 use super::folds::current;
 use super::loaded::{FIRST_READ, LoadedEntries, known};
 use super::membership::{is_of, may_be_of};
-use super::merge::{self, Marks, ReadDepth};
+use super::merge::{self, CandidateMarks, ReadDepth};
 use super::reader::History;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead, Member};
@@ -46,7 +46,7 @@ impl History {
         let homes = self.chains.homes_of(saga);
         let loaded = match &homes[..] {
             [home] => match self.load_home(saga, upto, back, home).await {
-                Ok(loaded) => self.or_elsewhere(saga, loaded, home).await,
+                Ok(loaded) => self.check_other_homes(saga, loaded, home).await,
                 failed => failed,
             },
             homes => self.load_of_several(saga, upto, back, homes).await,
@@ -77,7 +77,7 @@ impl History {
             // What cannot be read now is read, or told, below.
             let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
             if let Some(read) = read
-                && let Some(loaded) = self.load_quickly(saga, &read, homes).await?
+                && let Some(loaded) = self.load_from_hot(saga, &read, homes).await?
             {
                 return Ok(loaded);
             }
@@ -88,7 +88,7 @@ impl History {
     /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known. That
     /// takes no request unless one of them has entries of the saga, or hot begins later than it is known to reach (it was
     /// wiped): then one, and never again.
-    pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: LoadedEntries, home: &Home) -> Result<LoadedEntries> {
+    pub(super) async fn check_other_homes(&self, saga: &SagaId, mut loaded: LoadedEntries, home: &Home) -> Result<LoadedEntries> {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
@@ -114,9 +114,9 @@ impl History {
     }
 
     /// From hot alone, where one read shows all of the saga and cold has nothing of it in another home.
-    pub(super) async fn load_quickly(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<LoadedEntries>> {
+    pub(super) async fn load_from_hot(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<LoadedEntries>> {
         let candidates = homes.concat();
-        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates: &candidates, marks: &read.marks };
         self.note_marks(saga, &marks);
         let at_home = homes.iter().position(|home| read.members.iter().all(|member| may_be_of(member, home)));
         let Some(at_home) = at_home.filter(|_| read.members.len() < FIRST_READ) else { return Ok(None) };
@@ -128,14 +128,14 @@ impl History {
             |bytes| decode_member(saga, bytes),
         );
         let is_here = |stored: &StoredEntry| is_of(&stored.entry.position, &homes[at_home]);
-        if !run.entries.iter().all(is_here) || self.cold_elsewhere(saga, homes, at_home).await? {
+        if !run.entries.iter().all(is_here) || self.cold_may_have_in_others(saga, homes, at_home).await? {
             return Ok(None);
         }
         Ok(self.hot_alone(saga, &marks, run).await?.ok())
     }
 
     /// May cold, as far as it is known, have entries of the saga in another of these homes?
-    async fn cold_elsewhere(&self, saga: &SagaId, homes: &[Home], at_home: usize) -> Result<bool> {
+    async fn cold_may_have_in_others(&self, saga: &SagaId, homes: &[Home], at_home: usize) -> Result<bool> {
         let others = homes.iter().enumerate().filter(|(at, _)| *at != at_home);
         for chain in others.flat_map(|(_, home)| home) {
             if self.cold.known_end(chain).is_none() {
@@ -164,7 +164,7 @@ impl History {
     async fn survey(&self, saga: &SagaId, homes: &[Home]) -> Result<HomeSurvey> {
         let read = self.all_members(saga).await?;
         let candidates = homes.concat();
-        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates: &candidates, marks: &read.marks };
         self.note_marks(saga, &marks);
         let several_topics = candidates.iter().any(|chain| chain.topic != candidates[0].topic);
         let mut survey = HomeSurvey { inhabited: Vec::new(), nothing_below: Vec::new() };
@@ -188,7 +188,7 @@ impl History {
     }
 
     /// Does cold have entries of the saga there, as far as hot does not vouch?
-    async fn in_cold(&self, saga: &SagaId, home: &Home, marks: &Marks<'_>) -> Result<bool> {
+    async fn in_cold(&self, saga: &SagaId, home: &Home, marks: &CandidateMarks<'_>) -> Result<bool> {
         let behind = |chain: &&ChainId| {
             let from = marks.of(chain).map(|mark| mark.from);
             from.is_none() || self.cold.known_end(chain).and_then(|end| end.next) < from

@@ -8,7 +8,7 @@ use super::answer::{Coverage, Source};
 use super::folds::current;
 use super::loaded::{FIRST_READ, LONG, LONG_BYTES, LoadedEntries, known, size};
 use super::membership::{holds, is_of, of_home};
-use super::merge::{self, ChainCoverage, HotRun, Marks, MergedEntries, ReadDepth, RunEnd};
+use super::merge::{self, CandidateMarks, ChainCoverage, HotRun, MergedEntries, ReadDepth, RunEnd};
 use super::reader::History;
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -48,14 +48,14 @@ impl History {
     ) -> Result<Option<LoadedEntries>> {
         let (read, run, split) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run, split)) => {
-                self.note_marks(saga, &Marks { candidates, marks: &read.marks });
+                self.note_marks(saga, &CandidateMarks { candidates, marks: &read.marks });
                 (read, run, split)
             }
             // Cold alone gives a right answer, only slower and less new.
             Err(error) if error.is_unavailable() => Default::default(),
             Err(error) => return Err(error.context("read hot history")),
         };
-        let marks = Marks { candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates, marks: &read.marks };
         let loaded = match self.hot_alone(saga, &marks, run).await? {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
@@ -64,16 +64,16 @@ impl History {
     }
 
     /// Hot said how far it goes.
-    pub(super) fn note_marks(&self, saga: &SagaId, marks: &Marks<'_>) {
+    pub(super) fn note_marks(&self, saga: &SagaId, marks: &CandidateMarks<'_>) {
         let seen = marks.candidates.iter().filter_map(|chain| Some((chain, marks.of(chain)?)));
-        self.high_water_marks.see(self.hot.bucket(saga), seen);
+        self.high_water_marks.note(self.hot.bucket(saga), seen);
     }
 
     /// What was read of hot, if that is all there is; else the run as it was.
     pub(super) async fn hot_alone(
         &self,
         saga: &SagaId,
-        marks: &Marks<'_>,
+        marks: &CandidateMarks<'_>,
         run: HotRun,
     ) -> Result<std::result::Result<LoadedEntries, HotRun>> {
         let newest = run.entries.first().filter(|_| run.ending == RunEnd::Reached);
@@ -111,7 +111,7 @@ impl History {
         loop {
             let query = HotQuery { saga: saga.clone(), upto, limit };
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
-            let marks = Marks { candidates, marks: &read.marks };
+            let marks = CandidateMarks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
             let counts = |entry: &Entry| entry.effective_time <= upto;
             let own = if moved { None } else { of_home(&read.members, candidates) };
@@ -152,7 +152,7 @@ impl History {
     }
 
     /// Is a run that ends in the entry at `newest` all that hot and cold have?
-    pub(super) async fn is_whole(&self, saga: &SagaId, newest: &Position, marks: &Marks<'_>) -> Result<bool> {
+    pub(super) async fn is_whole(&self, saga: &SagaId, newest: &Position, marks: &CandidateMarks<'_>) -> Result<bool> {
         if !marks.vouches(newest) {
             return Ok(false);
         }
@@ -184,7 +184,7 @@ impl History {
         saga: &SagaId,
         upto: Micros,
         back: ReadDepth,
-        marks: &Marks<'_>,
+        marks: &CandidateMarks<'_>,
         run: HotRun,
     ) -> Result<Option<LoadedEntries>> {
         let follow = marks.candidates.iter().map(|chain| self.cold.follow(chain));
@@ -320,7 +320,7 @@ impl History {
         let complete_through = match newest {
             // The saga's partition: where its newest entry is, and where its next would go.
             Some(newest) => {
-                let own = (Marks { candidates, marks: &[] }).chain_of(newest).cloned();
+                let own = (CandidateMarks { candidates, marks: &[] }).chain_of(newest).cloned();
                 // A guess that the saga itself proves wrong tells nothing.
                 let guessed = self.chains.of(saga).iter().any(|chain| holds(chain, newest));
                 let home = self.chains.home(saga, &newest.topic).filter(|_| guessed);

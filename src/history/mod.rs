@@ -28,6 +28,6 @@ mod tests;
 mod whole;
 
 pub use lineage::ChildrenOf;
-pub use progress::Progress;
+pub use progress::MaterializeProgress;
 pub use reader::{History, MAX_ENTRIES};
 pub use search::ReplayStandingLookup;

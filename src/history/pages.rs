@@ -1,6 +1,6 @@
 //! Pages of a saga's history and of its checkpoints.
 
-use super::answer::{Checkpoint, Checkpoints, Page, Row};
+use super::answer::{Checkpoint, Checkpoints, HistoryPage, HistoryRow};
 use super::cursor;
 use super::loaded::size;
 use super::merge::{self, ReadDepth};
@@ -35,9 +35,14 @@ impl History {
         until: Option<Micros>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page> {
+    ) -> Result<HistoryPage> {
         let after = after.map(cursor::read_sequence).transpose()?.unwrap_or(0);
-        let mut rows = Rows { next: self.first_on_page(saga, since, after).await?, until, limit, ..Rows::default() };
+        let mut rows = HistoryPageBuilder {
+            next: self.first_on_page(saga, since, after).await?,
+            until,
+            limit,
+            ..HistoryPageBuilder::default()
+        };
         // Where it is before the page, and often the page too.
         let before = rows.next.saturating_sub(1).max(1);
         let mut wanted = before;
@@ -94,8 +99,8 @@ impl History {
 
 /// A page as it is filled.
 #[derive(Default)]
-struct Rows {
-    page: Page,
+struct HistoryPageBuilder {
+    page: HistoryPage,
     /// The saga before the next entry.
     slot: Option<Saga>,
     /// The next entry's sequence.
@@ -106,7 +111,7 @@ struct Rows {
     compared: usize,
 }
 
-impl Rows {
+impl HistoryPageBuilder {
     /// Will putting them on the page take more than a moment?
     fn is_long(&self, entries: &[StoredEntry]) -> bool {
         let context = self.slot.as_ref().map_or(0, |saga| saga.state.context.len());
@@ -147,7 +152,7 @@ impl Rows {
             self.compared += before.len() + after.len();
         }
         self.bytes += size(&entry) + changed.iter().map(String::len).sum::<usize>();
-        self.page.rows.push(Row { entry, status, changed });
+        self.page.rows.push(HistoryRow { entry, status, changed });
     }
 }
 

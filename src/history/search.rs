@@ -18,8 +18,9 @@ use super::slices::{ColdRows, Slice};
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::event::Kind;
+use crate::saga::failure::SagaFailure;
 use crate::saga::position::{EntrySequence, SagaId};
-use crate::saga::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
 use crate::saga::state::State;
 use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
@@ -165,7 +166,7 @@ impl History {
                 Err(other) => return Err(other),
             }
         }
-        let failures: Vec<Failure> = loaded.entries.iter().filter_map(|stored| Failure::of(&stored.entry)).collect();
+        let failures: Vec<SagaFailure> = loaded.entries.iter().filter_map(|stored| SagaFailure::of(&stored.entry)).collect();
         let fits = filter.fits_state(&state);
         let standing = if fits && filter.replay.is_some() { standing(saga).await? } else { ReplayStanding::None };
         let found = filter.find(&state, &failures, || standing);

@@ -5,11 +5,11 @@ use crate::saga::time::Micros;
 
 use super::mark::Mark;
 
-/// A failure in a saga's history: a STEP_FAILED, a SAGA_FAILED with step or error, a COMPENSATION_FAILED.
+/// A failure in a saga's history, as [`crate::saga::failure`] says what one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureFact {
     pub saga: SagaId,
-    /// Empty: of any name and step, on the shelf for those that have none of their own.
+    /// Empty: of any name and step, on the index bucket for those that have none of their own.
     pub saga_name: String,
     /// Empty: a SAGA_FAILED without step.
     pub step: String,
@@ -50,7 +50,7 @@ pub struct IndexQuery {
 pub struct IndexRead<F> {
     /// Newest first (failures: effective time, then entry sequence; activity: minute).
     pub facts: Vec<F>,
-    /// The marks of every bucket, read before the facts: a fact is surely here if its saga's bucket has a mark of its
+    /// The marks of every bucket, read before the facts: a fact is certain to be here if its saga's bucket has a mark of its
     /// chain that covers its offset.
     pub marks: Vec<(u16, ChainId, Mark)>,
     /// Facts before this time were dropped: ask cold.

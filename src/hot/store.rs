@@ -2,6 +2,8 @@
 //!
 //! Knows keys of sagas, scores and opaque members; must not know what a member means (`wire::frame`) or which store it is.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -34,13 +36,13 @@ pub struct SagaWrite {
     pub persist: bool,
 }
 
-/// Facts on this shelf are not durable yet: it is not to be dropped before cold has the chain up to `until`. Only for
-/// shelves that are old enough to be dropped soon.
+/// Facts in this index bucket are not durable yet: it is not to be dropped before cold has the chain up to `until`. Only for
+/// index buckets that are old enough to be dropped soon.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hold {
-    /// Of the shelf.
+    /// Of the index bucket.
     pub bucket: u16,
-    pub shelf: IndexBucket,
+    pub index_bucket: IndexBucket,
     pub chain: ChainId,
     /// Exclusive.
     pub until: Offset,
@@ -70,7 +72,7 @@ impl HotBatch {
     }
 }
 
-/// So many durable members of a saga are kept at least; the store drops what is further back once there are twice as many.
+/// Durable members of a saga that are kept at least; the store drops older ones once there are twice as many.
 pub const KEPT: u64 = 1_024;
 
 /// A saga with entries that are durable in S3.
@@ -152,15 +154,15 @@ pub trait HotStore: Send + Sync {
     /// At most `limit` facts, newest minute first.
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>>;
 
-    /// Drops the facts of minutes before this one (since the Unix epoch), whole, except for shelves that are held; says so
+    /// Drops the facts of minutes before this one (since the Unix epoch), whole, except for index buckets that are held; says so
     /// in `kept_from` first. A `kept_from` beyond minute `latest` is the work of a wrong clock: it is put right, and the marks,
-    /// which vouch for what was dropped with it, are dropped too, so that owners begin anew.
+    /// which vouch for what was dropped with it, are dropped too, so that owners start over.
     async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()>;
 
     /// What is held in a bucket of minutes before this one, oldest minutes first: at most `limit`, after `skip` others.
     async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>>;
 
-    /// Holds shelves that were written before.
+    /// Holds index buckets that were written before.
     async fn hold(&self, holds: &[Hold]) -> Result<()>;
 
     /// Holds these no longer.
@@ -188,6 +190,20 @@ pub trait HotStore: Send + Sync {
     async fn health(&self) -> Result<HotHealth>;
 }
 
+/// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set finds what
+/// there really is, and readers ask cold.
+pub async fn marks_of_all_buckets(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
+    let mut marks = Vec::with_capacity(usize::from(hot.buckets()));
+    for bucket in 0..hot.buckets() {
+        let found = match hot.marks(bucket).await {
+            Err(error) if error.is_unavailable() => Vec::new(),
+            other => other?,
+        };
+        marks.push(found.into_iter().collect());
+    }
+    Ok(marks)
+}
+
 /// `Invalid` [`OF_ANOTHER`]: the keys are another installation's.
 pub fn check_owner(owner: &Installation, mine: &Installation) -> Result<()> {
     if owner == mine {
@@ -200,7 +216,7 @@ pub fn check_owner(owner: &Installation, mine: &Installation) -> Result<()> {
     Err(Error::invalid(OF_ANOTHER, message))
 }
 
-/// The bucket of a saga among so many.
+/// The bucket of a saga, of this many buckets.
 pub fn bucket_of(saga: &SagaId, buckets: u16) -> u16 {
     if buckets <= 1 { 0 } else { (saga.hash64() % u64::from(buckets)) as u16 }
 }

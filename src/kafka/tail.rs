@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::client::{Purpose, client_config};
 use super::memory_budget::{MemoryBudget, MemoryPermit};
 use super::native::ConsumerEvent;
-use super::reader::{Reader, StartAt};
+use super::reader::{PartitionReader, StartAt};
 use super::record::PartitionRecords;
 use crate::config;
 use crate::error::{Error, Result};
@@ -72,12 +72,12 @@ const MAX_WAITING_COMMANDS: usize = 64;
 impl Tail {
     /// Reads `read_committed` from the offsets given. `name` shows in logs and client lists; no group of that name is joined.
     pub fn start(
-        kafka: &config::Kafka,
+        kafka: &config::KafkaConfig,
         name: &str,
         from: &[(TopicPartition, Offset)],
         limits: TailLimits,
     ) -> Result<(Self, mpsc::Receiver<TailEvent>)> {
-        let mut reader = Reader::new(&client_config(kafka, Purpose::Tail { group: name })?)?;
+        let mut reader = PartitionReader::new(&client_config(kafka, Purpose::Tail { group: name })?)?;
         let placed: Vec<_> = from.iter().map(|(p, offset)| (p.clone(), StartAt::Offset(*offset), *offset)).collect();
         reader.assign(&placed)?;
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
@@ -103,7 +103,7 @@ impl Tail {
     }
 
     fn ask(&self, command: TailCommand) -> Result<()> {
-        self.commands.try_send(command).map_err(|_| Error::unavailable("ask tail: too many calls wait, or it has stopped"))?;
+        self.commands.try_send(command).map_err(|e| Error::unavailable(format!("ask tail: {e}")))?;
         self.thread.unpark();
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Drop for Tail {
 }
 
 struct TailThread {
-    reader: Reader,
+    reader: PartitionReader,
     limits: TailLimits,
     budget: MemoryBudget,
     commands: Receiver<TailCommand>,
@@ -128,7 +128,7 @@ struct TailThread {
 impl TailThread {
     /// On the thread itself: what there is to read wakes it.
     fn new(
-        mut reader: Reader,
+        mut reader: PartitionReader,
         limits: TailLimits,
         (commands, events): (Receiver<TailCommand>, mpsc::Sender<TailEvent>),
         stop: Arc<AtomicBool>,
@@ -140,37 +140,37 @@ impl TailThread {
 
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(error) = self.happenings() {
+            if let Some(error) = self.group_events() {
                 self.tell(TailEvent::Failed(error));
                 return;
             }
-            self.carry_out_all();
+            self.run_commands();
             if !self.budget.has_room() {
                 std::thread::park_timeout(QUIET);
                 continue;
             }
-            let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
-            if !taken.batch.is_empty() {
-                let batch = self.budget.hold_each(taken.batch);
+            let read = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
+            if !read.batch.is_empty() {
+                let batch = self.budget.hold_each(read.batch);
                 self.tell(TailEvent::Records { batch });
             }
-            for (partition, position) in taken.ends {
+            for (partition, position) in read.ends {
                 self.tell(TailEvent::ReachedEnd { partition, position });
             }
-            for (partition, position, reason) in taken.gone {
+            for (partition, position, reason) in read.gone {
                 self.tell(TailEvent::OffsetsGone { partition, position, reason });
             }
-            if let Some(error) = taken.failed {
+            if let Some(error) = read.failed {
                 self.tell(TailEvent::Failed(error));
                 return;
             }
-            if taken.exhausted {
+            if read.exhausted {
                 std::thread::park_timeout(QUIET);
             }
         }
     }
 
-    fn carry_out_all(&mut self) {
+    fn run_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 TailCommand::LetGo(partition) => self.reader.let_go(&partition),
@@ -182,12 +182,12 @@ impl TailThread {
         }
     }
 
-    fn happenings(&self) -> Option<Error> {
-        while let Some(event) = self.reader.poll_happening() {
+    fn group_events(&self) -> Option<Error> {
+        while let Some(event) = self.reader.poll_group_event() {
             match event.read() {
                 ConsumerEvent::Log { level, facility, message } => super::client_log::log(level, &facility, &message),
                 ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
-                    if let Some(error) = self.reader.met(code, is_fatal, &reason) {
+                    if let Some(error) = self.reader.on_error(code, is_fatal, &reason) {
                         return Some(error);
                     }
                 }

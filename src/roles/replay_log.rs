@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::replay_filter::ReplayFilter;
-use crate::saga::request::{LogRecord, ReplayStatus};
+use crate::saga::request::LogRecord;
 use crate::saga::time::Micros;
 use crate::wire::log_owner::LogOwner;
 use records::Records;

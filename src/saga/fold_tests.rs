@@ -1,4 +1,4 @@
-//! The fold against its model on random streams, and the facts of INTERFACE 2 that deserve a name of their own.
+//! The fold against its model on random streams, and the facts of docs/interface/events.md that deserve a name of their own.
 
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::context::changed_context;
 use super::entry::Entry;
 use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
-use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use super::fold::{Admitted, RecordMeta, Saga};
 use super::fold_model::{Model, Verdict, error_value, labels_value};
+use super::fold_settings::{FoldSettings, SnapshotPolicy};
 use super::json::Json;
 use super::labels::Labels;
 use super::lineage::{Lineage, Mode};

@@ -1,4 +1,4 @@
-//! The plan, one fact of INTERFACE 3 a test.
+//! The plan, one fact of docs/interface/requests.md a test.
 
 use super::event::{ContextChange, Kind, StepEvent};
 use super::json::Json;

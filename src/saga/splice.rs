@@ -42,3 +42,24 @@ pub fn unsplice(before: &str, prefix: u32, suffix: u32, middle: &str) -> Option<
     out.push_str(tail);
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_splice_gives_the_text_back(before in "[ab{é🚚]{0,80}", after in "[ab{é🚚]{0,80}") {
+            let (prefix, suffix, middle) = splice(&before, &after);
+            prop_assert_eq!(unsplice(&before, prefix, suffix, middle), Some(after.clone()));
+        }
+
+        #[test]
+        fn a_splice_of_a_small_change_is_small(head in "[a-z]{0,90}", tail in "[a-z]{0,90}") {
+            let (before, after) = (format!("{head}1{tail}"), format!("{head}2{tail}"));
+            prop_assert_eq!(splice(&before, &after), (head.len() as u32, tail.len() as u32, "2"));
+        }
+    }
+}

@@ -203,10 +203,12 @@ impl SchemaRegistry {
                 Ok(body) => Ok((status, body.to_bytes())),
                 // No schema, and not the next time either.
                 Err(error) if error.is::<LengthLimitError>() => Ok((status, Bytes::new())),
-                Err(_) => Err(Error::unavailable("ask registry: no whole response")),
+                Err(error) => Err(Error::unavailable(format!("ask registry: read response: {error}"))),
             }
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| Error::unavailable("ask registry: time-out"))?
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| Error::unavailable(format!("ask registry: no answer within {} s", TIMEOUT.as_secs())))?
     }
 }
 
@@ -229,7 +231,8 @@ fn unknown(of: SchemaRef) -> Error {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|_| Error::unavailable("ask registry: the response is not what its API says"))
+    serde_json::from_slice(body)
+        .map_err(|e| Error::unavailable(format!("ask registry: expected the JSON that its API documents: {e}")))
 }
 
 /// `user:password`, percent-encoded as in a URL.

@@ -16,7 +16,7 @@ use crate::wire::avro::SchemaRef;
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Between two questions for the same one.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Asked for longer ago than this, a schema is waited for anew.
+/// Asked for longer ago than this, a schema is waited for again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Schemas waited for in [`FORGOTTEN`].
 const MAX_WAITS: usize = 4;

@@ -1,4 +1,4 @@
-//! Dead letters (INTERFACE 3): key, value and headers as they were, and ours that say why and where from. One that no
+//! Dead letters (docs/interface/dead-letters.md): key, value and headers as they were, and ours that say why and where from. One that no
 //! topic takes whole is cut, by one rule for every role, and says what it was: nothing vanishes, and nothing stops for it.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Step events: bytes to [`StepEvent`] with the dead-letter rules of INTERFACE 2, and back for SAGA_RESTORED.
+//! Step events: bytes to [`StepEvent`] with the rules of docs/interface/events.md on what is a dead letter, and back for SAGA_RESTORED.
 
 use super::avro::{self, SchemaId, SchemaRef, Schemas, Shape};
 use super::fields::{Checked, FieldError, Fields};
@@ -16,7 +16,7 @@ use crate::saga::position::SagaId;
 pub const OWN_RECORD_FACTOR: u64 = 4;
 
 /// Reads a record of an events topic. `max_record` in bytes of key, value and headers. The first rule that applies, in
-/// the order of INTERFACE 2, decides.
+/// the order of docs/interface/events.md, "What is no entry", decides.
 pub fn decode_event(
     key: Option<&[u8]>,
     value: Option<&[u8]>,

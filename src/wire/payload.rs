@@ -1,4 +1,4 @@
-//! What a record's value is: Avro or JSON, told by a header or its first byte (INTERFACE 1); and why it is neither.
+//! What a record's value is: Avro or JSON, told by a header or its first byte (docs/INTERFACE.md, Common rules); and why it is neither.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ const SCHEMA_HEADER: &str = "__value_schema_id";
 const GUID: u8 = 1;
 
 /// JSON text, not yet read.
-pub(super) struct Text<'v> {
+pub(super) struct ValueText<'v> {
     pub bytes: Cow<'v, [u8]>,
     /// The first field that JSON lacks a value for; it is null in the text.
     pub wrong: Option<FieldError>,
@@ -48,10 +48,10 @@ pub(super) fn open<'v>(
     headers: &Headers,
     schemas: &Schemas,
     shape: &'static Shape,
-) -> Result<Text<'v>, NotDecoded> {
+) -> Result<ValueText<'v>, NotDecoded> {
     let value = value.ok_or_else(|| NotDecoded::undecodable("the value is null"))?;
     if is_json(value, headers) {
-        return Ok(Text { bytes: Cow::Borrowed(value), wrong: None });
+        return Ok(ValueText { bytes: Cow::Borrowed(value), wrong: None });
     }
     let (of, datum) = match (schema_header(headers)?, value) {
         (Some(of), datum) => (of, datum),
@@ -68,7 +68,7 @@ pub(super) fn open<'v>(
         Lookup::Unreadable(why) => Err(NotDecoded::dead("unknown_schema", unreadable(of, &why))),
         Lookup::Known(plan) => {
             let (text, wrong) = to_json(&plan, datum).map_err(NotDecoded::undecodable)?;
-            Ok(Text { bytes: Cow::Owned(text.into_bytes()), wrong })
+            Ok(ValueText { bytes: Cow::Owned(text.into_bytes()), wrong })
         }
     }
 }

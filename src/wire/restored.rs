@@ -1,4 +1,4 @@
-//! The restored saga as JSON (INTERFACE 3): members in the order of the contract, so building it twice gives the
+//! The restored saga as JSON (docs/interface/restored-sagas.md): members in the order of the contract, so building it twice gives the
 //! same bytes.
 
 use super::avro::{self, SchemaId, Schemas, Shape};

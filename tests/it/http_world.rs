@@ -22,11 +22,13 @@ use resaga::history::chains::{Chains, TopicLayout};
 use resaga::history::{History, MAX_ENTRIES};
 use resaga::hot::memory::MemoryHot;
 use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
-use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use resaga::saga::failure::SagaFailure;
+use resaga::saga::fold::{Admitted, RecordMeta, Saga};
+use resaga::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
 use resaga::saga::replay_filter::ReplayFilter;
 use resaga::saga::request::LogRecord;
-use resaga::saga::selector::{Failure, ReplayStanding};
+use resaga::saga::selector::ReplayStanding;
 use resaga::saga::time::Micros;
 use resaga::telemetry::Metrics;
 use resaga::wire::avro::Schemas;
@@ -166,7 +168,7 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
         let bytes = encode_member(&entry, 0, before.as_ref(), entry.snapshot.then_some(saga));
         writes.entry(saga_id.clone()).or_default().push(Member { effective_time: entry.effective_time, bytes });
         let saga_name = saga.state.saga_name.clone();
-        batch.failures.extend(Failure::of(&entry).map(|failure| FailureFact {
+        batch.failures.extend(SagaFailure::of(&entry).map(|failure| FailureFact {
             saga: saga_id.clone(),
             saga_name: saga_name.clone(),
             step: failure.step.clone().unwrap_or_default(),

@@ -12,16 +12,16 @@ use super::scripts::{DROP_LABELS, MOVE_MARKS, SETTLE};
 use super::url::{RedisUrl, Server};
 use crate::config;
 use crate::error::Result;
-use crate::hot::keys::Keys;
+use crate::hot::keys::RedisKeys;
 
 /// Enough to spread over the servers of a cluster; a mark is kept per partition and bucket.
 const CLUSTER_BUCKETS: u16 = 16;
 /// Pipelines sent before the first is answered.
 pub(super) const IN_FLIGHT: usize = 4;
 /// Redis's default for the largest argument of a command.
-const MAX_BULK: u64 = 512 << 20;
+pub(super) const MAX_BULK: u64 = 512 << 20;
 pub struct RedisHot {
-    pub(super) keys: Keys,
+    pub(super) keys: RedisKeys,
     pub(super) ttl: Duration,
     pub(super) pipeline_bytes: u64,
     /// Reads do not queue behind pipelines of writes.
@@ -36,7 +36,7 @@ pub struct RedisHot {
 
 impl RedisHot {
     /// Reads the URL; connects with the first call.
-    pub fn open(config: &config::Hot) -> Result<Self> {
+    pub fn open(config: &config::HotConfig) -> Result<Self> {
         let RedisUrl { server, address, prefix } = RedisUrl::parse(&config.url, config.timeout)?;
         let buckets = match &server {
             Server::Single(_) => 1,
@@ -45,7 +45,7 @@ impl RedisHot {
         let (server, address) = (Arc::new(server), Arc::<str>::from(address));
         let link = || Link::new(server.clone(), address.clone(), config.timeout);
         Ok(Self {
-            keys: Keys::new(&prefix, buckets)?,
+            keys: RedisKeys::new(&prefix, buckets)?,
             ttl: config.ttl,
             pipeline_bytes: config.pipeline_bytes,
             reads: link(),

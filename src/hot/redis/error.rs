@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
-/// Must the next call connect anew? After a broken or confused connection, and when the server is no longer the one
+/// Must the next call reconnect? After a broken or confused connection, and when the server is no longer the one
 /// to write to (a replica now, another owner of the slot).
 pub(super) fn connection_is_over(error: &RedisError) -> bool {
     use ServerErrorKind::{ClusterDown, ExecAbort, Moved, ReadOnly};

@@ -1,7 +1,7 @@
-//! Reading and dropping the shelves of facts in Redis.
+//! Reading and dropping the index buckets of facts in Redis.
 //!
 //! Marks are read before the facts and again after them: a mark that changed its start or went back meanwhile vouches
-//! for nothing. The floor is read after the facts, since whoever drops shelves raises it first.
+//! for nothing. The floor is read after the facts, since whoever drops index buckets raises it first.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use redis::{Pipeline, Value};
 
 use super::client::RedisHot;
 use super::scripts::DROP_LABELS;
-use super::values::{garbage, micros, parse, parse_marks};
+use super::values::{micros, parse, parse_marks, unexpected};
 use crate::error::Result;
 use crate::hot::facts::{IndexQuery, IndexRead};
 use crate::hot::index_bucket::{self, Index, IndexBucket, MINUTES_A_DAY};
@@ -21,9 +21,9 @@ use crate::hot::store::{Hold, HotStore};
 use crate::saga::position::ChainId;
 use crate::saga::time::Micros;
 
-/// Shelves read in one round trip, or those of one minute.
-const SHELVES_AT_ONCE: usize = 64;
-/// Shelves dropped in one round trip.
+/// Index buckets read in one round trip, or those of one minute.
+const BUCKETS_AT_ONCE: usize = 64;
+/// Index buckets dropped in one round trip.
 const DROPPED_AT_ONCE: usize = 1_000;
 
 type BucketMarks = Vec<(ChainId, Mark)>;
@@ -43,16 +43,17 @@ impl RedisHot {
         let mut facts = Vec::new();
         'days: for day in days {
             let labels = try_join_all((0..self.buckets()).map(|bucket| self.labels(bucket, day, window))).await?;
-            let mut shelves: Vec<_> = labels.into_iter().flatten().filter(|(_, shelf)| shelf.fits(index, query)).collect();
-            shelves.sort_by_key(|(_, shelf)| std::cmp::Reverse(shelf.minute));
-            let mut rest = &shelves[..];
+            let mut index_buckets: Vec<_> =
+                labels.into_iter().flatten().filter(|(_, index_bucket)| index_bucket.fits(index, query)).collect();
+            index_buckets.sort_by_key(|(_, index_bucket)| std::cmp::Reverse(index_bucket.minute));
+            let mut rest = &index_buckets[..];
             while !rest.is_empty() {
                 if facts.len() > limit {
                     break 'days;
                 }
                 let (chunk, after) = rest.split_at(whole_minutes(rest));
-                for (shelf, at, bytes) in self.shelved(chunk, query, limit).await? {
-                    facts.push(decode(shelf, at, &bytes)?);
+                for (index_bucket, at, bytes) in self.read_facts(chunk, query, limit).await? {
+                    facts.push(decode(index_bucket, at, &bytes)?);
                 }
                 rest = after;
             }
@@ -64,7 +65,7 @@ impl RedisHot {
         Ok(IndexRead { facts, marks: held(before, &after), kept_from, more })
     }
 
-    /// The marks of every bucket, and the days of these minutes that have shelves, newest first.
+    /// The marks of every bucket, and the days of these minutes that have index buckets, newest first.
     async fn marks_and_days(&self, (first, last): (i64, i64)) -> Result<(Vec<BucketMarks>, Vec<i64>)> {
         let read = async |bucket| {
             let mut pipeline = Pipeline::with_capacity(2);
@@ -72,7 +73,7 @@ impl RedisHot {
             pipeline.arg(first.div_euclid(MINUTES_A_DAY)).arg(last.div_euclid(MINUTES_A_DAY));
             let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
             let marks = parse_marks(answers.next())?;
-            let days: Vec<i64> = parse(answers.next().ok_or_else(|| garbage("answers"))?)?;
+            let days: Vec<i64> = parse(answers.next().ok_or_else(|| unexpected("answers"))?)?;
             Ok::<_, crate::error::Error>((marks, days))
         };
         let (marks, days): (Vec<_>, Vec<_>) = try_join_all((0..self.buckets()).map(read)).await?.into_iter().unzip();
@@ -82,29 +83,29 @@ impl RedisHot {
         Ok((marks, days))
     }
 
-    /// The shelves of a day within these minutes.
+    /// The index buckets of a day within these minutes.
     async fn labels(&self, bucket: u16, day: i64, (first, last): (i64, i64)) -> Result<Vec<(u16, IndexBucket)>> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.day(bucket, day)).arg(first).arg(last);
         let (labels,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
-        let shelf = |label: String| Ok((bucket, IndexBucket::parse(&label).ok_or_else(|| garbage("a label"))?));
-        labels.into_iter().map(shelf).collect()
+        let index_bucket = |label: String| Ok((bucket, IndexBucket::parse(&label).ok_or_else(|| unexpected("a label"))?));
+        labels.into_iter().map(index_bucket).collect()
     }
 
-    /// The facts on these shelves, at most `limit` + 1 of each.
+    /// The facts on these index buckets, at most `limit` + 1 of each.
     async fn shelved<'s>(
         &self,
-        shelves: &'s [(u16, IndexBucket)],
+        index_buckets: &'s [(u16, IndexBucket)],
         query: &IndexQuery,
         limit: usize,
     ) -> Result<Vec<(&'s IndexBucket, Micros, Bytes)>> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut buckets = BTreeMap::<u16, (Vec<&IndexBucket>, Pipeline)>::new();
-        for (bucket, shelf) in shelves {
+        for (bucket, index_bucket) in index_buckets {
             let (places, pipeline) = buckets.entry(*bucket).or_default();
-            places.push(shelf);
-            let key = self.keys.shelf(*bucket, shelf);
-            match shelf.index {
+            places.push(index_bucket);
+            let key = self.keys.index_bucket(*bucket, index_bucket);
+            match index_bucket.index {
                 // All have score 0: in the order of the saga ids.
                 Index::Activity => pipeline.cmd("ZRANGEBYSCORE").arg(key).arg("-inf").arg("+inf"),
                 Index::Failures | Index::Compensations => {
@@ -118,7 +119,7 @@ impl RedisHot {
         let places = buckets.values().flat_map(|(places, _)| places.iter().copied());
         let facts = places
             .zip(answers)
-            .flat_map(|(shelf, facts)| facts.into_iter().map(move |(bytes, score)| (shelf, micros(score), bytes)));
+            .flat_map(|(index_bucket, facts)| facts.into_iter().map(move |(bytes, score)| (index_bucket, micros(score), bytes)));
         Ok(facts.collect())
     }
 
@@ -128,15 +129,15 @@ impl RedisHot {
             pipeline.atomic().cmd("HGETALL").arg(self.keys.marks(bucket)).cmd("ZSCORE").arg(self.keys.floor(bucket)).arg(FLOOR);
             let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
             let marks = parse_marks(answers.next())?;
-            let floor: Option<f64> = parse(answers.next().ok_or_else(|| garbage("answers"))?)?;
+            let floor: Option<f64> = parse(answers.next().ok_or_else(|| unexpected("answers"))?)?;
             Ok::<_, crate::error::Error>((marks, floor.map_or(Micros::MIN, |minute| index_bucket::minute_start(minute as i64))))
         };
         let (marks, floors): (Vec<_>, Vec<_>) = try_join_all((0..self.buckets()).map(read)).await?.into_iter().unzip();
         Ok((marks, floors.into_iter().max().unwrap_or(Micros::MIN)))
     }
 
-    /// Labels go before their shelves and days last, so that an interrupted drop can be taken up again.
-    pub(super) async fn drop_shelves(&self, bucket: u16, minute: i64, latest: i64) -> Result<()> {
+    /// Labels go before their index buckets and days last, so that an interrupted drop can be taken up again.
+    pub(super) async fn drop_index_buckets(&self, bucket: u16, minute: i64, latest: i64) -> Result<()> {
         let last = minute.saturating_sub(1);
         self.lower_floor(bucket, minute, latest).await?;
         let mut pipeline = Pipeline::with_capacity(2);
@@ -159,29 +160,29 @@ impl RedisHot {
         if floor.is_none_or(|floor| floor as i64 <= latest) {
             return Ok(());
         }
-        tracing::warn!(bucket, "hot indexes were dropped by a clock that was ahead: marks begin anew");
+        tracing::warn!(bucket, "hot indexes were dropped by a clock that was ahead: marks start over");
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.atomic().cmd("DEL").arg(self.keys.marks(bucket)).ignore();
         pipeline.cmd("ZADD").arg(self.keys.floor(bucket)).arg(minute).arg(FLOOR).ignore();
         self.writes.pipeline(&pipeline).await
     }
 
-    /// Drops shelves of a day up to a minute, after those that turned out to be held; `true`: there may be more.
+    /// Drops index buckets of a day up to a minute, after those that turned out to be held; `true`: there may be more.
     async fn drop_some(&self, bucket: u16, day: i64, last: i64, held: &mut usize) -> Result<bool> {
         let key = self.keys.day(bucket, day);
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg("-inf").arg(last).arg("LIMIT").arg(*held).arg(DROPPED_AT_ONCE);
         let (labels,): (Vec<String>,) = self.writes.pipeline(&pipeline).await?;
-        let shelves: Vec<_> = labels.iter().filter_map(|label| Some((label, IndexBucket::parse(label)?))).collect();
-        let minutes = || shelves.iter().map(|(_, shelf)| shelf.minute);
+        let index_buckets: Vec<_> = labels.iter().filter_map(|label| Some((label, IndexBucket::parse(label)?))).collect();
+        let minutes = || index_buckets.iter().map(|(_, index_bucket)| index_bucket.minute);
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
-            command.arg(script).arg(2 + shelves.len()).arg(self.keys.held(bucket)).arg(&key);
-            for (_, shelf) in &shelves {
-                command.arg(self.keys.shelf(bucket, shelf));
+            command.arg(script).arg(2 + index_buckets.len()).arg(self.keys.held(bucket)).arg(&key);
+            for (_, index_bucket) in &index_buckets {
+                command.arg(self.keys.index_bucket(bucket, index_bucket));
             }
             command.arg(minutes().min().unwrap_or(last)).arg(minutes().max().unwrap_or(last));
-            for (label, _) in &shelves {
+            for (label, _) in &index_buckets {
                 command.arg(label);
             }
             command
@@ -189,7 +190,7 @@ impl RedisHot {
         let by_hash = command("EVALSHA", self.drop_labels.get_hash());
         let (kept, left): (usize, u64) = self.writes.script(&by_hash, &command("EVAL", DROP_LABELS)).await?;
         // One that is not ours stays where it is.
-        *held += kept + labels.len() - shelves.len();
+        *held += kept + labels.len() - index_buckets.len();
         if left == 0 {
             self.forget_day(bucket, day).await?;
         }
@@ -201,7 +202,7 @@ impl RedisHot {
         pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.held(bucket)).arg("-inf").arg(before.saturating_sub(1));
         pipeline.arg("LIMIT").arg(skip).arg(limit);
         let (members,): (Vec<String>,) = self.reads.pipeline(&pipeline).await?;
-        members.iter().map(|member| parse_hold(bucket, member).ok_or_else(|| garbage("a hold"))).collect()
+        members.iter().map(|member| parse_hold(bucket, member).ok_or_else(|| unexpected("a hold"))).collect()
     }
 
     /// Takes an empty day out of the list, unless something was put there meanwhile.
@@ -219,12 +220,12 @@ impl RedisHot {
     }
 }
 
-/// How many shelves to read next, at least so many: a minute is read whole, so that newest first holds over all
+/// How many index buckets to read next, at least [`BUCKETS_AT_ONCE`]: a minute is read whole, so that newest first holds over all
 /// buckets and names.
-fn whole_minutes(shelves: &[(u16, IndexBucket)]) -> usize {
-    let some = SHELVES_AT_ONCE.min(shelves.len());
-    let minute = shelves[some - 1].1.minute;
-    some + shelves[some..].partition_point(|(_, shelf)| shelf.minute == minute)
+fn whole_minutes(index_buckets: &[(u16, IndexBucket)]) -> usize {
+    let some = BUCKETS_AT_ONCE.min(index_buckets.len());
+    let minute = index_buckets[some - 1].1.minute;
+    some + index_buckets[some..].partition_point(|(_, index_bucket)| index_bucket.minute == minute)
 }
 
 /// The marks of before that still held after.

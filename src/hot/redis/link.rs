@@ -1,5 +1,5 @@
 //! A connection that is made when it is needed and dropped when it is over: one try with a time-out per call, the next
-//! call connects anew. After a call that had no answer in time the link rests: for as long as the time-out calls fail at
+//! call reconnects. After a call that had no answer in time the link rests: for as long as the time-out calls fail at
 //! once, so that a search of many reads does not wait for a hung server at each of them. Knows no keys.
 
 use redis::aio::MultiplexedConnection;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{connection_is_over, explain, is_no_script, resting, timed_out};
 use super::url::Server;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Several requests can be in flight on one link; what was sent first is executed first, per node.
 pub(super) struct Link {
@@ -21,13 +21,13 @@ pub(super) struct Link {
     /// `host:port`, for messages.
     address: Arc<str>,
     timeout: Duration,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnection>,
     /// Until then calls fail at once.
     rests: std::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnection {
     connection: Option<Connection>,
     /// Counts connections, so that a late failure of an old one does not drop its successor.
     number: u64,

@@ -3,7 +3,7 @@
 use redis::{Pipeline, Value};
 
 use super::client::RedisHot;
-use super::values::{garbage, parse};
+use super::values::{parse, unexpected};
 use crate::error::{Error, Result};
 use crate::saga::installation::Installation;
 
@@ -12,8 +12,8 @@ impl RedisHot {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("GET").arg(self.keys.owner());
         let answers: Vec<Value> = self.reads.pipeline(&pipeline).await?;
-        let text: Option<String> = parse(answers.into_iter().next().ok_or_else(|| garbage("answers"))?)?;
-        text.map(|text| serde_json::from_str(&text).map_err(|_| garbage("an owner"))).transpose()
+        let text: Option<String> = parse(answers.into_iter().next().ok_or_else(|| unexpected("answers"))?)?;
+        text.map(|text| serde_json::from_str(&text).map_err(|_| unexpected("an owner"))).transpose()
     }
 
     /// Asks before it writes: a store that is full is still whose it was.

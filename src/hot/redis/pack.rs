@@ -1,6 +1,6 @@
 //! A batch as pipelines of Redis commands: grouped by bucket, cut by bytes, no script and no lock. Pure.
 //!
-//! Facts come before the label of their shelf and the label before its day: whoever drops a shelf takes these away in
+//! Facts come before the label of their index bucket and the label before its day: whoever drops a index bucket takes these away in
 //! the opposite order, so that nothing is left that no label leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
 use crate::hot::index_bucket::{self, IndexBucket};
-use crate::hot::keys::{Keys, hold_member, token_field};
+use crate::hot::keys::{RedisKeys, hold_member, token_field};
 use crate::hot::store::{Hold, HotBatch, SagaWrite};
 use crate::hot::token::{Token, Written};
 use crate::saga::position::SagaId;
@@ -18,7 +18,7 @@ use crate::saga::position::SagaId;
 const OVERHEAD: usize = 16;
 
 pub(super) struct Packer<'a> {
-    keys: &'a Keys,
+    keys: &'a RedisKeys,
     /// Bytes of one pipeline; a single command can be over it.
     limit: usize,
     /// Each of one bucket.
@@ -28,7 +28,7 @@ pub(super) struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    pub fn new(keys: &'a Keys, limit: u64) -> Self {
+    pub fn new(keys: &'a RedisKeys, limit: u64) -> Self {
         Self { keys, limit: usize::try_from(limit).unwrap_or(usize::MAX).max(1), done: Vec::new(), open: BTreeMap::new() }
     }
 
@@ -111,7 +111,7 @@ impl<'a> Packer<'a> {
     fn holds(&mut self, holds: &[Hold]) {
         let mut buckets = BTreeMap::<u16, Vec<(i64, Bytes)>>::new();
         for hold in holds {
-            buckets.entry(hold.bucket).or_default().push((hold.shelf.minute, hold_member(hold).into()));
+            buckets.entry(hold.bucket).or_default().push((hold.index_bucket.minute, hold_member(hold).into()));
         }
         for (bucket, holds) in &buckets {
             let key = self.keys.held(*bucket);
@@ -120,20 +120,20 @@ impl<'a> Packer<'a> {
     }
 
     fn facts(&mut self, batch: &HotBatch) {
-        let mut shelves: BTreeMap<(u16, IndexBucket), Vec<(i64, Bytes)>> = BTreeMap::new();
+        let mut index_buckets: BTreeMap<(u16, IndexBucket), Vec<(i64, Bytes)>> = BTreeMap::new();
         for fact in &batch.failures {
-            let shelf = shelves.entry((self.bucket(&fact.saga), IndexBucket::of_failure(fact))).or_default();
-            shelf.push((fact.at.0, index_bucket::encode_failure(fact).into()));
+            let index_bucket = index_buckets.entry((self.bucket(&fact.saga), IndexBucket::of_failure(fact))).or_default();
+            index_bucket.push((fact.at.0, index_bucket::encode_failure(fact).into()));
         }
         for fact in &batch.activity {
-            let shelf = shelves.entry((self.bucket(&fact.saga), IndexBucket::of_activity(fact))).or_default();
-            shelf.push((0, Bytes::copy_from_slice(fact.saga.as_str().as_bytes())));
+            let index_bucket = index_buckets.entry((self.bucket(&fact.saga), IndexBucket::of_activity(fact))).or_default();
+            index_bucket.push((0, Bytes::copy_from_slice(fact.saga.as_str().as_bytes())));
         }
         let mut days = BTreeMap::<(u16, i64), Vec<(i64, Bytes)>>::new();
-        for ((bucket, shelf), facts) in &shelves {
-            let key = self.keys.shelf(*bucket, shelf);
+        for ((bucket, index_bucket), facts) in &index_buckets {
+            let key = self.keys.index_bucket(*bucket, index_bucket);
             self.sorted_set(*bucket, &key, facts.iter().map(|(score, fact)| (*score, fact)), false);
-            days.entry((*bucket, shelf.day())).or_default().push((shelf.minute, shelf.label().into()));
+            days.entry((*bucket, index_bucket.day())).or_default().push((index_bucket.minute, index_bucket.label().into()));
         }
         for ((bucket, day), labels) in &days {
             let key = self.keys.day(*bucket, *day);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_cut_by_bytes_and_persist_goes_before_each_zadd() {
-        let keys = Keys::new("t", 1).unwrap();
+        let keys = RedisKeys::new("t", 1).unwrap();
         let batch = HotBatch { sagas: vec![write("a", 4, 400, true), write("b", 0, 0, true)], ..HotBatch::default() };
         let (pipelines, written) = Packer::new(&keys, 1_000).batch(&batch, TOKEN);
         assert_eq!(commands(&pipelines), [vec!["PERSIST", "ZADD", "HSET"], vec!["PERSIST", "ZADD", "PERSIST", "HSET"]]);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_member_over_the_limit_goes_alone() {
-        let keys = Keys::new("t", 1).unwrap();
+        let keys = RedisKeys::new("t", 1).unwrap();
         let batch = HotBatch { sagas: vec![write("a", 2, 400, false)], ..HotBatch::default() };
         let (pipelines, written) = Packer::new(&keys, 10).batch(&batch, TOKEN);
         assert_eq!(commands(&pipelines), [["ZADD", "HSET"], ["ZADD", "HSET"]]);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_holds_one_bucket() {
-        let keys = Keys::new("t", 16).unwrap();
+        let keys = RedisKeys::new("t", 16).unwrap();
         let batch = HotBatch { sagas: (0..64).map(|n| write(&n.to_string(), 1, 8, false)).collect(), ..HotBatch::default() };
         let (pipelines, written) = Packer::new(&keys, 1 << 20).batch(&batch, TOKEN);
         assert_eq!(written.pieces.into_values().sum::<u32>() as usize, pipelines.len());

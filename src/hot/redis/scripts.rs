@@ -27,8 +27,8 @@ for i = last + 1, #ARGV, 3 do
 end
 return out";
 
-/// Keys: held, day, shelves. Arguments: first and last minute of these shelves, their labels. Drops those that nobody holds,
-/// label and shelf in one step; answers how many are held, and how many labels the day has left. Looks at no holds of other
+/// Keys: held, day, index buckets. Arguments: first and last minute of these index buckets, their labels. Drops those that nobody holds,
+/// label and index bucket in one step; answers how many are held, and how many labels the day has left. Looks at no holds of other
 /// minutes: a backlog of old events may have many.
 pub(super) const DROP_LABELS: &str = "\
 local held, kept = {}, 0

@@ -1,4 +1,4 @@
-//! The calls of a hot store, carried out in Redis: reads, writes, marks.
+//! The calls of a hot store in Redis: reads, writes, marks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -11,16 +11,16 @@ use super::client::{IN_FLIGHT, MAX_BULK, RedisHot};
 use super::health;
 use super::pack::Packer;
 use super::scripts::MOVE_MARKS;
-use super::values::{garbage, mark_value, parse_mark, parse_marks, parse_members};
+use super::values::{mark_value, parse_mark, parse_marks, parse_members, unexpected};
 use crate::error::{Error, Result};
 use crate::hot::facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
 use crate::hot::index_bucket;
 use crate::hot::keys::{mark_field, token_field};
 use crate::hot::mark::{Mark, MarkMove, MarkOutcome, Marks};
-use crate::hot::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, Member};
+use crate::hot::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore};
 use crate::hot::token::{Token, Written};
 use crate::saga::installation::Installation;
-use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::position::{ChainId, SagaId};
 use crate::saga::time::Micros;
 
 /// Sagas read in one MULTI: Redis serves nobody else meanwhile.
@@ -41,7 +41,7 @@ impl RedisHot {
         let marks: Marks = parse_marks(answers.next())?.into();
         let reads = answers.map(|answer| Ok(HotRead { members: parse_members(answer)?, marks: marks.clone() }));
         let reads = reads.collect::<Result<Vec<_>>>()?;
-        if reads.len() == queries.len() { Ok(reads) } else { Err(garbage("answers")) }
+        if reads.len() == queries.len() { Ok(reads) } else { Err(unexpected("answers")) }
     }
 
     async fn move_in_bucket(&self, bucket: u16, moves: &[&MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
@@ -62,7 +62,7 @@ impl RedisHot {
         let by_hash = command("EVALSHA", self.move_marks.get_hash());
         let found: Vec<String> = self.writes.script(&by_hash, &command("EVAL", MOVE_MARKS)).await?;
         if found.len() != moves.len() {
-            return Err(garbage("answers"));
+            return Err(unexpected("answers"));
         }
         let outcome = |found: String| match found.as_str() {
             "=" => Ok(MarkOutcome::Moved),
@@ -160,14 +160,16 @@ impl HotStore for RedisHot {
     }
 
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
-        let decode = |shelf: &index_bucket::IndexBucket, _: Micros, bytes: &[u8]| index_bucket::decode_activity(shelf, bytes);
+        let decode = |index_bucket: &index_bucket::IndexBucket, _: Micros, bytes: &[u8]| {
+            index_bucket::decode_activity(index_bucket, bytes)
+        };
         let read = self.read_index(index_bucket::Index::Activity, query, limit, decode, index_bucket::sort_activity);
         read.await.map_err(|e| e.context("read activity index"))
     }
 
     async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
         for bucket in 0..self.buckets() {
-            self.drop_shelves(bucket, minute, latest).await.map_err(|e| e.context("drop old indexes"))?;
+            self.drop_index_buckets(bucket, minute, latest).await.map_err(|e| e.context("drop old indexes"))?;
         }
         Ok(())
     }

@@ -11,8 +11,11 @@ use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
 
 /// An answer that can only be there if someone else writes under our keys.
-pub(super) fn garbage(what: &str) -> Error {
-    Error::corrupt(format!("redis holds {what} that this version did not write"))
+pub(super) fn unexpected(what: &str) -> Error {
+    Error::corrupt(format!(
+        "redis holds {what} in another layout than this version writes: another program or version writes under this prefix; give \
+         it a prefix of its own (hot.url ...?prefix=)"
+    ))
 }
 
 /// `from:to:complete_through:settled`, decimal.
@@ -28,20 +31,21 @@ pub(super) fn parse_mark(value: &str) -> Result<Mark> {
         let mark = Mark { from, to, complete_through, settled };
         parts.next().is_none().then_some(mark)
     };
-    parse().ok_or_else(|| garbage("a mark"))
+    parse().ok_or_else(|| unexpected("a mark"))
 }
 
 pub(super) fn parse_marks(answer: Option<Value>) -> Result<Vec<(ChainId, Mark)>> {
-    let fields: Vec<(String, String)> = parse(answer.ok_or_else(|| garbage("answers"))?)?;
-    let mark =
-        |(field, value): (String, String)| Ok((parse_mark_field(&field).ok_or_else(|| garbage("a mark"))?, parse_mark(&value)?));
+    let fields: Vec<(String, String)> = parse(answer.ok_or_else(|| unexpected("answers"))?)?;
+    let mark = |(field, value): (String, String)| {
+        Ok((parse_mark_field(&field).ok_or_else(|| unexpected("a mark"))?, parse_mark(&value)?))
+    };
     let mut marks = fields.into_iter().map(mark).collect::<Result<Vec<_>>>()?;
     marks.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(marks)
 }
 
 pub(super) fn parse<T: FromRedisValue>(answer: Value) -> Result<T> {
-    T::from_redis_value(answer).map_err(|_| garbage("a value"))
+    T::from_redis_value(answer).map_err(|_| unexpected("a value"))
 }
 
 pub(super) fn parse_members(answer: Value) -> Result<Vec<Member>> {

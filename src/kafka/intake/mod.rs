@@ -1,4 +1,4 @@
-//! Reading as a member of a consumer group: one thread per intake, its rebalances told as messages with a reply.
+//! Reading as a member of a consumer group: one thread per intake, its rebalances are messages with a reply.
 //!
 //! Positions come from the role, which knows what is durable; nothing is committed unless the role says so. The thread
 //! waits for the role only when partitions are taken away, no longer than [`IntakeLimits`] say, and never blocks on the event
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::client::{Purpose, client_config};
 pub use super::memory_budget::MemoryPermit;
-use super::reader::Reader;
+use super::reader::PartitionReader;
 pub use super::reader::StartAt;
 pub use super::statistics::{IntakeStats, PartitionStats};
 use crate::config;
@@ -40,12 +40,12 @@ pub struct Intake {
 impl Intake {
     /// Joins `group` and reads `topics`. Wrong settings are an error here; a broker that does not answer is not.
     pub fn start(
-        kafka: &config::Kafka,
+        kafka: &config::KafkaConfig,
         group: &str,
         topics: &[Topic],
         limits: IntakeLimits,
     ) -> Result<(Self, mpsc::Receiver<IntakeEvent>)> {
-        let reader = Reader::new(&client_config(kafka, Purpose::Member { group })?)?;
+        let reader = PartitionReader::new(&client_config(kafka, Purpose::Member { group })?)?;
         reader.subscribe(topics)?;
         let (commands, received) = sync_channel(MAX_WAITING_COMMANDS);
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);

@@ -1,4 +1,4 @@
-//! The thread behind an intake: polls, tells the role of rebalances and waits (bounded) for its replies, carries out commands.
+//! The thread behind an intake: polls, reports rebalances to the role and waits (bounded) for its replies, executes commands.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::kafka::failure::{self, NOT_ASSIGNED};
 use crate::kafka::memory_budget::MemoryBudget;
 use crate::kafka::native::ConsumerEvent;
-use crate::kafka::reader::{Reader, StartAt, list_of};
-use crate::kafka::{client_log, ends, statistics};
+use crate::kafka::reader::{PartitionReader, StartAt, list_of};
+use crate::kafka::statistics::{self, OpenTransactions};
+use crate::kafka::{client_log, ends};
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Longest sleep: records, rebalances, commands and room for records wake the thread.
@@ -36,7 +37,7 @@ const FIRST_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct IntakeThread {
-    reader: Reader,
+    reader: PartitionReader,
     limits: IntakeLimits,
     budget: MemoryBudget,
     commands: Receiver<IntakeCommand>,
@@ -45,11 +46,12 @@ pub(super) struct IntakeThread {
     outbox: VecDeque<IntakeEvent>,
     stopping: Option<Reply<()>>,
     later: Later,
-    openings: Vec<Opening>,
+    openings: Vec<StartQuestion>,
+    open_transactions: OpenTransactions,
 }
 
 /// Partitions of which the role was asked where to start, with where they end.
-struct Opening {
+struct StartQuestion {
     ends: Vec<(TopicPartition, Offset)>,
     answer: oneshot::Receiver<Vec<(TopicPartition, StartAt)>>,
 }
@@ -94,18 +96,18 @@ impl Later {
 }
 
 /// Why the thread ends.
-enum Exit {
+enum IntakeExit {
     /// `stop` was called, with partitions to give up first.
     Asked,
     /// Nobody is left to talk to.
-    Deserted,
+    ChannelClosed,
     Failed(Error),
 }
 
 impl IntakeThread {
     /// On the thread itself: what there is to do wakes it.
     pub(super) fn new(
-        mut reader: Reader,
+        mut reader: PartitionReader,
         limits: IntakeLimits,
         commands: Receiver<IntakeCommand>,
         events: mpsc::Sender<IntakeEvent>,
@@ -114,19 +116,30 @@ impl IntakeThread {
         reader.wakes(&here);
         let budget = MemoryBudget::new(limits.held_bytes, here);
         let (later, openings) = (Later::default(), Vec::new());
-        Self { reader, limits, budget, commands, events, outbox: VecDeque::new(), stopping: None, later, openings }
+        Self {
+            reader,
+            limits,
+            budget,
+            commands,
+            events,
+            outbox: VecDeque::new(),
+            stopping: None,
+            later,
+            openings,
+            open_transactions: OpenTransactions::default(),
+        }
     }
 
     pub(super) fn run(mut self) {
-        let mut exit = self.serve().err().unwrap_or(Exit::Deserted);
-        if let Exit::Asked = exit
-            && let Err(other) = self.revoke(&self.all_given(), false)
+        let mut exit = self.serve().err().unwrap_or(IntakeExit::ChannelClosed);
+        if let IntakeExit::Asked = exit
+            && let Err(other) = self.revoke(&self.all_assigned(), false)
         {
             exit = other;
         }
         // Closing leaves the group (a static member stays in it until its session ends).
         drop(self.reader);
-        if let Exit::Failed(error) = exit {
+        if let IntakeExit::Failed(error) = exit {
             tracing::error!(error = %error, "intake stopped");
             // The role may be gone, or slow: its channel is bounded by what it still has to read.
             let _ = self.events.blocking_send(IntakeEvent::Failed(error));
@@ -137,7 +150,7 @@ impl IntakeThread {
     }
 
     /// What the group gave us, read or not.
-    fn all_given(&self) -> Vec<TopicPartition> {
+    fn all_assigned(&self) -> Vec<TopicPartition> {
         let opening = self.openings.iter().flat_map(|opening| &opening.ends).map(|(partition, _)| partition);
         let mut all = self.reader.assigned();
         all.extend(self.later.partitions.iter().chain(opening).cloned());
@@ -146,9 +159,9 @@ impl IntakeThread {
         all
     }
 
-    fn serve(&mut self) -> Result<(), Exit> {
+    fn serve(&mut self) -> Result<(), IntakeExit> {
         loop {
-            while let Some(event) = self.reader.poll_happening() {
+            while let Some(event) = self.reader.poll_group_event() {
                 match event.read() {
                     ConsumerEvent::Assign(partitions) => self.assign(partitions)?,
                     ConsumerEvent::Revoke(partitions) => {
@@ -157,20 +170,20 @@ impl IntakeThread {
                         self.revoke(&partitions, lost)?;
                     }
                     ConsumerEvent::Statistics(json) => {
-                        if let Some(stats) = statistics::parse(json) {
+                        if let Some(stats) = statistics::parse(json, &mut self.open_transactions, Instant::now()) {
                             self.tell(IntakeEvent::Stats(stats))?;
                         }
                     }
                     ConsumerEvent::Log { level, facility, message } => client_log::log(level, &facility, &message),
                     ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
-                        if let Some(error) = self.reader.met(code, is_fatal, &reason) {
-                            return Err(Exit::Failed(error));
+                        if let Some(error) = self.reader.on_error(code, is_fatal, &reason) {
+                            return Err(IntakeExit::Failed(error));
                         }
                     }
                     ConsumerEvent::Message(_) | ConsumerEvent::Other => {}
                 }
             }
-            self.carry_out_all()?;
+            self.run_commands()?;
             self.assign_due_partitions()?;
             self.start_opened_partitions()?;
             self.flush()?;
@@ -183,25 +196,25 @@ impl IntakeThread {
     }
 
     /// Is there more at hand?
-    fn read(&mut self) -> Result<bool, Exit> {
-        let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
-        if !taken.batch.is_empty() {
-            let batch = self.budget.hold_each(taken.batch);
+    fn read(&mut self) -> Result<bool, IntakeExit> {
+        let read = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
+        if !read.batch.is_empty() {
+            let batch = self.budget.hold_each(read.batch);
             self.tell(IntakeEvent::Records { batch })?;
         }
-        for (partition, position) in taken.ends {
+        for (partition, position) in read.ends {
             self.tell(IntakeEvent::ReachedEnd { partition, position })?;
         }
-        for (partition, position, reason) in taken.gone {
+        for (partition, position, reason) in read.gone {
             self.tell(IntakeEvent::OffsetsGone { partition, position, reason })?;
         }
-        taken.failed.map_or(Ok(!taken.exhausted), |error| Err(Exit::Failed(error)))
+        read.failed.map_or(Ok(!read.exhausted), |error| Err(IntakeExit::Failed(error)))
     }
 
     /// The group's answer is given at once: what is read where comes later, so that a rebalance never waits for it.
-    fn assign(&mut self, partitions: Vec<(String, i32)>) -> Result<(), Exit> {
+    fn assign(&mut self, partitions: Vec<(String, i32)>) -> Result<(), IntakeExit> {
         let partitions: Vec<_> = partitions.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
-        self.reader.add_later(&partitions).map_err(Exit::Failed)?;
+        self.reader.answer_rebalance(&partitions).map_err(IntakeExit::Failed)?;
         if partitions.is_empty() {
             return self.ask_where_to_start(Vec::new());
         }
@@ -210,7 +223,7 @@ impl IntakeThread {
     }
 
     /// Describes partitions whose time has come and asks the role where to start; what cannot be described comes again later.
-    fn assign_due_partitions(&mut self) -> Result<(), Exit> {
+    fn assign_due_partitions(&mut self) -> Result<(), IntakeExit> {
         let partitions = self.later.take_due();
         if partitions.is_empty() {
             return Ok(());
@@ -218,27 +231,27 @@ impl IntakeThread {
         match self.describe(&partitions) {
             Ok(described) => {
                 let is_missing = |partition: &TopicPartition| described.iter().all(|one| one.partition != *partition);
-                self.not_yet(partitions.into_iter().filter(is_missing).collect());
+                self.defer(partitions.into_iter().filter(is_missing).collect());
                 if described.is_empty() { Ok(()) } else { self.ask_where_to_start(described) }
             }
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, "describe assigned partitions");
-                self.not_yet(partitions);
+                self.defer(partitions);
                 Ok(())
             }
-            Err(error) => Err(Exit::Failed(error)),
+            Err(error) => Err(IntakeExit::Failed(error)),
         }
     }
 
-    fn ask_where_to_start(&mut self, partitions: Vec<AssignedPartition>) -> Result<(), Exit> {
+    fn ask_where_to_start(&mut self, partitions: Vec<AssignedPartition>) -> Result<(), IntakeExit> {
         let ends = partitions.iter().map(|one| (one.partition.clone(), one.end)).collect();
         let (reply, answer) = oneshot::channel();
-        self.openings.push(Opening { ends, answer });
+        self.openings.push(StartQuestion { ends, answer });
         self.tell(IntakeEvent::Assigned { partitions, reply })
     }
 
     /// Reads what the role has said where to start with.
-    fn start_opened_partitions(&mut self) -> Result<(), Exit> {
+    fn start_opened_partitions(&mut self) -> Result<(), IntakeExit> {
         let mut at = 0;
         while at < self.openings.len() {
             let answer = self.openings[at].answer.try_recv();
@@ -248,12 +261,12 @@ impl IntakeThread {
             }
             let ends = self.openings.swap_remove(at).ends;
             // What the role asked for of these partitions when they were ours before must not be done to them now.
-            self.carry_out_all()?;
+            self.run_commands()?;
             // A role that dropped the question was told of a revocation, or is gone.
             let starts = answer.unwrap_or_else(|_| ends.iter().map(|(of, _)| (of.clone(), StartAt::Later)).collect());
             let start_of = |of: &TopicPartition| starts.iter().find(|(p, _)| p == of).map_or(StartAt::Stop, |(_, start)| *start);
             let placed: Vec<_> = ends.into_iter().map(|(partition, end)| (start_of(&partition), partition, end)).collect();
-            self.not_yet(
+            self.defer(
                 placed.iter().filter(|(start, ..)| *start == StartAt::Later).map(|(_, partition, _)| partition.clone()).collect(),
             );
             let open: Vec<_> = placed
@@ -262,13 +275,13 @@ impl IntakeThread {
                 .map(|(start, partition, end)| (partition, start, end))
                 .collect();
             if !open.is_empty() {
-                self.reader.add_again(&open).map_err(Exit::Failed)?;
+                self.reader.start_reading(&open).map_err(IntakeExit::Failed)?;
             }
         }
         Ok(())
     }
 
-    fn not_yet(&mut self, partitions: Vec<TopicPartition>) {
+    fn defer(&mut self, partitions: Vec<TopicPartition>) {
         if let Some(first) = partitions.first() {
             tracing::warn!(partitions = partitions.len(), %first, "assigned partitions cannot be read yet, trying again");
             self.later.add(partitions);
@@ -276,7 +289,7 @@ impl IntakeThread {
     }
 
     /// Lets the role drain and commit, then gives the partitions up.
-    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Exit> {
+    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), IntakeExit> {
         self.later.forget(partitions);
         for opening in &mut self.openings {
             opening.ends.retain(|(partition, _)| !partitions.contains(partition));
@@ -291,11 +304,11 @@ impl IntakeThread {
                 );
             }
         }
-        self.reader.remove(partitions).map_err(Exit::Failed)
+        self.reader.remove(partitions).map_err(IntakeExit::Failed)
     }
 
     /// `None`: no answer by the deadline, or the role dropped the question.
-    fn wait_for_reply<T>(&mut self, mut answer: oneshot::Receiver<T>, deadline: Instant) -> Result<Option<T>, Exit> {
+    fn wait_for_reply<T>(&mut self, mut answer: oneshot::Receiver<T>, deadline: Instant) -> Result<Option<T>, IntakeExit> {
         loop {
             self.flush()?;
             match answer.try_recv() {
@@ -307,23 +320,23 @@ impl IntakeThread {
         }
     }
 
-    /// Sleeps, at most so long, and does what it was woken for.
-    fn wait(&mut self, timeout: Duration) -> Result<(), Exit> {
+    /// Sleeps, at most this long, and does what it was woken for.
+    fn wait(&mut self, timeout: Duration) -> Result<(), IntakeExit> {
         std::thread::park_timeout(timeout);
-        self.carry_out_all()
+        self.run_commands()
     }
 
-    fn carry_out_all(&mut self) -> Result<(), Exit> {
+    fn run_commands(&mut self) -> Result<(), IntakeExit> {
         loop {
             match self.commands.try_recv() {
-                Ok(command) => self.carry_out(command)?,
+                Ok(command) => self.run_command(command)?,
                 Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => return Err(Exit::Deserted),
+                Err(TryRecvError::Disconnected) => return Err(IntakeExit::ChannelClosed),
             }
         }
     }
 
-    fn carry_out(&mut self, command: IntakeCommand) -> Result<(), Exit> {
+    fn run_command(&mut self, command: IntakeCommand) -> Result<(), IntakeExit> {
         // A caller that no longer waits for the answer is no error.
         match command {
             IntakeCommand::Pause(partitions, reply) => drop(reply.send(self.reader.pause(&partitions))),
@@ -345,7 +358,7 @@ impl IntakeThread {
             IntakeCommand::GroupMetadata(reply) => drop(reply.send(self.group_metadata())),
             IntakeCommand::Stop(reply) => {
                 self.stopping = Some(reply);
-                return Err(Exit::Asked);
+                return Err(IntakeExit::Asked);
             }
         }
         Ok(())
@@ -409,7 +422,8 @@ impl IntakeThread {
                 }
                 (Err(error), _) | (_, Err(error)) => return Err(error),
             };
-            let missing = || Error::unavailable(format!("describe {partition}: the broker left it out"));
+            let missing =
+                || Error::unavailable(format!("describe {partition}: the broker answered without its committed offset"));
             let committed = committed.find_partition(&partition.topic, partition.partition).ok_or_else(missing)?;
             committed.error().map_err(|e| failure::of(READ_COMMITTED, &e))?;
             let committed = match committed.offset() {
@@ -428,12 +442,12 @@ impl IntakeThread {
         Ok(described)
     }
 
-    fn tell(&mut self, event: IntakeEvent) -> Result<(), Exit> {
+    fn tell(&mut self, event: IntakeEvent) -> Result<(), IntakeExit> {
         self.outbox.push_back(event);
         self.flush()
     }
 
-    fn flush(&mut self) -> Result<(), Exit> {
+    fn flush(&mut self) -> Result<(), IntakeExit> {
         while let Some(event) = self.outbox.pop_front() {
             match self.events.try_send(event) {
                 Ok(()) => {}
@@ -441,7 +455,7 @@ impl IntakeThread {
                     self.outbox.push_front(event);
                     return Ok(());
                 }
-                Err(TrySendError::Closed(_)) => return Err(Exit::Deserted),
+                Err(TrySendError::Closed(_)) => return Err(IntakeExit::ChannelClosed),
             }
         }
         Ok(())

@@ -19,5 +19,5 @@ mod pointer;
 mod waking;
 
 pub(super) use admin::{End, add_brokers, list_offsets, topic_ids};
-pub(super) use events::{ConsumerEvent, Event, EventConsumer, set_leader_epoch};
-pub(super) use waking::Waking;
+pub(super) use events::{ConsumerEvent, EventConsumer, QueueEvent, set_leader_epoch};
+pub(super) use waking::WakingQueue;

@@ -1,4 +1,4 @@
-//! Writing records and the offsets they answer in one Kafka transaction (DESIGN 6.4, 6.5).
+//! Writing records and the offsets they answer in one Kafka transaction: all become visible, or none (docs/ARCHITECTURE.md, Guarantees).
 //!
 //! One thread per publisher, since librdkafka's transaction calls block. It decides nothing: what could not be done is
 //! told as a [`PublishError`] that says what is visible and what the caller does next.
@@ -28,7 +28,7 @@ pub struct TransactionalPublisher {
 impl TransactionalPublisher {
     /// Takes the transactional id over: what its last owner left open is aborted or, if its commit had begun, completed;
     /// the last owner is fenced.
-    pub async fn open(kafka: &config::Kafka, transactional_id: &str) -> Result<Self> {
+    pub async fn open(kafka: &config::KafkaConfig, transactional_id: &str) -> Result<Self> {
         let (commands, received): (_, Receiver<TransactionCommand>) = sync_channel(MAX_WAITING_TRANSACTIONS);
         let (ready, opened) = oneshot::channel();
         let thread = TransactionThread::new(kafka, transactional_id)?;

@@ -23,7 +23,7 @@ use crate::kafka::bootstrap::Bootstrap;
 use crate::kafka::client::{Purpose, TRANSACTION_TIMEOUT, client_config};
 use crate::kafka::client_log;
 use crate::kafka::failure;
-use crate::kafka::native::Waking;
+use crate::kafka::native::WakingQueue;
 use crate::kafka::publisher::enqueue;
 use crate::kafka::record::NewRecord;
 
@@ -37,12 +37,12 @@ const QUIET: Duration = Duration::from_millis(50);
 
 pub(super) struct TransactionThread {
     /// Before `producer`: freed before it.
-    acknowledgements: Waking,
+    acknowledgements: WakingQueue,
     producer: BaseProducer<Deliveries>,
 }
 
 /// How far a transaction came when something went wrong.
-enum Trouble {
+enum TransactionFailure {
     /// Abort it, then tell this.
     Abort(PublishError),
     /// The producer is of no use any more.
@@ -50,12 +50,12 @@ enum Trouble {
 }
 
 impl TransactionThread {
-    pub(super) fn new(kafka: &config::Kafka, transactional_id: &str) -> Result<Self> {
+    pub(super) fn new(kafka: &config::KafkaConfig, transactional_id: &str) -> Result<Self> {
         let config = client_config(kafka, Purpose::Transactional { id: transactional_id })?;
         let producer = BaseProducer::from_config_and_context(&config, Deliveries::new(&config))
             .map_err(|e| failure::of("create transactional producer", &e))?;
         let acknowledgements =
-            Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("transactional producer without a queue"))?;
+            WakingQueue::acknowledgements(&producer).ok_or_else(|| Error::bug("transactional producer without a queue"))?;
         Ok(Self { acknowledgements, producer })
     }
 
@@ -87,12 +87,12 @@ impl TransactionThread {
         }
         match self.try_publish(transaction) {
             Ok(()) => Ok(()),
-            Err(Trouble::Close(error)) => Err(error),
-            Err(Trouble::Abort(error)) => self.abort().and(Err(error)),
+            Err(TransactionFailure::Close(error)) => Err(error),
+            Err(TransactionFailure::Abort(error)) => self.abort().and(Err(error)),
         }
     }
 
-    fn try_publish(&self, transaction: &Transaction) -> Result<(), Trouble> {
+    fn try_publish(&self, transaction: &Transaction) -> Result<(), TransactionFailure> {
         failpoint::pass("replay.before_begin");
         self.producer.context().first_failure();
         self.producer.begin_transaction().map_err(|e| closing(&e))?;
@@ -103,12 +103,12 @@ impl TransactionThread {
         self.send_offsets(transaction)?;
         failpoint::pass("replay.after_send_offsets");
         failpoint::pass("replay.before_commit");
-        self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(|e| trouble(&e))?;
+        self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(|e| failure_of_call(&e))?;
         failpoint::pass("replay.after_commit");
         Ok(())
     }
 
-    fn produce(&self, records: &[NewRecord]) -> Result<(), Trouble> {
+    fn produce(&self, records: &[NewRecord]) -> Result<(), TransactionFailure> {
         let deadline = Instant::now() + TRANSACTION_TIMEOUT;
         for record in records {
             while let Err(error) = enqueue(record, (), |r| self.producer.send(r).map_err(|(e, _)| e)) {
@@ -121,7 +121,7 @@ impl TransactionThread {
         while self.producer.in_flight_count() > 0 {
             self.poll();
             if Instant::now() >= deadline {
-                return Err(Trouble::Abort(PublishError::Aborted("records were not acknowledged in time".into())));
+                return Err(TransactionFailure::Abort(PublishError::Aborted("records were not acknowledged in time".into())));
             }
         }
         self.producer.context().first_failure().map_or(Ok(()), |error| Err(refused(&error)))
@@ -138,21 +138,23 @@ impl TransactionThread {
         self.producer.context().bootstrap.add_if_lost(self.producer.client());
     }
 
-    fn send_offsets(&self, transaction: &Transaction) -> Result<(), Trouble> {
+    fn send_offsets(&self, transaction: &Transaction) -> Result<(), TransactionFailure> {
         if transaction.offsets.is_empty() {
             return Ok(());
         }
         let Some(group) = &transaction.group else {
-            return Err(Trouble::Abort(PublishError::Aborted("offsets without group metadata".into())));
+            return Err(TransactionFailure::Abort(PublishError::Aborted("offsets without group metadata".into())));
         };
         let mut list = TopicPartitionList::with_capacity(transaction.offsets.len());
         for (partition, offset) in &transaction.offsets {
             list.add_partition_offset(&partition.topic, partition.partition, rdkafka::Offset::Offset(offset.0))
-                .map_err(|e| Trouble::Abort(PublishError::Aborted(e.to_string())))?;
+                .map_err(|e| TransactionFailure::Abort(PublishError::Aborted(e.to_string())))?;
         }
-        self.producer.send_offsets_to_transaction(&list, &group.0, TRANSACTION_TIMEOUT).map_err(|e| match trouble(&e) {
+        self.producer.send_offsets_to_transaction(&list, &group.0, TRANSACTION_TIMEOUT).map_err(|e| match failure_of_call(&e) {
             // Not yet at the commit, so the outcome is known once the abort is through.
-            Trouble::Close(PublishError::Unknown(reason)) if !is_fatal(&e) => Trouble::Abort(PublishError::Aborted(reason)),
+            TransactionFailure::Close(PublishError::Unknown(reason)) if !is_fatal(&e) => {
+                TransactionFailure::Abort(PublishError::Aborted(reason))
+            }
             other => other,
         })
     }
@@ -161,7 +163,7 @@ impl TransactionThread {
     /// rest: purging that too would leave holes in the producer's sequence.
     fn abort(&self) -> Published {
         let aborted = self.producer.abort_transaction(TRANSACTION_TIMEOUT).map_err(|e| match closing(&e) {
-            Trouble::Abort(error) | Trouble::Close(error) => error,
+            TransactionFailure::Abort(error) | TransactionFailure::Close(error) => error,
         });
         // Reports of purged records belong to this transaction, not to the next.
         let deadline = Instant::now() + TRANSACTION_TIMEOUT;
@@ -173,29 +175,29 @@ impl TransactionThread {
 }
 
 /// An error of a call whose effect is not known, unless it says itself that an abort settles it.
-fn trouble(error: &KafkaError) -> Trouble {
+fn failure_of_call(error: &KafkaError) -> TransactionFailure {
     match error {
-        KafkaError::Transaction(e) if e.txn_requires_abort() => Trouble::Abort(PublishError::Aborted(e.to_string())),
+        KafkaError::Transaction(e) if e.txn_requires_abort() => TransactionFailure::Abort(PublishError::Aborted(e.to_string())),
         other => closing(other),
     }
 }
 
 /// An error after which only a new producer helps.
-fn closing(error: &KafkaError) -> Trouble {
+fn closing(error: &KafkaError) -> TransactionFailure {
     let fenced = matches!(
         error.rdkafka_error_code().or(transaction_code(error)),
         Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced | Code::InvalidProducerIdMapping)
     );
     let reason = error.to_string();
-    Trouble::Close(if fenced { PublishError::Fenced(reason) } else { PublishError::Unknown(reason) })
+    TransactionFailure::Close(if fenced { PublishError::Fenced(reason) } else { PublishError::Unknown(reason) })
 }
 
 /// A record was not taken, or not acknowledged.
-fn refused(error: &KafkaError) -> Trouble {
+fn refused(error: &KafkaError) -> TransactionFailure {
     match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge) => Trouble::Abort(PublishError::TooLarge),
+        Some(Code::MessageSizeTooLarge) => TransactionFailure::Abort(PublishError::TooLarge),
         Some(Code::Fatal | Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced) => closing(error),
-        _ => Trouble::Abort(PublishError::Aborted(error.to_string())),
+        _ => TransactionFailure::Abort(PublishError::Aborted(error.to_string())),
     }
 }
 
@@ -232,7 +234,7 @@ impl ClientContext for Deliveries {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
-        self.bootstrap.met(error.rdkafka_error_code());
+        self.bootstrap.on_error(error.rdkafka_error_code());
         client_log::error_of(&error, reason);
     }
 }

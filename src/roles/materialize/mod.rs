@@ -49,7 +49,7 @@ use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
 use crate::roles::partitioning::Partitioning;
-use crate::saga::fold::FoldSettings;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::saga::time::Micros;
 use crate::schema_registry::SchemaRegistry;

@@ -82,7 +82,7 @@ const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 const MAX_JUST_RESTORED: usize = 10_000;
 
 pub struct Dependencies {
-    pub kafka: config::Kafka,
+    pub kafka: config::KafkaConfig,
     pub transactional_id: String,
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,

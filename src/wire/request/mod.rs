@@ -1,4 +1,4 @@
-//! Replay requests: records of the requests topic and HTTP bodies to [`ReplayRequest`], and back (INTERFACE 3).
+//! Replay requests: records of the requests topic and HTTP bodies to [`ReplayRequest`], and back (docs/interface/requests.md).
 //!
 //! What names a request id and a command is a request, however wrong the rest: it becomes [`Command::Invalid`], to be
 //! refused and logged. From anything else no request can be read: a dead letter `invalid_request`.
@@ -90,7 +90,7 @@ pub fn cancel(request_id: &str, saga_id: &SagaId, replay_id: &str, requested_by:
     decode_json(out.end().as_bytes())
 }
 
-/// The internal record that tells the owner of a request how its restored saga ended (DESIGN 6.6).
+/// The internal record that tells the owner of a request how its restored saga ended.
 pub fn outcome(request_id: &str, outcome: &Outcome) -> Result<ReplayRequest> {
     let mut out = Writer::with_capacity(512);
     out.str("request_id", request_id);

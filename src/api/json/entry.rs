@@ -1,13 +1,13 @@
-//! An entry as a line of `GET /v1/sagas/{id}/history` (INTERFACE 4).
+//! An entry as a line of `GET /v1/sagas/{id}/history`.
 
-use super::event::write_error;
-use super::json::Writer;
-use super::restored::write_position;
 use crate::saga::entry::Entry;
 use crate::saga::state::Status;
+use crate::wire::event::write_error;
+use crate::wire::json::Writer;
+use crate::wire::restored::write_position;
 
 /// `status`: after the entry. `changed`: JSON pointers of the context members that it changed.
-pub fn entry_json(entry: &Entry, status: Status, changed: &[String]) -> String {
+pub fn entry(entry: &Entry, status: Status, changed: &[String]) -> String {
     let event = &entry.event;
     let mut out = Writer::with_capacity(512);
     out.int("sequence", Some(entry.sequence));
@@ -39,7 +39,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_member_is_there_even_when_it_is_null(entry in testing::entry()) {
-            let text = entry_json(&entry, Status::Running, &["/a".to_owned()]);
+            let text = entry(&entry, Status::Running, &["/a".to_owned()]);
             let object = read_object(text.as_bytes(), MAX_DEPTH).unwrap();
             let names: Vec<_> = object.members().into_iter().map(|(name, _)| name).collect();
             let wanted = [

@@ -1,25 +1,65 @@
-//! A state as the answer to "state at T" (INTERFACE 2): every member, in the order of the contract, texts as they came.
+//! A state as the answer to "state at T" (docs/interface/events.md, State): every member, in the order of the contract, texts as
+//! they came. And two states with what differs.
 
-use super::event::write_error;
-use super::json::Writer;
-use super::restored::write_position;
+use super::parts::known_through;
+use crate::history::answer::StateAnswer;
+use crate::saga::patch;
 use crate::saga::position::EntrySequence;
 use crate::saga::state::{EntryRef, State};
 use crate::saga::time::Micros;
+use crate::saga::timeline::StepsChange;
+use crate::wire::event::write_error;
+use crate::wire::json::Writer;
+use crate::wire::restored::write_position;
+
+/// A state. `asked`: the time asked for, if one was.
+pub fn state(found: &StateAnswer, asked: Option<Micros>) -> String {
+    let looked_up = AsOf {
+        as_of: asked,
+        folded: found.folded,
+        source: found.source.as_str(),
+        complete_through: known_through(found.reach.complete_through),
+    };
+    state_json(&found.state, &looked_up)
+}
+
+/// Two states, each with the time asked for if one was, and what differs.
+pub fn difference(from: (&StateAnswer, Option<Micros>), to: (&StateAnswer, Option<Micros>)) -> String {
+    let (old, new) = (&from.0.state, &to.0.state);
+    let mut out = Writer::with_capacity(4_096);
+    out.raw("from", &state(from.0, from.1));
+    out.raw("to", &state(to.0, to.1));
+    out.raw("patch", &patch::diff(&old.context, &new.context).to_string());
+    let steps = StepsChange::between(old, new);
+    out.object("steps", |o| {
+        for (name, change) in [("completed", &steps.completed), ("skipped", &steps.skipped), ("compensated", &steps.compensated)]
+        {
+            o.object(name, |o| {
+                o.strings("added", &change.added);
+                o.strings("removed", &change.removed);
+            });
+        }
+    });
+    out.object("status", |o| {
+        o.str("from", old.status.as_str());
+        o.str("to", new.status.as_str());
+    });
+    out.end()
+}
 
 /// How a state was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AsOf {
+struct AsOf {
     /// The asked time; `None`: the state's own `updated_at`.
-    pub as_of: Option<Micros>,
+    as_of: Option<Micros>,
     /// Entries after the newest snapshot.
-    pub folded: u64,
+    folded: u64,
     /// `hot`, `cold` or `both`.
-    pub source: &'static str,
-    pub complete_through: Micros,
+    source: &'static str,
+    complete_through: Micros,
 }
 
-pub fn state_json(state: &State, found: &AsOf) -> String {
+fn state_json(state: &State, found: &AsOf) -> String {
     let mut out = Writer::with_capacity(1_024 + state.context.as_str().len());
     out.str("saga_id", state.saga_id.as_str());
     out.str("saga_name", &state.saga_name);
