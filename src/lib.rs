@@ -3,7 +3,8 @@
 //! Arrows point downwards only; `tests/tidy.rs` holds the rule.
 //!
 //! - [`cli`]: one file per command group; calls the HTTP api or, for local work, the roles
-//! - [`app`]: wiring: config -> adapters -> roles; the only file that sees everything
+//! - [`admin`]: commands that look at or change an installation without being one of its processes
+//! - [`serve`]: the process: what it is made of, what runs in it, how it ends; the only wiring
 //! - [`demo`]: the story of an outage and its repair, played from outside
 //! - [`config`]: all settings with units and defaults
 //! - [`nearest`]: the name that was meant by an unknown one
@@ -18,8 +19,8 @@
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
 
+pub mod admin;
 pub mod api;
-pub mod app;
 pub mod cli;
 pub mod cold;
 pub mod config;
@@ -33,5 +34,6 @@ pub mod kafka;
 pub mod nearest;
 pub mod roles;
 pub mod saga;
+pub mod serve;
 pub mod telemetry;
 pub mod wire;

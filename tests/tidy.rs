@@ -22,14 +22,30 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("history", &["saga", "wire", "hot", "cold", "cpu", "config", "telemetry"]),
     ("roles", &["saga", "wire", "hot", "cold", "kafka", "history", "cpu", "config", "telemetry"]),
     ("api", &["saga", "wire", "history", "roles", "cpu", "config", "telemetry"]),
-    ("cli", &["app", "saga", "wire", "config", "demo", "telemetry"]),
-    ("demo", &["app", "saga", "wire", "kafka", "config", "telemetry"]),
-    ("app", EVERYTHING),
+    ("serve", &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "api", "cpu", "config", "telemetry"]),
+    ("admin", &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "serve", "config", "telemetry"]),
+    ("demo", &["saga", "wire", "kafka", "serve", "config", "telemetry"]),
+    ("cli", &["saga", "wire", "serve", "admin", "demo", "config", "telemetry"]),
     ("main", EVERYTHING),
     ("lib", EVERYTHING),
 ];
-const EVERYTHING: &[&str] =
-    &["saga", "wire", "hot", "cold", "kafka", "history", "roles", "api", "cli", "demo", "app", "config", "telemetry", "cpu"];
+const EVERYTHING: &[&str] = &[
+    "saga",
+    "wire",
+    "hot",
+    "cold",
+    "kafka",
+    "history",
+    "roles",
+    "api",
+    "serve",
+    "admin",
+    "demo",
+    "cli",
+    "config",
+    "telemetry",
+    "cpu",
+];
 
 /// A crate, and the beginnings of the paths that may name it.
 const VENDORS: &[(&str, &[&str])] = &[

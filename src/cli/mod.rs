@@ -1,4 +1,4 @@
-//! The command line: one file per command group. Thin: it calls the HTTP api or, for work on this machine, `app`.
+//! The command line: one file per command group. Thin: it calls the HTTP api or, for work on this machine, `serve`, `admin` and `demo`.
 //!
 //! Data goes to stdout, all else to stderr; exit codes are those of `exit`. Knows routes and their JSON; must not know
 //! stores, Kafka or the fold.

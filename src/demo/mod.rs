@@ -7,6 +7,7 @@
 mod book;
 mod clock;
 mod engine;
+mod environment;
 mod gateways;
 mod operator;
 mod orchestrator;
@@ -16,6 +17,4 @@ mod story;
 mod summary;
 mod verify;
 
-pub use clock::Moment;
-pub use story::{Played, Story, play, search};
-pub use summary::say;
+pub use environment::{DemoOptions, demo};

@@ -9,13 +9,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::serve::{Process, drain, ended_role, now, signal};
-use super::{Role, stores, topics};
+use super::clock::Moment;
+use super::story::{Played, Story, play, search};
+use super::summary::say;
 use crate::config::Config;
-use crate::demo::{Moment, Played, Story, play, say, search};
 use crate::error::{Error, Result};
 use crate::kafka::mock::MockKafka;
 use crate::kafka::topics::{Topics, wanted};
+use crate::serve::{self, Process, Role, drain, ended_role, now, partition_counts, signal};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DemoOptions {
@@ -43,8 +44,8 @@ pub async fn demo(base: Config, options: DemoOptions) -> anyhow::Result<ExitCode
     let ground = ground(base, &options).await?;
     let listener = listen(&ground.config.api.listen, options.serve).await?;
     let address = listener.local_addr()?;
-    let counts = topics::partition_counts(&ground.config).await?;
-    let stores = stores::open(&ground.config, &counts).await?;
+    let counts = partition_counts(&ground.config).await?;
+    let stores = serve::open(&ground.config, &counts).await?;
     let (stop, shutdown) = watch::channel(false);
     let (process, log_task) = Process::prepare(ground.config.clone(), stores, &counts, shutdown).await?;
     let mut running = process.start(&[Role::Materialize, Role::Replay], log_task).await?;

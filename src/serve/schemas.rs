@@ -13,7 +13,7 @@ use crate::wire::avro;
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits for a registry that does not answer yet.
-pub(super) async fn register(registry: &SchemaRegistry, topics: &config::Topics, schemas: &avro::Schemas) -> Result<Schemas> {
+pub async fn register(registry: &SchemaRegistry, topics: &config::Topics, schemas: &avro::Schemas) -> Result<Schemas> {
     let register = || register_once(registry, topics, schemas);
     tokio::time::timeout(WITHIN, until_available("register schemas", register))
         .await
@@ -33,7 +33,7 @@ async fn register_once(registry: &SchemaRegistry, topics: &config::Topics, schem
 }
 
 /// The topics that resaga writes, with the schemas of their values.
-pub(super) fn schemas_of(topics: &config::Topics) -> [(&str, &'static str); 4] {
+pub fn schemas_of(topics: &config::Topics) -> [(&str, &'static str); 4] {
     [
         (&topics.events[0], avro::texts::STEP_EVENT),
         (&topics.restored, avro::texts::RESTORED_SAGA),

@@ -1,7 +1,6 @@
-//! `store accept-gap`: an operator accepts that offsets are lost, and the partition goes on after them. `store hand-over`:
-//! an archive is another installation's from now on.
+//! `store accept-gap`: an operator accepts that offsets are lost, and the partition goes on after them.
 
-use super::stores::{self, only};
+use super::chains::only;
 use crate::cold::chain::{Appended, ChainWriter, newest_incarnation};
 use crate::cold::gaps;
 use crate::cold::owner;
@@ -10,13 +9,14 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::kafka::ends::Ends;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
+use crate::serve::installation;
 
 /// Writes a segment without rows that names the lost offsets, or begins the next incarnation of a re-created topic;
 /// tells what it wrote.
 pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by: &str, reason: &str) -> anyhow::Result<String> {
     let objects = crate::cold::open(&config.cold).await?;
     let ends = Ends::new(&config.kafka)?;
-    let mine = stores::installation(config, &ends).await?;
+    let mine = installation(config, &ends).await?;
     owner::owners(&*objects).await?.check(&mine)?;
     let one = std::slice::from_ref(&partition);
     let earliest = only(&ends.earliest(one).await?);
@@ -64,12 +64,4 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
             Ok(format!("{partition}: offsets {next} to {last} are given up; restart the process that owns it"))
         }
     }
-}
-
-/// Gives the archive to the installation that the configuration names; tells what it did.
-pub async fn hand_over(config: &Config, requested_by: &str, reason: &str) -> anyhow::Result<String> {
-    let objects = crate::cold::open(&config.cold).await?;
-    let mine = stores::installation(config, &Ends::new(&config.kafka)?).await?;
-    let before = owner::hand_over(&*objects, &mine, (requested_by, reason)).await?;
-    Ok(format!("the archive belongs to this installation now ({mine}), no longer to {before}"))
 }

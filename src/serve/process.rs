@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::clock::now;
 use super::log_counts::RecordedPartitionCounts;
-use super::replays::ReplayApi;
+use super::replay_service::ReplayApi;
+use super::role::Role;
 use super::stores::Stores;
-use super::{Role, log_restore, log_view, schemas, stores, topics};
+use super::{log_restore, log_view, schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
 use crate::cold::log_counts::{self, LogCounts};
 use crate::config::Config;
@@ -33,7 +35,6 @@ use crate::roles::retry::until_available;
 use crate::roles::stopped;
 use crate::saga::fold::FoldSettings;
 use crate::saga::position::Topic;
-use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
 use crate::wire::event::OWN_RECORD_FACTOR;
@@ -45,7 +46,7 @@ const SEED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everything that roles are made of.
 #[derive(Clone)]
-pub(super) struct Process {
+pub struct Process {
     pub config: Arc<Config>,
     pub stores: Arc<Stores>,
     pub registry: Option<Arc<SchemaRegistry>>,
@@ -63,12 +64,6 @@ pub(super) struct Process {
     pub readiness: Readiness,
     pub clock: Arc<BrokerClock>,
     pub shutdown: watch::Receiver<bool>,
-}
-
-/// The only clock.
-pub(super) fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Runs the roles until a signal says to stop.
@@ -108,7 +103,7 @@ pub async fn serve(config: Config, roles: Vec<Role>) -> anyhow::Result<ExitCode>
 }
 
 /// Waits until every task has ended.
-pub(super) async fn drain(mut running: JoinSet<Result<()>>) -> Result<()> {
+pub async fn drain(mut running: JoinSet<Result<()>>) -> Result<()> {
     let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
         outcome = outcome.and(ended_role(Some(ended)));
@@ -116,7 +111,7 @@ pub(super) async fn drain(mut running: JoinSet<Result<()>>) -> Result<()> {
     outcome
 }
 
-pub(super) fn ended_role(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+pub fn ended_role(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
     match ended {
         None => Ok(()),
         Some(Ok(outcome)) => outcome,
@@ -125,7 +120,7 @@ pub(super) fn ended_role(ended: Option<std::result::Result<Result<()>, tokio::ta
 }
 
 /// SIGTERM or SIGINT.
-pub(super) async fn signal() {
+pub async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
@@ -438,7 +433,7 @@ impl Process {
     }
 
     /// The view reads them all, and replays are looked for in all of their chains. `true`: there are more than before.
-    pub(super) fn log_has_partitions(&self, count: i32) -> bool {
+    pub fn log_has_partitions(&self, count: i32) -> bool {
         self.stores.log_chains.raise(&self.config.topics.log, count);
         self.log_partitions.send_if_modified(|known| {
             let more = count > *known;
@@ -454,7 +449,7 @@ impl Process {
     }
 }
 
-pub(super) fn fold_settings(config: &Config) -> FoldSettings {
+pub fn fold_settings(config: &Config) -> FoldSettings {
     let by_saga = config.snapshots.saga.iter().filter_map(|(name, own)| Some((name.clone(), own.policy?)));
     FoldSettings {
         max_clock_ahead_micros: i64::try_from(config.limits.max_clock_ahead.as_micros()).unwrap_or(i64::MAX),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::check::ok;
-use super::{Check, Verdict, topics};
+use super::check::{Check, Verdict, ok};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
@@ -15,6 +14,7 @@ use crate::kafka::sample::Sample;
 use crate::kafka::transaction::{Transaction, TransactionalPublisher};
 use crate::roles::replay::owner::claim_id;
 use crate::saga::position::TopicPartition;
+use crate::serve::partition_counts;
 use crate::wire::log_owner::{GROUP, GROUP_WHY, LogOwner};
 
 /// Offsets looked at in each partition; more, where they are all control records.
@@ -98,7 +98,7 @@ pub(super) async fn check(config: &Config, counts: &[(String, i32)]) -> Result<C
 /// Hands the log over to the configured group: the newest record of each partition is written again, as this group's.
 /// Tells what was done.
 pub async fn take_over_log(config: &Config, requested_by: &str, reason: &str) -> anyhow::Result<String> {
-    let counts = topics::partition_counts(config).await?;
+    let counts = partition_counts(config).await?;
     let ends = Ends::new(&config.kafka)?;
     let group = &config.kafka.group_id;
     let found = anothers(config, &ends, partitions(config, &counts)).await?;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::partitioner::{configured, place};
-use super::serve::{fold_settings, now};
-use crate::cold::chain::{ChainWriter, newest_incarnation};
+use super::clock::now;
+use super::newest_keys::{configured, place};
+use super::process::fold_settings;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::{self, Owners};
 use crate::cold::reader::ColdReader;
@@ -15,16 +15,15 @@ use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
-use crate::roles::materialize::{Log, disagreement};
 use crate::roles::partitioning::Partitioning;
 use crate::saga::installation::{Installation, OF_ANOTHER};
-use crate::saga::position::{ChainId, Offset, Topic, TopicPartition};
+use crate::saga::position::Topic;
 
 /// Tries to claim an archive.
 const CLAIMS: u32 = 4;
 const CLAIM_PAUSE: Duration = Duration::from_millis(300);
 
-pub(super) struct Stores {
+pub struct Stores {
     pub hot: Arc<dyn HotStore>,
     pub objects: Arc<dyn ObjectStore>,
     /// Of the step topics.
@@ -40,60 +39,13 @@ pub(super) struct Stores {
 }
 
 /// Which installation this process belongs to.
-pub(super) async fn installation(config: &Config, ends: &Ends) -> Result<Installation> {
+pub async fn installation(config: &Config, ends: &Ends) -> Result<Installation> {
     let cluster_id = ends.cluster_id().await?.unwrap_or_default();
     Ok(Installation { cluster_id, group_id: config.kafka.group_id.clone() })
 }
 
-/// A partition that no broker leads now: nothing can be said of its chain.
-pub(super) const NO_LEADER: &str = "no_leader";
-
-/// Partitions whose log is not the one that their chain was made from: code and reason.
-pub(super) async fn disagreements(
-    config: &Config,
-    counts: &[(String, i32)],
-    objects: Arc<dyn ObjectStore>,
-) -> Result<Vec<(TopicPartition, &'static str, String)>> {
-    let ends = Ends::new(&config.kafka)?;
-    let owners = owner::owners(&*objects).await?;
-    let mut found = Vec::new();
-    for topic in config.topics.events.iter().chain([&config.topics.log]) {
-        let count = counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
-        let partitions: Vec<TopicPartition> =
-            (0..count).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
-        let topic_id = ends.topic_id(topic).await?;
-        for (partition, range) in ends.each_range(&partitions).await? {
-            let (earliest, _) = match range {
-                Ok(range) => range,
-                Err(error) => {
-                    found.push((partition, NO_LEADER, error.to_string()));
-                    continue;
-                }
-            };
-            let incarnation = newest_incarnation(&*objects, topic, partition.partition).await?;
-            let chain = ChainId { topic: partition.topic.clone(), incarnation, partition: partition.partition };
-            let writer = ChainWriter::open(objects.clone(), chain, None).await?;
-            if writer.newest().is_none() {
-                continue;
-            }
-            // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
-            let end = only(&ends.ends(std::slice::from_ref(&partition)).await?);
-            let log = Log { earliest, end, topic_id: topic_id.clone() };
-            if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest(), &owners) {
-                found.push((partition, code, reason));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The offset that was asked for of one partition.
-pub(super) fn only(found: &[(TopicPartition, Offset)]) -> Offset {
-    found.first().map(|(_, offset)| *offset).unwrap_or_default()
-}
-
 /// Opens both stores and looks whether they answer, are fit for use and nobody else's.
-pub(super) async fn open(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
+pub async fn open(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
     let hot = crate::hot::open(&config.hot)?;
     let health = hot.health().await.map_err(|e| e.context("reach the hot store"))?;
     if let Some(problem) = health.problems.first() {
@@ -118,14 +70,14 @@ async fn claim(objects: &dyn ObjectStore, mine: &Installation) -> Result<Owners>
 }
 
 /// As [`open`], to look at them only: claims nothing.
-pub(super) async fn look(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
+pub async fn look(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
     let objects = crate::cold::open(&config.cold).await?;
     let (installation, owners) = (Installation::default(), owner::owners(&*objects).await?);
     with(config, counts, (crate::hot::open(&config.hot)?, objects), (installation, owners)).await
 }
 
 /// As [`open`], on stores that are there already.
-pub(super) async fn with(
+pub async fn with(
     config: &Config,
     counts: &[(String, i32)],
     (hot, objects): (Arc<dyn HotStore>, Arc<dyn ObjectStore>),

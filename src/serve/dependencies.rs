@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::serve::{Process, now};
+use super::clock::now;
+use super::process::Process;
 use crate::error::Result;
 use crate::roles::stopped;
 

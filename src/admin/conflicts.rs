@@ -3,13 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Check;
-use super::check::{ok, warning};
-use super::partitioner::Keys;
-use super::stores::Stores;
+use super::check::{Check, ok, warning};
 use crate::error::Result;
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{SagaId, TopicPartition};
+use crate::serve::{Keys, Stores};
 
 /// Most strays that history is asked for.
 const MAX_ASKED: usize = 20;
@@ -76,7 +74,7 @@ fn named(saga: &SagaId, partitions: &BTreeSet<&TopicPartition>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Verdict;
+    use crate::admin::check::Verdict;
 
     fn keys(partition: i32, sagas: &[&str]) -> Keys {
         let keys = sagas.iter().map(|saga| SagaId::from(*saga)).collect();

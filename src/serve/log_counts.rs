@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::serve::Process;
+use super::process::Process;
 use crate::cold::chain;
 use crate::cold::log_counts::{self, LogCounts};
 use crate::cold::object_store::ObjectStore;
@@ -19,7 +19,7 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The counts that this process knows of.
-pub(super) struct RecordedPartitionCounts(Mutex<LogCounts>);
+pub struct RecordedPartitionCounts(Mutex<LogCounts>);
 
 impl RecordedPartitionCounts {
     pub fn new(known: LogCounts) -> Self {

@@ -1,8 +1,7 @@
 //! `doctor`: looks at everything once and says what to fix.
 
-use super::partitioner::{self, newest_keys};
-use super::schemas::schemas_of;
-use super::{Check, Verdict, conflicts, log_owner, stores, topics};
+use super::check::{Check, Verdict, ok, problem, warning};
+use super::{chains, conflicts, partitioner, take_over_log};
 use crate::cold::owner;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -11,12 +10,13 @@ use crate::kafka::ends::Ends;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::topics::{TopicDifference, Topics, plan, wanted};
 use crate::saga::installation::Installation;
+use crate::serve::{self, installation, newest_keys, partition_counts, schemas_of};
 use crate::wire::avro::Schemas;
 
 /// Looks at brokers, topics and stores.
 pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
-    let counts = match topics::partition_counts(config).await {
+    let counts = match partition_counts(config).await {
         Ok(counts) => {
             checks.push(ok("broker", "answers"));
             checks.push(ok("topics", "all there; requests and log have equal partition counts"));
@@ -30,13 +30,13 @@ pub async fn doctor(config: &Config) -> anyhow::Result<Vec<Check>> {
     };
     if let Some(counts) = &counts {
         topic_settings(config, &mut checks).await;
-        checks.push(log_owner::check(config, counts).await.unwrap_or_else(|error| problem("replay log", &error)));
+        checks.push(take_over_log::check(config, counts).await.unwrap_or_else(|error| problem("replay log", &error)));
     }
     if !config.registry.url.is_empty() {
         checks.push(registry(config).await.unwrap_or_else(|error| problem("registry", &error)));
     }
     let mine = match Ends::new(&config.kafka) {
-        Ok(ends) if counts.is_some() => stores::installation(config, &ends).await.ok(),
+        Ok(ends) if counts.is_some() => installation(config, &ends).await.ok(),
         _ => None,
     };
     hot(config, mine.as_ref(), &mut checks).await;
@@ -89,8 +89,8 @@ async fn producers(config: &Config, counts: &[(String, i32)]) -> Result<[Check; 
     let schemas = Schemas::new(registry.is_some());
     let found = newest_keys(config, counts, &Ends::new(&config.kafka)?, registry.as_ref(), &schemas).await?;
     // Whatever is wrong with them stands there already.
-    let stores = stores::look(config, counts).await.ok();
-    let used = partitioner::used(config.topics.partitioner, &found);
+    let stores = serve::look(config, counts).await.ok();
+    let used = serve::used(config.topics.partitioner, &found);
     let conflicts = conflicts::check(&found, used, stores.as_ref()).await.unwrap_or_else(|error| problem("sagas", &error));
     Ok([partitioner::check(config.topics.partitioner, &found), conflicts])
 }
@@ -154,12 +154,12 @@ async fn cold(config: &Config, counts: Option<&[(String, i32)]>, mine: Option<&I
     }
     checks.push(ok("cold store", "answers, and never writes over an object that is there"));
     let Some(counts) = counts else { return };
-    match stores::disagreements(config, counts, objects).await {
+    match chains::disagreements(config, counts, objects).await {
         Err(error) => checks.push(problem("chains", &error)),
         Ok(found) if found.is_empty() => checks.push(ok("chains", "every chain ends inside its partition's log")),
         Ok(found) => {
             for (partition, code, reason) in found {
-                if code == stores::NO_LEADER {
+                if code == chains::NO_LEADER {
                     checks.push(Check {
                         remedy: Some("bring back the broker that has it; the other partitions go on meanwhile".into()),
                         ..problem("chains", &Error::unavailable(format!("{partition} is not led by any broker: {reason}")))
@@ -179,21 +179,4 @@ async fn cold(config: &Config, counts: Option<&[(String, i32)]>, mine: Option<&I
             }
         }
     }
-}
-
-pub(super) fn ok(check: &str, detail: &str) -> Check {
-    Check { check: check.into(), verdict: Verdict::Ok, detail: detail.into(), remedy: None, exit: None }
-}
-
-pub(super) fn warning(check: &str, detail: String, remedy: &str) -> Check {
-    Check { check: check.into(), verdict: Verdict::Warning, detail, remedy: Some(remedy.into()), exit: None }
-}
-
-fn problem(check: &str, error: &Error) -> Check {
-    let (exit, remedy) = match error {
-        Error::Unavailable(_) => (Some(7), "see that it runs and can be reached from here"),
-        Error::Invalid { .. } => (Some(2), "change the configuration or what it names"),
-        _ => (None, "see the log"),
-    };
-    Check { check: check.into(), verdict: Verdict::Problem, detail: error.to_string(), remedy: Some(remedy.into()), exit }
 }

@@ -132,5 +132,5 @@ fn read_cursor(text: &str) -> Result<Place> {
 }
 
 #[cfg(test)]
-#[path = "replays_tests.rs"]
+#[path = "replay_service_tests.rs"]
 mod tests;
