@@ -11,10 +11,14 @@
 //! - [`telemetry`]: tracing, and one struct with every metric
 //! - [`api`]: HTTP routes
 //! - [`roles`]: what a process does: materialize, replay
+//! - [`replay_log`]: the replay log: its view in memory, reading it, what its topic has dropped, whose it is
+//! - [`partitioning`]: how the producers of step events spread keys over partitions
 //! - [`history`]: reading: hot and cold merged into one answer
 //! - [`hot`]: `HotStore`: redis, memory
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
+//! - [`schema_registry`]: schemas of values, from the registry
+//! - [`retry`]: the one place for trying again
 //! - [`cpu`]: long work on threads of its own
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
@@ -32,8 +36,12 @@ pub mod history;
 pub mod hot;
 pub mod kafka;
 pub mod nearest;
+pub mod partitioning;
+pub mod replay_log;
+pub mod retry;
 pub mod roles;
 pub mod saga;
+pub mod schema_registry;
 pub mod serve;
 pub mod telemetry;
 pub mod wire;

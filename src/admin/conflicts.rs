@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Check, ok, warning};
 use crate::error::Result;
+use crate::partitioning::Keys;
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{SagaId, TopicPartition};
-use crate::serve::{Keys, Stores};
+use crate::serve::Stores;
 
 /// Most strays that history is asked for.
 const MAX_ASKED: usize = 20;

@@ -9,8 +9,9 @@ use crate::hot::check_owner;
 use crate::kafka::ends::Ends;
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::topics::{TopicDifference, Topics, plan, wanted};
+use crate::partitioning::{newest_keys, used};
 use crate::saga::installation::Installation;
-use crate::serve::{self, installation, newest_keys, partition_counts, schemas_of};
+use crate::serve::{self, installation, partition_counts, schemas_of};
 use crate::wire::avro::Schemas;
 
 /// Looks at brokers, topics and stores.
@@ -90,7 +91,7 @@ async fn producers(config: &Config, counts: &[(String, i32)]) -> Result<[Check; 
     let found = newest_keys(config, counts, &Ends::new(&config.kafka)?, registry.as_ref(), &schemas).await?;
     // Whatever is wrong with them stands there already.
     let stores = serve::look(config, counts).await.ok();
-    let used = serve::used(config.topics.partitioner, &found);
+    let used = used(config.topics.partitioner, &found);
     let conflicts = conflicts::check(&found, used, stores.as_ref()).await.unwrap_or_else(|error| problem("sagas", &error));
     Ok([partitioner::check(config.topics.partitioner, &found), conflicts])
 }

@@ -2,8 +2,8 @@
 
 use super::check::{Check, Verdict, ok, warning};
 use crate::config::PartitionerSetting;
+use crate::partitioning::{Keys, configured};
 use crate::saga::partitioner::{Partitioner, PartitionerGuess};
-use crate::serve::{Keys, configured};
 
 /// What `doctor` says of these keys. Names partitions, never keys.
 pub(super) fn check(setting: PartitionerSetting, found: &[Keys]) -> Check {

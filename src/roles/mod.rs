@@ -1,12 +1,7 @@
 //! What a process does. Async; names no vendor crate.
 
-pub mod log_saga;
 pub mod materialize;
-pub mod partitioning;
 pub mod replay;
-pub mod replay_log;
-pub mod retry;
-pub mod schema;
 pub mod suspension;
 
 use tokio::sync::watch;

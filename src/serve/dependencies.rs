@@ -77,10 +77,10 @@ impl Process {
 
 impl Process {
     async fn log_may_have_more(&self, count: i32, look: u32) {
-        let is_new = self.log_has_partitions(count);
-        let is_known = { self.homes.borrow().is_known(count) };
-        if (is_new || (!is_known && look.is_multiple_of(LOOKS_PER_COUNTS)))
-            && let Err(error) = self.see_log_counts(count).await
+        let counts = &self.log_partition_counts;
+        let is_new = counts.log_has(count);
+        if (is_new || (!counts.is_known(count) && look.is_multiple_of(LOOKS_PER_COUNTS)))
+            && let Err(error) = counts.refresh(count).await
         {
             tracing::debug!(%error, "partition counts of the replay log not read, trying again later");
         }

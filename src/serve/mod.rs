@@ -2,21 +2,16 @@
 
 mod clock;
 mod dependencies;
-mod log_counts;
-mod log_restore;
-mod log_view;
-mod newest_keys;
 mod process;
 mod replay_service;
 mod role;
 mod schemas;
 mod stores;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod topics;
 
 pub use clock::now;
-pub use newest_keys::{Keys, configured, newest_keys, used};
 pub use process::{Process, drain, ended_role, serve, signal};
 pub use role::Role;
 pub use schemas::schemas_of;

@@ -10,13 +10,11 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::clock::now;
-use super::log_counts::RecordedPartitionCounts;
 use super::replay_service::ReplayApi;
 use super::role::Role;
 use super::stores::Stores;
-use super::{log_restore, log_view, schemas, stores, topics};
+use super::{schemas, stores, topics};
 use crate::api::{self, Api, ConnectionLimits, Health, Hosts, Readiness};
-use crate::cold::log_counts::{self, LogCounts};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::broker_clock::BrokerClock;
@@ -24,14 +22,16 @@ use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, IntakeLimits};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::registry::SchemaRegistry;
+use crate::replay_log::ReplayLog;
+use crate::replay_log::follow;
+use crate::replay_log::partition_counts::{CountedTopics, LogPartitionCounts};
+use crate::replay_log::restore::{self, LogRestore};
+use crate::retry::until_available;
 use crate::roles::materialize::{self, Materialize};
 use crate::roles::replay::catch_up::CatchUpBarrier;
 use crate::roles::replay::planner::{ReplayPlanner, Rules};
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
-use crate::roles::replay_log::ReplayLog;
-use crate::roles::replay_log::homes::Homes;
-use crate::roles::retry::until_available;
 use crate::roles::stopped;
 use crate::saga::fold::FoldSettings;
 use crate::saga::position::Topic;
@@ -56,11 +56,7 @@ pub struct Process {
     pub ends: Ends,
     pub targets: ReplayTargets,
     pub request_partitions: i32,
-    /// Of the replay log, as far as anybody has heard.
-    pub log_partitions: Arc<watch::Sender<i32>>,
-    /// The partition counts under which the log was written, and where its records may be by that.
-    pub written_under: Arc<RecordedPartitionCounts>,
-    pub homes: Arc<watch::Sender<Homes>>,
+    pub log_partition_counts: Arc<LogPartitionCounts>,
     pub readiness: Readiness,
     pub clock: Arc<BrokerClock>,
     pub shutdown: watch::Receiver<bool>,
@@ -157,8 +153,10 @@ impl Process {
         let log = Arc::new(ReplayLog::new(config.replay.max_log_records));
         let request_partitions = count(&topics.requests);
         let ends = Ends::new(&config.kafka)?;
-        let (log_partitions, more_partitions) = watch::channel(request_partitions);
-        let log_topic = log_view::LogTopic {
+        let counted = CountedTopics { requests: topics.requests.clone(), log: topics.log.clone() };
+        let (objects, log_chains) = (stores.objects.clone(), stores.log_chains.clone());
+        let log_partition_counts = LogPartitionCounts::new(counted, objects, ends.clone(), log_chains, request_partitions);
+        let log_topic = follow::LogTopic {
             kafka: config.kafka.clone(),
             topic: topics.log.clone(),
             ends: ends.clone(),
@@ -166,9 +164,8 @@ impl Process {
             schemas: schemas.clone(),
             registry: registry.clone(),
         };
-        let log_task = log_view::follow(log_topic, more_partitions);
-        let written_under = log_counts::read(&*stores.objects, &topics.log, LogCounts::default()).await?;
-        let homes = Homes::new(request_partitions, &written_under.partitions, written_under.complete, count(&topics.log));
+        let log_task = follow::follow(log_topic, log_partition_counts.partitions());
+        log_partition_counts.load(count(&topics.log)).await?;
         // Topics that were just made have no leaders for a moment. What the keys say is worth a look, not a start that fails:
         // the look is repeated while they tell nothing.
         let seed = || stores.seed_partitioner(&config, &ends, registry.as_deref(), &schemas);
@@ -193,9 +190,7 @@ impl Process {
             metrics: Metrics::new(),
             log,
             request_partitions,
-            log_partitions: Arc::new(log_partitions),
-            written_under: Arc::new(RecordedPartitionCounts::new(written_under)),
-            homes: Arc::new(watch::Sender::new(homes)),
+            log_partition_counts: Arc::new(log_partition_counts),
             clock: Arc::new(BrokerClock::new(Instant::now())),
             readiness: Readiness::of(["broker", "hot", "cold", "replay-log"]),
             shutdown,
@@ -328,10 +323,10 @@ impl Process {
             schemas: self.schemas.clone(),
             metrics: self.metrics.clone(),
             partition_counts: {
-                let process = self.clone();
+                let counts = self.log_partition_counts.clone();
                 Arc::new(move |requests, log| {
-                    let process = process.clone();
-                    Box::pin(async move { process.log_is_written_under(requests, log).await })
+                    let counts = counts.clone();
+                    Box::pin(async move { counts.record(requests, log).await })
                 })
             },
             assigned: self.told("replay"),
@@ -394,7 +389,7 @@ impl Process {
             history: self.stores.history.clone(),
             log_history: self.stores.log_history.clone(),
             log: self.log.clone(),
-            homes: self.homes.subscribe(),
+            homes: self.log_partition_counts.homes(),
             rules: Rules {
                 max_depth: config.replay.max_depth,
                 restored_allowed: config.topics.restored_allowed.clone(),
@@ -415,9 +410,16 @@ impl Process {
             self.log.whole().await;
             self.readiness.set("replay-log", true);
             let topic = self.config.topics.log.as_str();
-            let alarm_after = log_restore::ALARM_AFTER;
-            let restoring =
-                log_restore::LogRestore { view: &self.log, stores: &self.stores, topic, metrics: &self.metrics, alarm_after };
+            let stores = &self.stores;
+            let restoring = LogRestore {
+                view: &self.log,
+                history: &stores.log_history,
+                chains: &stores.log_chains,
+                objects: &*stores.objects,
+                topic,
+                metrics: &self.metrics,
+                alarm_after: restore::ALARM_AFTER,
+            };
             restoring.restore().await
         };
         tokio::select! {
@@ -430,16 +432,6 @@ impl Process {
         }
         stopped(&mut shutdown).await;
         Ok(())
-    }
-
-    /// The view reads them all, and replays are looked for in all of their chains. `true`: there are more than before.
-    pub fn log_has_partitions(&self, count: i32) -> bool {
-        self.stores.log_chains.raise(&self.config.topics.log, count);
-        self.log_partitions.send_if_modified(|known| {
-            let more = count > *known;
-            *known = count.max(*known);
-            more
-        })
     }
 
     /// Tells `/readyz` that a role has had its first assignment.

@@ -9,9 +9,9 @@ use crate::api::replays::{AcceptedCancel, ReplayFilter, ReplayPage, Replays, Sub
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::answer::Child;
+use crate::replay_log::{self, Place};
 use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
-use crate::roles::replay_log::{self, Place};
 use crate::saga::position::SagaId;
 use crate::saga::request::LogRecord;
 use crate::saga::selector::ReplayStanding;

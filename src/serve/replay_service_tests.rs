@@ -7,12 +7,12 @@ use crate::hot::HotStore;
 use crate::kafka::ends::Ends;
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
-use crate::roles::log_saga;
+use crate::replay_log::ReplayLog;
+use crate::replay_log::homes::Homes;
+use crate::replay_log::in_history;
 use crate::roles::replay::catch_up::CatchUpBarrier;
 use crate::roles::replay::log_overlay::LogOverlay;
 use crate::roles::replay::planner::Rules;
-use crate::roles::replay_log::ReplayLog;
-use crate::roles::replay_log::homes::Homes;
 use crate::saga::json::Json;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{Offset, TopicPartition};
@@ -138,8 +138,8 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
 
     let partition = TopicPartition::new(Config::default().topics.log.as_str(), 0);
     let text = Json::from_valid(log_json(&record));
-    let event = log_saga::as_step_event(&record.replay_id, text, &partition, Offset(0));
-    let index = log_saga::as_index_event(&record).expect("a replay of a saga");
+    let event = in_history::as_step_event(&record.replay_id, text, &partition, Offset(0));
+    let index = in_history::as_index_event(&record).expect("a replay of a saga");
     materialize(&**hot, &partition.topic, vec![event, index]).await;
     assert_eq!(planner.is_known(&[0]).await, Ok(true));
     assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
@@ -174,8 +174,8 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
         assert_eq!(planner.is_known(&here).await, Ok(false), "history has nothing of the log yet");
 
         let of = TopicPartition::new(Config::default().topics.log.as_str(), 0);
-        let event = log_saga::as_step_event(&record.replay_id, Json::from_valid(log_json(&record)), &of, Offset(0));
-        let index = log_saga::as_index_event(&record).expect("a replay of a saga");
+        let event = in_history::as_step_event(&record.replay_id, Json::from_valid(log_json(&record)), &of, Offset(0));
+        let index = in_history::as_index_event(&record).expect("a replay of a saga");
         materialize(&**hot, &of.topic, vec![event, index]).await;
         assert_eq!(planner.is_known(&here).await, Ok(true));
         assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));

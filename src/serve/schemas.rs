@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::kafka::registry::SchemaRegistry;
+use crate::retry::until_available;
 use crate::roles::replay::Schemas;
-use crate::roles::retry::until_available;
 use crate::wire::avro;
 
 /// Longest wait for the registry at the start.

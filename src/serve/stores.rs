@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::now;
-use super::newest_keys::{configured, place};
 use super::process::fold_settings;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::{self, Owners};
@@ -15,9 +14,11 @@ use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
-use crate::roles::partitioning::Partitioning;
+use crate::kafka::registry::SchemaRegistry;
+use crate::partitioning::{Partitioning, configured, newest_keys, place};
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::Topic;
+use crate::wire::avro::Schemas;
 
 /// Tries to claim an archive.
 const CLAIMS: u32 = 4;
@@ -100,6 +101,26 @@ pub async fn with(
 }
 
 impl Stores {
+    /// Lets the newest keys tell which partitioner it is, before anything is looked for or written by a guess.
+    pub async fn seed_partitioner(
+        &self,
+        config: &Config,
+        ends: &Ends,
+        registry: Option<&SchemaRegistry>,
+        schemas: &Schemas,
+    ) -> Result<()> {
+        if configured(config.topics.partitioner).is_none() {
+            let count = |topic: &String| (topic.clone(), self.chains.partitions_of(topic).unwrap_or(0));
+            let counts: Vec<(String, i32)> = config.topics.events.iter().map(count).collect();
+            for keys in newest_keys(config, &counts, ends, registry, schemas).await? {
+                let of = keys.of;
+                self.partitioning.see(keys.keys.iter().map(|key| key.as_str().as_bytes()), keys.partition.partition, of);
+            }
+        }
+        self.follow_partitioner();
+        Ok(())
+    }
+
     /// Are hot and cold still this installation's? `Invalid`: one of them is another's now. A hot store that was wiped is
     /// claimed again. Inside: whether each answers.
     pub async fn still_ours(&self) -> Result<(Result<()>, Result<()>)> {
@@ -138,4 +159,56 @@ async fn layout(
         incarnations.push(cold.newest_incarnation(topic, partition).await?);
     }
     Ok(TopicLayout { topic: Topic::from(topic), incarnations, partition_counts: vec![count], partitioner })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::stores_for;
+    use super::*;
+    use crate::kafka::mock::MockKafka;
+    use crate::kafka::publisher::Publisher;
+    use crate::kafka::record::NewRecord;
+    use crate::saga::partitioner::Partitioner;
+    use crate::saga::position::SagaId;
+
+    /// Events of twenty sagas, each where `partitioner` puts its key, and a record with a foreign key in partition 0.
+    async fn events(kafka: &crate::config::Kafka, topic: &str, partitioner: Partitioner) {
+        let record = |key: String, partition: i32, saga: &str| NewRecord {
+            topic: topic.to_owned(),
+            partition: Some(partition),
+            key: Some(key.into_bytes().into()),
+            value: Some(
+                format!(r#"{{"event_id":"e","saga_id":"{saga}","saga_name":"n","kind":"SAGA_STARTED"}}"#).into_bytes().into(),
+            ),
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        let saga = |n: i32| format!("order-{n}");
+        let home = |n: i32| partitioner.partition(saga(n).as_bytes(), 12);
+        let mut records: Vec<NewRecord> = (0..20).map(|n| record(saga(n), home(n), &saga(n))).collect();
+        records.extend((0..20).map(|n| record(format!("not the saga {n}"), 0, "order-1")));
+        Publisher::new(kafka).expect("producer").send(records).await.expect("sent");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_newest_keys_settle_the_partitioner_before_the_roles_start() {
+        let cluster = MockKafka::start().expect("cluster");
+        let mut config = Config::default();
+        config.kafka.brokers = cluster.brokers();
+        let topic = config.topics.events[0].clone();
+        cluster.create_topic(&topic, 12).expect("topic");
+        let (stores, _directory) = stores_for(&config, 12).await;
+        let saga = SagaId::from("order-1");
+        assert_eq!(stores.chains.newest_of(&saga).len(), 12, "nothing is known: a saga may be anywhere");
+
+        let (ends, schemas) = (Ends::new(&config.kafka).expect("ends"), Schemas::new(false));
+        stores.seed_partitioner(&config, &ends, None, &schemas).await.expect("nothing to read");
+        assert_eq!((stores.partitioning.partitioner(), stores.partitioning.settled()), (Some(Partitioner::Murmur2), None));
+
+        events(&config.kafka, &topic, Partitioner::Crc32).await;
+        stores.seed_partitioner(&config, &ends, None, &schemas).await.expect("read");
+        assert_eq!(stores.partitioning.settled(), Some(Partitioner::Crc32));
+        let home: Vec<i32> = stores.chains.newest_of(&saga).into_iter().map(|chain| chain.partition).collect();
+        assert_eq!(home, [Partitioner::Crc32.partition(b"order-1", 12)]);
+    }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::hot::memory::MemoryHot;
 use crate::hot::{ActivityFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
-use crate::roles::log_saga;
+use crate::replay_log::in_history;
 use crate::saga::entry::Entry;
 use crate::saga::event::StepEvent;
 use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
@@ -27,24 +27,24 @@ use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::time::Micros;
 use crate::wire::frame::{encode_member, encode_saga};
 
-pub(super) const MINUTE: i64 = 60_000_000;
+pub const MINUTE: i64 = 60_000_000;
 
 /// A memory and a directory, for the events topic and the replay log with `partitions` each.
-pub(super) async fn stores_for(config: &Config, partitions: i32) -> (Stores, tempfile::TempDir) {
+pub async fn stores_for(config: &Config, partitions: i32) -> (Stores, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("directory");
     let objects = Arc::new(Directory::open(directory.path()).expect("store"));
     (stores_on(config, partitions, objects).await, directory)
 }
 
 /// The same, on these objects.
-pub(super) async fn stores_on(config: &Config, partitions: i32, objects: Arc<dyn ObjectStore>) -> Stores {
+pub async fn stores_on(config: &Config, partitions: i32, objects: Arc<dyn ObjectStore>) -> Stores {
     let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
     let counts = [(config.topics.events[0].clone(), partitions), (config.topics.log.clone(), partitions)];
     stores::with(config, &counts, (hot, objects), Default::default()).await.expect("stores")
 }
 
 /// A store that takes nothing while it is held, and of which single reads fail.
-pub(super) struct Faulty {
+pub struct Faulty {
     store: Directory,
     held: watch::Sender<bool>,
     waits: watch::Sender<bool>,
@@ -137,7 +137,7 @@ fn settings() -> FoldSettings {
 }
 
 /// Folds events and vouches for them.
-pub(super) async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<StepEvent>) {
+pub async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<StepEvent>) {
     let mut batch = HotBatch::default();
     let end = Offset(events.len() as i64);
     for (n, (entry, saga, before)) in fold(topic, events).into_iter().enumerate() {
@@ -146,7 +146,7 @@ pub(super) async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<Ste
         let (id, saga_name) = (entry.event.saga_id.clone(), saga.state.saga_name.clone());
         batch.sagas.push(SagaWrite { saga: id.clone(), members, persist: false });
         // The log is in no index.
-        if ![log_saga::SAGA_NAME, log_saga::INDEX_NAME].contains(&saga_name.as_str()) {
+        if ![in_history::SAGA_NAME, in_history::INDEX_NAME].contains(&saga_name.as_str()) {
             batch.activity.push(ActivityFact { saga: id, saga_name, minute: n as i64 });
         }
     }
@@ -157,7 +157,7 @@ pub(super) async fn materialize(hot: &dyn HotStore, topic: &str, events: Vec<Ste
 }
 
 /// Folds events into the archive.
-pub(super) async fn archive(objects: Arc<dyn ObjectStore>, topic: &str, events: Vec<StepEvent>) {
+pub async fn archive(objects: Arc<dyn ObjectStore>, topic: &str, events: Vec<StepEvent>) {
     let chain = ChainId { topic: topic.into(), incarnation: 0, partition: 0 };
     let mut writer = ChainWriter::open(objects, chain, Some(Offset(0))).await.expect("open");
     let end = Offset(events.len() as i64 - 1);

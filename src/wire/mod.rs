@@ -12,7 +12,6 @@ pub mod frame;
 pub mod headers;
 pub mod json;
 pub mod log;
-pub mod log_owner;
 #[cfg(test)]
 mod names_tests;
 pub mod payload;

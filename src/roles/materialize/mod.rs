@@ -49,7 +49,7 @@ use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
 use crate::kafka::registry::SchemaRegistry;
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::fold::FoldSettings;
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::saga::time::Micros;
@@ -66,10 +66,10 @@ use refold::Refusals;
 use settle::Behind;
 use suspended::Waits;
 
-use super::retry::Backoff;
-use super::schema::SchemaLookups;
 use super::stopped;
 use super::suspension::Suspension;
+use crate::retry::Backoff;
+use crate::schema_registry::lookups::SchemaLookups;
 
 /// How often due work is looked for.
 const TICK: Duration = Duration::from_millis(100);

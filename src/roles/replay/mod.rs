@@ -48,11 +48,11 @@ use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 
-use super::partitioning::Partitioning;
-use super::retry::{Backoff, until_available};
-use super::schema::SchemaLookups;
 use super::stopped;
 use super::suspension::Suspension;
+use crate::partitioning::Partitioning;
+use crate::retry::{Backoff, until_available};
+use crate::schema_registry::lookups::SchemaLookups;
 use batch::Prepared;
 use catch_up::CatchUpBarrier;
 use events::{next, revoked};

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::testing::{Faulty, MINUTE, archive, materialize, stores_for, stores_on};
 use super::*;
 use crate::cold::directory::Directory;
 use crate::cold::gaps::give_up;
@@ -11,6 +10,7 @@ use crate::saga::json::Json;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 use crate::saga::request::LogRecord;
 use crate::saga::time::Micros;
+use crate::serve::testing::{Faulty, MINUTE, archive, materialize, stores_for, stores_on};
 use crate::wire::log::{decode_log_json, log_json};
 
 fn record(id: &str, at: i64, status: &str) -> LogRecord {
@@ -27,7 +27,7 @@ fn events(config: &Config, records: &[LogRecord]) -> Vec<StepEvent> {
     let partition = TopicPartition::new(config.topics.log.as_str(), 0);
     let event = |(n, record): (usize, &LogRecord)| {
         let text = Json::from_valid(log_json(record));
-        log_saga::as_step_event(&record.replay_id, text, &partition, Offset(n as i64))
+        in_history::as_step_event(&record.replay_id, text, &partition, Offset(n as i64))
     };
     records.iter().enumerate().map(event).collect()
 }
@@ -58,8 +58,15 @@ async fn replays_that_the_topic_dropped_are_listed_and_found_by_their_sagas_agai
 
     let metrics = Metrics::new();
     let restore = async |view: &ReplayLog| {
-        let restoring =
-            LogRestore { view, stores: &stores, topic: &config.topics.log, metrics: &metrics, alarm_after: ALARM_AFTER };
+        let restoring = LogRestore {
+            view,
+            history: &stores.log_history,
+            chains: &stores.log_chains,
+            objects: &*stores.objects,
+            topic: &config.topics.log,
+            metrics: &metrics,
+            alarm_after: ALARM_AFTER,
+        };
         restoring.restore().await
     };
     // The topic still has the newest, and a newer record of it than history.
@@ -120,7 +127,15 @@ async fn a_read_that_fails_once_leaves_no_replay_waiting_for_ever() {
             let view = view_from(Offset(3));
             store.fail(good, if lasts { i64::MAX } else { 1 });
             let alarm_after = if lasts { Duration::from_millis(100) } else { ALARM_AFTER };
-            let restoring = LogRestore { view: &view, stores: &stores, topic, metrics: &metrics, alarm_after };
+            let restoring = LogRestore {
+                view: &view,
+                history: &stores.log_history,
+                chains: &stores.log_chains,
+                objects: &*stores.objects,
+                topic,
+                metrics: &metrics,
+                alarm_after,
+            };
             let is_alarm = async {
                 while alarm() == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -154,7 +169,15 @@ async fn what_waited_before_a_record_that_is_not_understood_is_left_alone_with_a
     let (stores, _directory) = stores_for(&config, 1).await;
     let metrics = Metrics::new();
     let topic = config.topics.log.as_str();
-    let restoring = |view| LogRestore { view, stores: &stores, topic, metrics: &metrics, alarm_after: ALARM_AFTER };
+    let restoring = |view| LogRestore {
+        view,
+        history: &stores.log_history,
+        chains: &stores.log_chains,
+        objects: &*stores.objects,
+        topic,
+        metrics: &metrics,
+        alarm_after: ALARM_AFTER,
+    };
     let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", WAITING_NOT_KNOWN]).get();
     archive(stores.objects.clone(), topic, events(&config, &[record("r", 0, "accepted")])).await;
 

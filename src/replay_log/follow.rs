@@ -9,19 +9,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::owner::LogOwner;
+use super::view::ReplayLog;
 use crate::config::Kafka;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::record::{PartitionRecords, Record};
 use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
-use crate::roles::replay_log::ReplayLog;
-use crate::roles::retry::{Backoff, until_available};
-use crate::roles::schema::{SchemaLookup, SchemaLookups};
+use crate::retry::{Backoff, until_available};
 use crate::saga::position::{Offset, TopicPartition};
+use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
 use crate::wire::avro::{SchemaRef, Schemas};
 use crate::wire::log::decode_log;
-use crate::wire::log_owner::LogOwner;
 use crate::wire::payload::NotDecoded;
 
 /// Between two looks for partitions that had no leader.
@@ -34,7 +34,7 @@ const LONGEST_KEY: usize = 64;
 
 /// What reading takes.
 #[derive(Clone)]
-pub(super) struct LogTopic {
+pub struct LogTopic {
     pub kafka: Kafka,
     pub topic: String,
     pub ends: Ends,
@@ -44,7 +44,7 @@ pub(super) struct LogTopic {
 }
 
 /// Starts reading all partitions; there may become more. The task ends with the reason why it cannot go on.
-pub(super) fn follow(log: LogTopic, partitions: watch::Receiver<i32>) -> JoinHandle<Result<()>> {
+pub fn follow(log: LogTopic, partitions: watch::Receiver<i32>) -> JoinHandle<Result<()>> {
     tokio::spawn(LogFollower { log, ends: HashMap::new(), whole: false, tails: JoinSet::new() }.run(partitions))
 }
 

@@ -1,16 +1,19 @@
 //! Keeps what the process knows of the partition counts under which the replay log was written: the archive remembers them,
 //! so that a request is never called new because its record lies where an earlier count put it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::process::Process;
+use tokio::sync::watch;
+
+use super::homes::Homes;
 use crate::cold::chain;
 use crate::cold::log_counts::{self, LogCounts};
 use crate::cold::object_store::ObjectStore;
 use crate::error::Result;
-use crate::roles::replay_log::homes::Homes;
-use crate::roles::retry::until_available;
+use crate::history::chains::Chains;
+use crate::kafka::ends::Ends;
+use crate::retry::until_available;
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 
 /// Longest look for counts that others added.
@@ -19,14 +22,14 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The counts that this process knows of.
-pub struct RecordedPartitionCounts(Mutex<LogCounts>);
+struct RecordedPartitionCounts(Mutex<LogCounts>);
 
 impl RecordedPartitionCounts {
-    pub fn new(known: LogCounts) -> Self {
+    fn new(known: LogCounts) -> Self {
         Self(Mutex::new(known))
     }
 
-    pub fn known(&self) -> LogCounts {
+    fn known(&self) -> LogCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -51,16 +54,86 @@ impl RecordedPartitionCounts {
     }
 }
 
-impl Process {
-    /// Before anything is carried out under this count of the requests topic: the archive knows it.
-    pub(super) async fn log_is_written_under(&self, requests: i32, log: i32) -> Result<()> {
-        self.log_has_partitions(log);
-        let (objects, topic) = (&*self.stores.objects, self.config.topics.log.as_str());
+/// The topics whose counts matter.
+pub struct CountedTopics {
+    pub requests: String,
+    pub log: String,
+}
+
+/// The partition counts of the requests topic and of the log: those of now, and those under which the log was written.
+pub struct LogPartitionCounts {
+    topics: CountedTopics,
+    objects: Arc<dyn ObjectStore>,
+    ends: Ends,
+    /// The log's.
+    chains: Arc<Chains>,
+    recorded: RecordedPartitionCounts,
+    /// Where records may be by that.
+    homes: watch::Sender<Homes>,
+    /// Of the log, as far as anybody has heard.
+    partitions: watch::Sender<i32>,
+}
+
+impl LogPartitionCounts {
+    /// Until [`Self::load`] nothing is known of the past.
+    pub fn new(
+        topics: CountedTopics,
+        objects: Arc<dyn ObjectStore>,
+        ends: Ends,
+        chains: Arc<Chains>,
+        request_partitions: i32,
+    ) -> Self {
+        Self {
+            topics,
+            objects,
+            ends,
+            chains,
+            recorded: RecordedPartitionCounts::new(LogCounts::default()),
+            homes: watch::Sender::new(Homes::of_unknown(request_partitions)),
+            partitions: watch::Sender::new(request_partitions),
+        }
+    }
+
+    /// What the archive remembers; `log`: the partitions that the log has now.
+    pub async fn load(&self, log: i32) -> Result<()> {
+        let known = self.recorded.read(&*self.objects, &self.topics.log).await?;
+        let requests = { self.homes.borrow().now() };
+        self.know_homes(requests, log, known);
+        Ok(())
+    }
+
+    pub fn homes(&self) -> watch::Receiver<Homes> {
+        self.homes.subscribe()
+    }
+
+    pub fn partitions(&self) -> watch::Receiver<i32> {
+        self.partitions.subscribe()
+    }
+
+    /// Nothing is to be learned of a log of so many partitions.
+    pub fn is_known(&self, log: i32) -> bool {
+        self.homes.borrow().is_known(log)
+    }
+
+    /// The view reads them all, and replays are looked for in all of their chains. `true`: there are more than before.
+    pub fn log_has(&self, count: i32) -> bool {
+        self.chains.raise(&self.topics.log, count);
+        self.partitions.send_if_modified(|known| {
+            let more = count > *known;
+            *known = count.max(*known);
+            more
+        })
+    }
+
+    /// Before anything is written to the log under this count of the requests topic: the archive knows it.
+    pub async fn record(&self, requests: i32, log: i32) -> Result<()> {
+        self.log_has(log);
+        let (objects, topic) = (&*self.objects, self.topics.log.as_str());
         // What was added since then came with an assignment to its process; a store that does not answer now stops nobody.
-        let mut known = match tokio::time::timeout(READ_WITHIN, self.written_under.read(objects, topic)).await {
+        let mut known = match tokio::time::timeout(READ_WITHIN, self.recorded.read(objects, topic)).await {
             Ok(Ok(more)) => more,
             Ok(Err(error)) if !error.is_unavailable() => return Err(error),
-            Ok(Err(_)) | Err(_) => self.written_under.known(),
+            Ok(Err(_)) | Err(_) => self.recorded.known(),
         };
         if !known.partitions.contains(&requests) {
             let empty = match known.partitions.is_empty() {
@@ -69,23 +142,23 @@ impl Process {
             };
             // Where that cannot be told now the next assignment tells it; until then a record may be anywhere.
             if let Ok(empty) = empty {
-                known = self.written_under.add(objects, topic, requests, empty?).await?;
+                known = self.recorded.add(objects, topic, requests, empty?).await?;
             }
         }
         self.know_homes(requests, log, known);
         Ok(())
     }
 
-    /// The same, of a process that only reads the log.
-    pub(super) async fn see_log_counts(&self, log: i32) -> Result<()> {
-        let requests = self.ends.partitions_of(&self.config.topics.requests).await?;
-        let known = self.written_under.read(&*self.stores.objects, &self.config.topics.log).await?;
+    /// Learns what others have recorded, in a process that only reads the log.
+    pub async fn refresh(&self, log: i32) -> Result<()> {
+        let requests = self.ends.partitions_of(&self.topics.requests).await?;
+        let known = self.recorded.read(&*self.objects, &self.topics.log).await?;
         self.know_homes(requests, log, known);
         Ok(())
     }
 
     fn know_homes(&self, requests: i32, log: i32, known: LogCounts) {
-        self.written_under.learned(known, |known| {
+        self.recorded.learned(known, |known| {
             self.homes.send_if_modified(|homes| {
                 // They never become fewer: a broker may not have heard of the last ones.
                 let homes_now = Homes::new(requests.max(homes.now()), &known.partitions, known.complete, log);
@@ -99,10 +172,10 @@ impl Process {
     /// Was nothing ever written to the log, also not before its topic was created again?
     async fn log_is_empty(&self, partitions: i32) -> Result<bool> {
         let of: Vec<TopicPartition> =
-            (0..partitions).map(|partition| TopicPartition::new(self.config.topics.log.as_str(), partition)).collect();
+            (0..partitions).map(|partition| TopicPartition::new(self.topics.log.as_str(), partition)).collect();
         for partition in &of {
             let chain = ChainId { topic: partition.topic.clone(), incarnation: 0, partition: partition.partition };
-            let look = || chain::is_written(&*self.stores.objects, &chain);
+            let look = || chain::is_written(&*self.objects, &chain);
             if until_available("look for the replay log's chain", look).await? {
                 return Ok(false);
             }
@@ -114,11 +187,9 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::testing::Faulty;
     use super::*;
     use crate::cold::directory::Directory;
+    use crate::serve::testing::Faulty;
 
     #[tokio::test]
     async fn who_looks_does_not_wait_for_who_writes() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Place, place, sagas_of};
+use super::filter::{Place, place, sagas_of};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, ReplayStatus};
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::payload::Headers;
+use crate::wire::payload::Headers;
 
 /// Header of a log record: generation and group id, `3 resaga`.
 pub const GROUP: &str = "resaga-group";

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
-use super::stores::Stores;
+use super::in_history;
+use super::view::{ReplayLog, Restored};
 use crate::cold::gaps::gaps;
+use crate::cold::object_store::ObjectStore;
 use crate::error::{Error, Result};
+use crate::history::History;
 use crate::history::answer::SearchResult;
+use crate::history::chains::Chains;
 use crate::history::known::Ends;
-use crate::roles::log_saga;
-use crate::roles::replay_log::{ReplayLog, Restored};
-use crate::roles::retry::Backoff;
+use crate::retry::Backoff;
 use crate::saga::position::{Offset, Position, SagaId, Shown};
 use crate::saga::request::ReplayStatus;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
@@ -27,15 +29,19 @@ const PAGE: usize = 500;
 /// Between two looks whether the archive has what the topic had.
 const LOOK: Duration = Duration::from_secs(1);
 /// The archive is a flush or two behind, and a store may fail now and then; longer is an alarm.
-pub(super) const ALARM_AFTER: Duration = Duration::from_secs(60);
+pub const ALARM_AFTER: Duration = Duration::from_secs(60);
 /// Most replays that are to be looked at again before others are looked at.
 const MAX_UNDECIDED: usize = 10_000;
 /// Alarm of a partition of the log: a replay may wait there that nobody carries out.
 const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
-pub(super) struct LogRestore<'a> {
+pub struct LogRestore<'a> {
     pub view: &'a ReplayLog,
-    pub stores: &'a Stores,
+    /// The log's.
+    pub history: &'a History,
+    /// The log's, and the archive that has them.
+    pub chains: &'a Chains,
+    pub objects: &'a dyn ObjectStore,
     /// The log's.
     pub topic: &'a str,
     pub metrics: &'a Metrics,
@@ -97,7 +103,7 @@ impl LogRestore<'_> {
         if ends.is_empty() {
             return Ok(0);
         }
-        let known = self.stores.log_history.is_durable_to(&ends).await == Ok(true);
+        let known = self.history.is_durable_to(&ends).await == Ok(true);
         self.find_archived_replays(&ends, known, &mut progress).await?;
         if !known {
             self.archived(&ends, &mut progress).await?;
@@ -128,7 +134,7 @@ impl LogRestore<'_> {
     /// Waits until the archive has the log up to these ends.
     async fn archived(&self, ends: &Ends, progress: &mut Progress) -> Result<()> {
         loop {
-            match self.stores.log_history.is_durable_to(ends).await {
+            match self.history.is_durable_to(ends).await {
                 Ok(true) => {
                     progress.goes_on();
                     return Ok(());
@@ -148,7 +154,7 @@ impl LogRestore<'_> {
     async fn not_known(&self, ends: &Ends) -> Vec<i32> {
         let mut partitions = Vec::new();
         for end in ends {
-            if self.stores.log_history.is_durable_to(std::slice::from_ref(end)).await != Ok(true) {
+            if self.history.is_durable_to(std::slice::from_ref(end)).await != Ok(true) {
                 self.alarm(end.0, true);
                 tracing::error!(
                     topic = self.topic,
@@ -169,7 +175,7 @@ impl LogRestore<'_> {
         loop {
             let page = self.search(after.as_deref(), ends, progress).await?;
             for found in page.sagas {
-                let Some(id) = log_saga::replay_id(&found.saga_id) else { continue };
+                let Some(id) = in_history::replay_id(&found.saga_id) else { continue };
                 self.look(id, ends, known, progress).await;
                 self.decide_all_but(MAX_UNDECIDED, ends, progress).await?;
             }
@@ -181,11 +187,11 @@ impl LogRestore<'_> {
     }
 
     async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<SearchResult> {
-        let filter = SagaFilter { saga_name: Some(log_saga::SAGA_NAME.into()), ..SagaFilter::default() };
+        let filter = SagaFilter { saga_name: Some(in_history::SAGA_NAME.into()), ..SagaFilter::default() };
         // Not asked: the filter says nothing of replays.
         let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
         loop {
-            match self.stores.log_history.search(&filter, after, PAGE, &standing).await {
+            match self.history.search(&filter, after, PAGE, &standing).await {
                 Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => {
                     progress.reason = error.to_string();
                     self.pause(ends.iter().map(|(partition, _)| *partition).collect(), progress).await;
@@ -250,7 +256,7 @@ impl LogRestore<'_> {
 
     /// `false`: it is to be asked again. `partition`: the one it is found in, if it waits.
     async fn decide(&self, id: &str, ends: &Ends, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
-        match log_saga::newest_at(&self.stores.log_history, id, ends).await? {
+        match in_history::newest_at(self.history, id, ends).await? {
             Some((record, at)) if record.status == ReplayStatus::Accepted => {
                 *partition = Some(at.partition);
                 match self.still_waits(id, &at, progress).await? {
@@ -274,7 +280,7 @@ impl LogRestore<'_> {
     async fn still_waits(&self, id: &str, at: &Position, progress: &mut Progress) -> Result<Restored> {
         // What the view has dropped since is newer than what was asked for.
         let end = self.view.unknown_below(at.partition);
-        let newest = log_saga::newest_at(&self.stores.log_history, id, &[(at.partition, end)]).await?;
+        let newest = in_history::newest_at(self.history, id, &[(at.partition, end)]).await?;
         let Some((record, at)) = newest.filter(|(record, _)| record.status == ReplayStatus::Accepted) else {
             return Ok(Restored::Newer);
         };
@@ -301,11 +307,11 @@ impl LogRestore<'_> {
 
     /// Below this offset records of the partition were lost for good.
     async fn given_up(&self, partition: i32) -> Result<Offset> {
-        let chains = self.stores.log_chains.all();
+        let chains = self.chains.all();
         let newest = chains.iter().filter(|chain| chain.partition == partition).max_by_key(|chain| chain.incarnation);
         match newest {
             Some(chain) if chain.incarnation == 0 => {
-                let gaps = gaps(&*self.stores.objects, chain).await?;
+                let gaps = gaps(self.objects, chain).await?;
                 Ok(gaps.last().map_or(Offset(0), |(_, last)| last.next()))
             }
             // The topic was created again.
@@ -325,5 +331,5 @@ impl LogRestore<'_> {
 }
 
 #[cfg(test)]
-#[path = "log_restore_tests.rs"]
+#[path = "restore_tests.rs"]
 mod tests;

@@ -1,5 +1,7 @@
 use super::*;
+use crate::saga::request::ReplayStatus;
 use crate::saga::testing::log_record as record;
+use crate::saga::time::Micros;
 
 /// Records as the topic has them, one after the other from offset 0.
 fn at(records: impl IntoIterator<Item = LogRecord>) -> Vec<(Offset, LogRecord)> {
