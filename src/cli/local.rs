@@ -11,7 +11,7 @@ use super::order::Attribution;
 use super::output::{Column, note};
 use crate::demo::DemoOptions;
 use crate::saga::position::TopicPartition;
-use crate::serve::Role;
+use crate::serve::{ROLES, Role, role_names};
 use crate::{admin, telemetry};
 
 #[derive(Debug, Args)]
@@ -19,9 +19,9 @@ use crate::{admin, telemetry};
   resaga serve --config resaga.toml
   resaga serve --roles materialize,api --setting kafka.brokers=kafka-0:9092")]
 pub struct Serve {
-    /// bridge, materialize, replay, compact, api; comma separated. Default: all but bridge.
+    /// materialize, replay, api; comma separated. Default: all.
     #[arg(long, value_delimiter = ',', value_parser = role)]
-    roles: Vec<Role>,
+    roles: Vec<&'static Role>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,8 +101,8 @@ const TOPICS: &[Column] = &[
 ];
 const CHECKS: &[Column] = &[("check", "/check"), ("verdict", "/verdict"), ("detail", "/detail"), ("remedy", "/remedy")];
 
-fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| format!("must be one of {}", Role::ALL.map(Role::as_str).join(", ")))
+fn role(text: &str) -> Result<&'static Role, String> {
+    Role::named(text).ok_or_else(|| format!("this build has no role {text:?}; it has {}", role_names()))
 }
 
 pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure> {
@@ -111,7 +111,7 @@ pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure>
     if let Some((point, nth)) = crate::config::crash_point(&session.environment) {
         crate::failpoint::arm(point, nth);
     }
-    let roles = if serve.roles.is_empty() { Role::DEFAULT.to_vec() } else { serve.roles };
+    let roles = if serve.roles.is_empty() { ROLES.iter().collect() } else { serve.roles };
     Ok(crate::serve::serve(config, roles).await?)
 }
 

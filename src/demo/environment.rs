@@ -1,22 +1,16 @@
-//! `demo`: a whole resaga in this process, on a mock cluster, memory and a directory or on real servers, and the story
-//! played against it from outside.
+//! Where the demo takes place: a mock cluster, memory and a directory, or real servers, with names that nobody else uses.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::clock::Moment;
-use super::story::{Played, Story, play, search};
 use super::summary::say;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::mock::MockKafka;
 use crate::kafka::topics::{Topics, wanted};
-use crate::serve::{self, Process, Role, drain, ended_role, now, partition_counts, signal};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DemoOptions {
@@ -31,64 +25,16 @@ pub struct DemoOptions {
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// What lives as long as the demo.
-struct DemoEnvironment {
-    config: Config,
+pub struct DemoEnvironment {
+    pub config: Config,
     /// Distinguishes what this demo makes on servers that others use too.
-    suffix: String,
+    pub suffix: String,
     _cluster: Option<MockKafka>,
     _directory: Option<Directory>,
 }
 
-/// Plays the story; with `serve` stays up after it until a signal. `base`: settings for real servers.
-pub async fn demo(base: Config, options: DemoOptions) -> anyhow::Result<ExitCode> {
-    let ground = ground(base, &options).await?;
-    let listener = listen(&ground.config.api.listen, options.serve).await?;
-    let address = listener.local_addr()?;
-    let counts = partition_counts(&ground.config).await?;
-    let stores = serve::open(&ground.config, &counts).await?;
-    let (stop, shutdown) = watch::channel(false);
-    let (process, log_task) = Process::prepare(ground.config.clone(), stores, &counts, shutdown).await?;
-    let mut running = process.start(&[Role::Materialize, Role::Replay], log_task).await?;
-    running.spawn(process.api(listener));
-    let story = Story {
-        kafka: ground.config.kafka.clone(),
-        topics: ground.config.topics.clone(),
-        server: format!("http://{address}"),
-        prefix: if options.brokers.is_some() { format!("order-{}-", ground.suffix) } else { "order-".into() },
-        now: || Moment(now().0),
-    };
-    let told = tokio::select! {
-        played = play(&story) => played,
-        ended = running.join_next() => Err(early(ended)),
-        () = signal() => Err(anyhow::anyhow!("interrupted")),
-    };
-    let outcome = match told {
-        Ok(mut played) if options.serve => {
-            invite(&story, &played);
-            tokio::select! {
-                ended = &mut played.orchestrator => Err(anyhow::anyhow!("the orchestrator ended: {ended:?}")),
-                ended = running.join_next() => Err(early(ended)),
-                () = signal() => Ok(played),
-            }
-        }
-        told => told,
-    };
-    if let Ok(played) = &outcome {
-        played.orchestrator.abort();
-    }
-    let _ = stop.send(true);
-    let drained = tokio::time::timeout(ground.config.serve.shutdown_timeout, drain(running)).await;
-    let played = outcome?;
-    drained.map_err(|_| anyhow::anyhow!("not drained within serve.shutdown_timeout"))??;
-    Ok(if played.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A role that ended before it was told to.
-fn early(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> anyhow::Error {
-    ended_role(ended).err().unwrap_or_else(|| Error::bug("a role ended early")).into()
-}
-
-async fn ground(base: Config, options: &DemoOptions) -> anyhow::Result<DemoEnvironment> {
+/// `base`: settings for real servers.
+pub async fn prepare(base: Config, options: &DemoOptions) -> anyhow::Result<DemoEnvironment> {
     let suffix = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let mut config = Config { api: base.api.clone(), log: base.log.clone(), ..Config::default() };
     let cluster = match &options.brokers {
@@ -140,7 +86,7 @@ async fn ground(base: Config, options: &DemoOptions) -> anyhow::Result<DemoEnvir
 }
 
 /// The address that the configuration says if others shall ask there and it is free, else any port.
-async fn listen(configured: &str, serve: bool) -> anyhow::Result<TcpListener> {
+pub async fn listen(configured: &str, serve: bool) -> anyhow::Result<TcpListener> {
     if serve {
         match TcpListener::bind(configured).await {
             Ok(listener) => return Ok(listener),
@@ -148,29 +94,6 @@ async fn listen(configured: &str, serve: bool) -> anyhow::Result<TcpListener> {
         }
     }
     Ok(TcpListener::bind("127.0.0.1:0").await?)
-}
-
-/// What to try next.
-fn invite(story: &Story, played: &Played) {
-    let (one, at) = (&played.one, played.day.middle_of_the_outage());
-    let server = if story.server.ends_with(":8080") { String::new() } else { format!(" --server {}", story.server) };
-    say(&format!("\nHTTP is at {}; interrupt to end. The orchestrator goes on: what you replay is resumed.", story.server));
-    for command in [
-        "saga list --failed-step charge_payment --error-type CardDeclined".into(),
-        format!("saga get {one} --at {at}"),
-        format!("saga history {one}"),
-        format!("saga diff {one} --from 3 --to 6"),
-        format!("saga lineage {one}"),
-        "saga list --error-type OutOfStock --replay none".into(),
-        "replay list --status completed --limit 5".into(),
-        format!(
-            "replay run {} --from-step charge_payment --merge '{{\"payment\":{{\"gateway\":\"backup\"}}}}' --reason demo --wait",
-            played.spare
-        ),
-    ] {
-        say(&format!("  resaga{server} {command}"));
-    }
-    say(&format!("  curl '{}{}&limit=3'", story.server, search(played.day.outage)));
 }
 
 /// A directory of our own, removed at the end.

@@ -13,8 +13,10 @@ mod operator;
 mod orchestrator;
 mod orders;
 mod restored;
+mod run;
 mod story;
 mod summary;
 mod verify;
 
-pub use environment::{DemoOptions, demo};
+pub use environment::DemoOptions;
+pub use run::demo;

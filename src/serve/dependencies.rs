@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::clock::now;
+use tokio::sync::watch;
+
 use super::process::Process;
 use crate::error::Result;
 use crate::roles::stopped;
@@ -19,13 +20,13 @@ const LOOKS_PER_FOLLOW: u32 = 600;
 
 impl Process {
     /// Looks at the dependencies, and at what the keys say of the partitioner, until the shutdown.
-    pub(super) async fn watch(self) -> Result<()> {
-        let mut shutdown = self.shutdown.clone();
+    pub(super) async fn watch_dependencies(self, mut shutdown: watch::Receiver<bool>) -> Result<()> {
+        let parts = &self.components;
         // What was last said of each.
         let mut told: HashMap<&'static str, String> = HashMap::new();
         for look in 1_u32.. {
             // Any broker will do: one that is gone takes its partitions, not the process.
-            let log_partitions = self.ends.partitions_of(&self.config.topics.log).await;
+            let log_partitions = parts.ends.partitions_of(&parts.config.topics.log).await;
             let broker = log_partitions.is_ok();
             if let Ok(count) = log_partitions {
                 self.log_may_have_more(count, look).await;
@@ -33,7 +34,7 @@ impl Process {
             let marks = self.stores.hot.marks(0).await;
             // Of partitions that are read elsewhere: here there may be no record that tells the time.
             for (_, mark) in marks.iter().flatten() {
-                self.clock.carried(mark.complete_through, Instant::now(), now());
+                parts.clock.carried(mark.complete_through, Instant::now(), (parts.now)());
             }
             let (claimed, cold) = self.stores.still_ours().await?;
             let hot = match (marks, claimed) {
@@ -44,12 +45,12 @@ impl Process {
             tell(&mut told, "cold", &cold);
             for (name, up) in [("broker", broker), ("hot", hot.is_ok()), ("cold", cold.is_ok())] {
                 self.readiness.set(name, up);
-                self.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
+                parts.metrics.dependency_up.with_label_values(&[name]).set(i64::from(up));
             }
             let partitioning = &self.stores.partitioning;
             let may_tell = broker && partitioning.known().is_none() && partitioning.partitioner().is_some();
             if may_tell && look.is_multiple_of(LOOKS_PER_SEED) {
-                let seeded = self.stores.seed_partitioner(&self.config, &self.ends, self.registry.as_deref(), &self.schemas);
+                let seeded = self.stores.seed_partitioner(&parts.config, &parts.ends, parts.registry.as_deref(), &parts.schemas);
                 tokio::select! {
                     seeded = seeded => if let Err(error) = seeded {
                         tracing::debug!(%error, "newest keys not read, trying again");
@@ -73,11 +74,9 @@ impl Process {
         }
         Ok(())
     }
-}
 
-impl Process {
     async fn log_may_have_more(&self, count: i32, look: u32) {
-        let counts = &self.log_partition_counts;
+        let counts = &self.components.log_partition_counts;
         let is_new = counts.log_has(count);
         if (is_new || (!counts.is_known(count) && look.is_multiple_of(LOOKS_PER_COUNTS)))
             && let Err(error) = counts.refresh(count).await

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::now;
-use super::process::fold_settings;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::{self, Owners};
 use crate::cold::reader::ColdReader;
@@ -16,6 +15,7 @@ use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
 use crate::kafka::registry::SchemaRegistry;
 use crate::partitioning::{Partitioning, configured, newest_keys, place};
+use crate::roles::fold_settings;
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::Topic;
 use crate::wire::avro::Schemas;

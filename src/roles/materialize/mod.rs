@@ -27,6 +27,7 @@ mod stop;
 mod suspended;
 mod sweep;
 mod taken;
+pub mod task;
 
 pub use assign::{Log, disagreement};
 

@@ -27,6 +27,7 @@ pub mod submit;
 mod suspended;
 mod take_up;
 mod tally;
+pub mod task;
 mod too_large;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
