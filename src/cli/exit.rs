@@ -1,4 +1,4 @@
-//! Exit codes (INTERFACE 5) and the failures that lead to them.
+//! Exit codes (docs/INTERFACE.md, Command line) and the failures that lead to them.
 
 use std::process::ExitCode;
 

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Session;
 use super::exit::{Exit, Failure};
 use super::order::Attribution;
 use super::output::{Column, note};
+use super::session::Session;
 use crate::demo::DemoOptions;
 use crate::saga::position::TopicPartition;
 use crate::serve::{ROLES, Role, role_names};
@@ -102,7 +102,7 @@ const TOPICS: &[Column] = &[
 const CHECKS: &[Column] = &[("check", "/check"), ("verdict", "/verdict"), ("detail", "/detail"), ("remedy", "/remedy")];
 
 fn role(text: &str) -> Result<&'static Role, String> {
-    Role::named(text).ok_or_else(|| format!("this build has no role {text:?}; it has {}", role_names()))
+    Role::named(text).ok_or_else(|| format!("role {text} does not exist in this build; it has {}", role_names()))
 }
 
 pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure> {
