@@ -16,8 +16,8 @@ use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Saga, Seen, WINDOW};
 use crate::saga::json::Json;
-use crate::saga::patch::splice;
 use crate::saga::position::{ChainId, Offset, Position};
+use crate::saga::splice::splice;
 use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
 

@@ -1,5 +1,5 @@
 //! The replay log in history: each replay is kept as a saga of its own, whose context is its newest log record, through
-//! the same hot and cold path as every saga (DESIGN 6.1). Beside it stands, for each saga that was replayed, an index of
+//! the same hot and cold path as every saga (docs/ARCHITECTURE.md, Stores). Beside it stands, for each saga that was replayed, an index of
 //! its replays: a saga with one entry for each, whose event id is the replay's.
 
 use std::collections::HashSet;

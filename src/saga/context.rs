@@ -7,7 +7,7 @@
 use super::event::ContextChange;
 use super::json::Json;
 use super::members::Members;
-use super::patch::unsplice;
+use super::splice::unsplice;
 
 /// The context after `change`, or `None` where it carries none.
 pub fn changed_context(before: &Json, change: &ContextChange) -> Option<Json> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Lineage;
 use super::position::SagaId;
 use super::restored::RestoredSaga;
@@ -119,9 +120,6 @@ pub struct ErrorInfo {
     /// Any JSON; absent is `None`.
     pub details: Option<Json>,
 }
-
-/// Labels in the order they were received.
-pub type Labels = Vec<(String, String)>;
 
 /// A step event after decoding and validation; everything a fold may need.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::event::{ContextChange, ErrorInfo, Kind, Labels, StepEvent};
+use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use super::fold::RecordMeta;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::restored::RestoredSaga;
 

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod installation;
 pub mod json;
 pub mod json_patch;
+pub mod labels;
 pub mod lineage;
 pub mod log_clock;
 mod members;
@@ -19,17 +20,12 @@ pub mod position;
 pub mod request;
 pub mod restored;
 pub mod selector;
+pub mod splice;
 pub mod state;
 pub mod time;
 pub mod timeline;
 
 #[cfg(test)]
 mod fold_model;
-#[cfg(test)]
-mod fold_tests;
-#[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
-mod selector_tests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,7 +1,7 @@
 //! Replay requests and the replay log, as domain values (INTERFACE 3). Reading and writing them is `wire`'s work.
 
-use super::event::Labels;
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::restored::CheckpointRef;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Labels;
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::time::Micros;

@@ -245,3 +245,7 @@ pub fn parse_label(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once(':')?;
     (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
+
+#[cfg(test)]
+#[path = "selector_tests.rs"]
+mod tests;

@@ -1,11 +1,11 @@
 //! Which sagas a search finds, one fact of INTERFACE 4 a test.
 
-use super::event::{Kind, StepEvent};
-use super::lineage::Mode;
-use super::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter, parse_label};
-use super::state::Status;
-use super::testing::{Log, SECOND, error, event, restored, step};
-use super::time::Micros;
+use crate::saga::event::{Kind, StepEvent};
+use crate::saga::lineage::Mode;
+use crate::saga::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter, parse_label};
+use crate::saga::state::Status;
+use crate::saga::testing::{Log, SECOND, error, event, restored, step};
+use crate::saga::time::Micros;
 
 fn failed(kind: Kind, name: &str, code: &str) -> StepEvent {
     StepEvent { error: Some(error(code)), ..step(kind, name) }

@@ -1,7 +1,8 @@
 //! The state of a saga: what folding its entries gives. Maps and lists keep the order the facts came in.
 
-use super::event::{ErrorInfo, Kind, Labels, StepEvent};
+use super::event::{ErrorInfo, Kind, StepEvent};
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Lineage;
 use super::position::{EntrySequence, Position, SagaId};
 use super::time::Micros;

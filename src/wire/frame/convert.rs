@@ -1,6 +1,7 @@
 //! The messages of a frame back to domain values; the way there is [`super::encode`].
 
-use super::{EntryColumns, proto};
+use super::columns::EntryColumns;
+use super::proto;
 use crate::error::{Error, Result};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use wide::u8x16;
 
 use super::names::{Name, any_twice};
-use super::read::{Raw, Unreadable, unescape};
+use super::raw::{Raw, Unreadable, unescape};
 
 /// As many members as most objects have: room for them is made at once.
 const MEMBERS: usize = 16;

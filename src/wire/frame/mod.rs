@@ -4,6 +4,7 @@
 //! A frame is a version byte and a protobuf message. A member of the hot store is a header of [`HEADER`] bytes and a
 //! frame, compressed with zstd where that is smaller. Must not know where a frame is kept.
 
+mod columns;
 mod convert;
 mod encode;
 mod out;
@@ -22,9 +23,10 @@ use crate::saga::entry::{Entry, StoredEntry};
 use crate::saga::event::ContextChange;
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
-use crate::saga::patch;
 use crate::saga::position::{EntrySequence, Offset, Position, SagaId};
+use crate::saga::splice::splice;
 use crate::saga::time::Micros;
+pub use columns::EntryColumns;
 use out::Out;
 
 /// First byte of every frame.
@@ -61,16 +63,6 @@ pub struct MemberHeader {
     pub has_saga: bool,
     /// By which fold the entry was made ([`FoldSettings::id`](crate::saga::fold::FoldSettings::id)).
     pub fold: u32,
-}
-
-/// What the cold store keeps of an entry in columns of their own, and a frame there does not repeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryColumns {
-    pub saga_id: SagaId,
-    pub event_id: String,
-    pub position: Position,
-    pub occurred_at: Option<Micros>,
-    pub recorded_time: Micros,
 }
 
 /// An entry for the hot store, under its saga's key. With `saga_after` it can be read on its own, and the saga's window is left out;
@@ -248,7 +240,7 @@ fn from_frame<M: Message + Default>(frame: &[u8]) -> Result<M> {
 
 /// A splice must earn the reading of what came before: `None` where it is not much shorter.
 fn splice_or_full<'a>(before: &Json, full: &'a Json) -> Option<encode::Context<'a>> {
-    let (prefix, suffix, middle) = patch::splice(before.as_str(), full.as_str());
+    let (prefix, suffix, middle) = splice(before.as_str(), full.as_str());
     (middle.len() + 16 < full.as_str().len()).then_some(encode::Context::Splice(prefix, suffix, middle))
 }
 

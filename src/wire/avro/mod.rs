@@ -12,6 +12,7 @@ mod plan;
 mod shape;
 #[cfg(test)]
 mod tests;
+pub mod texts;
 mod writer;
 
 use std::collections::HashMap;
@@ -26,14 +27,6 @@ pub(super) use decode::to_json;
 pub(super) use plan::Plan;
 pub(super) use shape::Shape;
 use writer::WriterSchema;
-
-/// The schemas that this program writes, as they are registered.
-pub mod texts {
-    pub const STEP_EVENT: &str = include_str!("../../schemas/StepEvent.avsc");
-    pub const REPLAY_REQUEST: &str = include_str!("../../schemas/ReplayRequest.avsc");
-    pub const RESTORED_SAGA: &str = include_str!("../../schemas/RestoredSaga.avsc");
-    pub const REPLAY_LOG_ENTRY: &str = include_str!("../../schemas/ReplayLogEntry.avsc");
-}
 
 /// First byte of a value with a schema id.
 pub(super) const MAGIC: u8 = 0;

@@ -77,7 +77,7 @@ fn every_point_to_start_from_is_read() {
 fn overrides_are_kept_as_text_and_hashed_as_received() {
     let read = order(&replay(r#","override":{"merge": {"a":1.10}},"force_failure":true"#));
     assert_eq!(read.override_, Some(Override::Merge(crate::saga::json::Json::from_valid(r#"{"a":1.10}"#))));
-    assert_eq!(read.override_sha256, Some(canonical::sha256_hex(br#"{"merge": {"a":1.10}}"#)));
+    assert_eq!(read.override_sha256, Some(hash::sha256_hex(br#"{"merge": {"a":1.10}}"#)));
     assert_eq!(read.force_failure, Some(ForceFailure::ResumeStep));
     assert_eq!(order(&replay(r#","force_failure":"pay""#)).force_failure, Some(ForceFailure::Step("pay".into())));
     let with_nulls = order(&replay(r#","override":{"merge":null,"shallow":{"a":null},"patch":null,"replace":null}"#));

@@ -5,9 +5,11 @@
 //! ([`Writer`]). Must not know what any member means.
 
 mod names;
+mod raw;
 mod read;
 mod scan;
 mod write;
 
-pub use read::{MAX_DEPTH, OWN_MAX_DEPTH, Object, Raw, Unreadable, read_object, read_value};
+pub use raw::{MAX_DEPTH, OWN_MAX_DEPTH, Raw, Unreadable};
+pub use read::{Object, read_object, read_value};
 pub use write::{Writer, quote};

@@ -1,8 +1,5 @@
 //! Names that serde_json uses in its own data model are names like all others wherever text of users goes.
 
-use super::avro::{SchemaId, SchemaRef, Schemas, texts};
-use super::event::{decode_event, encode_event};
-use super::{frame, restored};
 use crate::saga::context;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;
@@ -10,6 +7,9 @@ use crate::saga::json_patch;
 use crate::saga::patch;
 use crate::saga::request::Override;
 use crate::saga::testing::Log;
+use crate::wire::avro::{SchemaId, SchemaRef, Schemas, texts};
+use crate::wire::event::{decode_event, encode_event};
+use crate::wire::{frame, restored};
 
 const NAMES: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
@@ -65,7 +65,7 @@ fn they_go_through_restored_sagas() {
     let schemas = Schemas::new(true);
     schemas.insert(SchemaRef::Id(SchemaId(1)), texts::RESTORED_SAGA).unwrap();
     for name in NAMES {
-        let mut saga = super::testing::one_restored();
+        let mut saga = crate::wire::testing::one_restored();
         saga.results = vec![(name.into(), json(format!(r#"{{"{name}":1}}"#)))];
         saga.attempts = vec![(name.into(), 2)];
         saga.context = Some(json(format!(r#"{{"{name}":"1"}}"#)));
