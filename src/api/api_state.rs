@@ -49,6 +49,10 @@ impl Readiness {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, holds);
     }
 
+    pub fn is_ready(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(|holds| *holds)
+    }
+
     pub(super) fn all(&self) -> BTreeMap<&'static str, bool> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

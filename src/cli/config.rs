@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Session;
 use super::exit::Failure;
 use super::output::{note, print};
+use super::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub enum Config {

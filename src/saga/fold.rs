@@ -220,3 +220,7 @@ fn over_limit(before: Option<&Saga>, entry: &Entry, context: Option<&Json>, limi
     after.apply(entry, context.cloned());
     after.size() as u64 > limit
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

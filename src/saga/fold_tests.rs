@@ -6,20 +6,20 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::context::changed_context;
-use super::entry::Entry;
-use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
-use super::fold::{Admitted, RecordMeta, Saga};
-use super::fold_model::{Model, Verdict, error_value, labels_value};
-use super::fold_settings::{FoldSettings, SnapshotPolicy};
-use super::json::Json;
-use super::labels::Labels;
-use super::lineage::{Lineage, Mode};
-use super::position::{EntrySequence, Position, SagaId};
-use super::splice::splice;
-use super::state::{State, Status};
-use super::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
-use super::time::Micros;
+use crate::saga::context::changed_context;
+use crate::saga::entry::Entry;
+use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
+use crate::saga::fold::{Admitted, RecordMeta, Saga};
+use crate::saga::fold_model::{Model, Verdict, error_value, labels_value};
+use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
+use crate::saga::json::Json;
+use crate::saga::labels::Labels;
+use crate::saga::lineage::{Lineage, Mode};
+use crate::saga::position::{EntrySequence, Position, SagaId};
+use crate::saga::splice::splice;
+use crate::saga::state::{State, Status};
+use crate::saga::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
+use crate::saga::time::Micros;
 
 /// One record of a random stream.
 #[derive(Debug, Clone)]

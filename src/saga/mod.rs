@@ -32,10 +32,4 @@ pub mod timeline;
 #[cfg(test)]
 mod fold_model;
 #[cfg(test)]
-mod fold_tests;
-#[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
-mod selector_tests;
-#[cfg(test)]
 pub(crate) mod testing;

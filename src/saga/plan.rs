@@ -395,3 +395,7 @@ fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec
     }
     merged
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -204,3 +204,7 @@ fn found(state: &State) -> FoundSaga {
 fn depth_of(state: &State) -> u32 {
     state.lineage.as_ref().map_or(0, |lineage| lineage.depth)
 }
+
+#[cfg(test)]
+#[path = "selector_tests.rs"]
+mod tests;

@@ -1,13 +1,13 @@
 //! Which sagas a search finds, one fact of `GET /v1/sagas` a test.
 
-use super::event::{Kind, StepEvent};
-use super::failure::SagaFailure;
-use super::labels::parse_label;
-use super::lineage::Mode;
-use super::selector::{FoundSaga, ReplayStanding, SagaFilter};
-use super::state::Status;
-use super::testing::{Log, SECOND, error, event, restored, step};
-use super::time::Micros;
+use crate::saga::event::{Kind, StepEvent};
+use crate::saga::failure::SagaFailure;
+use crate::saga::labels::parse_label;
+use crate::saga::lineage::Mode;
+use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::state::Status;
+use crate::saga::testing::{Log, SECOND, error, event, restored, step};
+use crate::saga::time::Micros;
 
 fn failed(kind: Kind, name: &str, code: &str) -> StepEvent {
     StepEvent { error: Some(error(code)), ..step(kind, name) }

@@ -4,6 +4,7 @@
 //! Tries once with a time-out. Knows HTTP; must not know what a schema means (`wire::avro`).
 
 mod client;
+pub mod lookups;
 mod missing;
 
 pub use client::SchemaRegistry;

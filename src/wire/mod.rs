@@ -11,11 +11,10 @@ pub mod frame;
 pub mod headers;
 pub mod json;
 pub mod log;
-pub mod log_owner;
-#[cfg(test)]
-mod names_tests;
 pub mod payload;
 pub mod request;
 pub mod restored;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::hot::{HotStore, Mark, marks_of_all_buckets};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
-use crate::roles::retry::{Backoff, until_available};
+use crate::retry::{Backoff, until_available};
 use crate::roles::suspension::Suspension;
 use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::{ChainId, Offset, TopicPartition};

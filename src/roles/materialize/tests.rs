@@ -29,7 +29,7 @@ use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, IntakeLimits}
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
 use crate::saga::position::{ChainId, Offset, Position, TopicPartition};
 use crate::saga::testing::settings as fold_settings;

@@ -27,6 +27,7 @@ pub mod submit;
 mod suspended;
 mod take_up;
 mod tally;
+pub mod task;
 mod too_large;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -48,11 +49,11 @@ use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 
-use super::partitioning::Partitioning;
-use super::retry::{Backoff, until_available};
-use super::schema::SchemaLookups;
 use super::stopped;
 use super::suspension::Suspension;
+use crate::partitioning::Partitioning;
+use crate::retry::{Backoff, until_available};
+use crate::schema_registry::lookups::SchemaLookups;
 use batch::Prepared;
 use catch_up::CatchUpBarrier;
 use events::{next, revoked};

@@ -1,5 +1,6 @@
 //! The messages of a frame back to domain values; the way there is [`super::encode`].
 
+use super::columns::EntryColumns;
 use super::proto;
 use crate::error::{Error, Result};
 use crate::saga::entry::Entry;
@@ -11,16 +12,6 @@ use crate::saga::position::{EntrySequence, Position, SagaId};
 use crate::saga::state::{Anomaly, EntryRef, State, Status};
 use crate::saga::time::Micros;
 use crate::wire::restored;
-
-/// What the cold store keeps of an entry in columns of their own, and a frame there does not repeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryColumns {
-    pub saga_id: SagaId,
-    pub event_id: String,
-    pub position: Position,
-    pub occurred_at: Option<Micros>,
-    pub recorded_time: Micros,
-}
 
 fn at_place<T: Copy>(all: &[T], place: u32, what: &str) -> Result<T> {
     all.get(place as usize).copied().ok_or_else(|| Error::corrupt(format!("decode frame: unknown {what}")))

@@ -4,6 +4,7 @@
 //! A frame is a version byte and a protobuf message. A member of the hot store is a header of [`HEADER`] bytes and a
 //! frame, compressed with zstd where that is smaller. Must not know where a frame is kept.
 
+mod columns;
 mod convert;
 mod encode;
 mod out;
@@ -23,10 +24,10 @@ use crate::saga::event::ContextChange;
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::position::{EntrySequence, Offset, Position, SagaId};
-use crate::saga::splice;
+use crate::saga::splice::splice;
 use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
-pub use convert::EntryColumns;
+pub use columns::EntryColumns;
 use out::Out;
 
 /// First byte of every frame.
@@ -241,7 +242,7 @@ fn from_frame<M: Message + Default>(frame: &[u8]) -> Result<M> {
 
 /// A splice must earn the reading of what came before: `None` where it is not much shorter.
 fn splice_or_full<'a>(before: &Json, full: &'a Json) -> Option<encode::ContextForm<'a>> {
-    let (prefix, suffix, middle) = splice::splice(before.as_str(), full.as_str());
+    let (prefix, suffix, middle) = splice(before.as_str(), full.as_str());
     (middle.len() + 16 < full.as_str().len()).then_some(encode::ContextForm::Splice(prefix, suffix, middle))
 }
 

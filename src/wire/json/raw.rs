@@ -4,6 +4,12 @@ use std::borrow::Cow;
 
 use crate::saga::json::Json;
 
+/// How deep values may nest in what others write; the outermost object counts as 1.
+pub const MAX_DEPTH: usize = 128;
+/// The same for resaga's own records, which put a context or a result that was just within the limit some levels
+/// deeper.
+pub const OWN_MAX_DEPTH: usize = MAX_DEPTH + 8;
+
 /// Why bytes are not JSON that can be read; says where, never what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{why} at byte {at}")]

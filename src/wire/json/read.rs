@@ -1,17 +1,11 @@
-//! What is read: values and members as text.
+//! Whole texts, objects with their members, and what is inside of a value.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::raw::{Raw, Unreadable};
+use super::raw::{OWN_MAX_DEPTH, Raw, Unreadable};
 use super::scan::Scanner;
-
-/// How deep values may nest in what others write; the outermost object counts as 1.
-pub const MAX_DEPTH: usize = 128;
-/// The same for resaga's own records, which put a context or a result that was just within the limit some levels
-/// deeper.
-pub const OWN_MAX_DEPTH: usize = MAX_DEPTH + 8;
 
 impl<'a> Raw<'a> {
     /// The members, if it is an object.

@@ -4,7 +4,7 @@
 //! refused and logged. From anything else no request can be read: a dead letter `invalid_request`.
 
 mod canonical;
-mod members;
+mod hash;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,6 @@ use crate::saga::ids::request_uuid;
 use crate::saga::position::SagaId;
 use crate::saga::request::{Command, CommandName, Outcome, ReplayRequest};
 use crate::saga::state::Status;
-use members::read_saga_id;
 
 /// Who asks for what resaga writes to its own requests topic.
 const OURSELVES: &str = "resaga";
@@ -139,7 +138,7 @@ fn read(raw: Raw<'_>, key: Option<&[u8]>, wrong: Option<FieldError>) -> Checked<
         requested_by: known(requested_by, "requested_by"),
         reason: known(reason, "reason"),
         labels,
-        sha256: members::sha256_hex(canonical::canonical(&fields).as_bytes()),
+        sha256: hash::sha256_hex(canonical::canonical(&fields).as_bytes()),
         json: raw.json(),
     })
 }
@@ -179,7 +178,9 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
     let later = |what: &str| Err(FieldError(format!("{what} come in a later version")));
     match name {
         C::Replay => Ok(Command::Replay(Box::new(order::read(fields)?))),
-        C::Cancel => Ok(Command::Cancel { saga_id: read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? }),
+        C::Cancel => {
+            Ok(Command::Cancel { saga_id: order::read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? })
+        }
         C::Outcome => read_outcome(fields, saga_id),
         C::Undo => later("undos"),
         C::Batch | C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => later("batches"),
@@ -193,7 +194,7 @@ fn read_outcome(fields: &Fields<'_>, saga_id: Option<&SagaId>) -> Checked<Comman
     Ok(Command::Outcome(Outcome {
         replay_id: fields.needed("replay_id")?,
         original_saga_id: fields.required("saga_id", saga_id.cloned())?,
-        ended_saga_id: read_saga_id(&member, "saga_id")?,
+        ended_saga_id: order::read_saga_id(&member, "saga_id")?,
         status: status.ok_or_else(|| member.wrong("status", "is not an end"))?,
         sequence: member.required("sequence", member.u64("sequence")?)?,
         ended_at: member.required("ended_at", member.time("ended_at")?)?,
