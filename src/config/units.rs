@@ -195,7 +195,7 @@ macro_rules! choice {
 }
 choice!(PartitionerSetting: "auto" => PartitionerSetting::Auto, "murmur2" => PartitionerSetting::Murmur2,
     "crc32" => PartitionerSetting::Crc32, "fnv1a" => PartitionerSetting::Fnv1a);
-choice!(LogFormat: "text" => LogFormat::TextValue, "json" => LogFormat::Json);
+choice!(LogFormat: "text" => LogFormat::Text, "json" => LogFormat::Json);
 choice!(SnapshotPolicy: "before_each_step" => SnapshotPolicy::BeforeEachStep, "on_failure" => SnapshotPolicy::OnFailure,
     "on_completion" => SnapshotPolicy::OnCompletion, "every_event" => SnapshotPolicy::EveryEvent, "manual" => SnapshotPolicy::Manual);
 

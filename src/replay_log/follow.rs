@@ -35,7 +35,7 @@ const LONGEST_KEY: usize = 64;
 /// What reading takes.
 #[derive(Clone)]
 pub struct LogTopic {
-    pub kafka: Kafka,
+    pub kafka: KafkaConfig,
     pub topic: String,
     pub ends: Ends,
     pub view: Arc<ReplayLog>,

@@ -39,7 +39,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_member_is_there_even_when_it_is_null(entry in testing::entry()) {
-            let text = entry(&entry, Status::Running, &["/a".to_owned()]);
+            let text = super::entry(&entry, Status::Running, &["/a".to_owned()]);
             let object = read_object(text.as_bytes(), MAX_DEPTH).unwrap();
             let names: Vec<_> = object.members().into_iter().map(|(name, _)| name).collect();
             let wanted = [

@@ -19,7 +19,7 @@ const CLUSTER_BUCKETS: u16 = 16;
 /// Pipelines sent before the first is answered.
 pub(super) const IN_FLIGHT: usize = 4;
 /// Redis's default for the largest argument of a command.
-pub(super) const MAX_BULK: u64 = 512 << 20;
+const MAX_BULK: u64 = 512 << 20;
 pub struct RedisHot {
     pub(super) keys: RedisKeys,
     pub(super) ttl: Duration,

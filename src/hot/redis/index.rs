@@ -93,7 +93,7 @@ impl RedisHot {
     }
 
     /// The facts on these index buckets, at most `limit` + 1 of each.
-    async fn shelved<'s>(
+    async fn read_facts<'s>(
         &self,
         index_buckets: &'s [(u16, IndexBucket)],
         query: &IndexQuery,

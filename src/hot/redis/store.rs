@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, Pipeline, Value};
 
-use super::client::{IN_FLIGHT, MAX_BULK, RedisHot};
+use super::client::{IN_FLIGHT, RedisHot};
 use super::health;
 use super::pack::Packer;
 use super::scripts::MOVE_MARKS;

@@ -20,7 +20,7 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::cold::segment::SegmentInfo;
 use crate::error::{Error, Result};
-use crate::hot::{HotStore, Mark, marks_of_all_buckets};
+use crate::hot::{Mark, marks_of_all_buckets};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::retry::{Backoff, until_available};
