@@ -34,7 +34,11 @@ impl History {
         // Hot was read back to a snapshot, and turned out to be needed further back, to where cold ends.
         let loaded = self.try_load(saga, upto, back, ReadDepth::Start, candidates).await?;
         // Entries below a mark are neither here nor there: a store lost what it had said to keep.
-        loaded.ok_or_else(|| Error::unavailable("read history of saga: entries are missing in hot and in cold"))
+        loaded.ok_or_else(|| {
+            Error::unavailable(
+                "read history of saga: hot begins after the last entry of cold, and neither has those between; try again",
+            )
+        })
     }
 
     /// `None`: what was read of hot does not touch what cold gave.

@@ -54,7 +54,7 @@ impl History {
         if rows.next > 1 {
             rows.slot = merge::fold(&loaded.entries, is_before)?;
             if rows.slot.is_none() {
-                return Err(missing());
+                return Err(missing(before, rows.next));
             }
         }
         loop {
@@ -125,7 +125,7 @@ impl HistoryPageBuilder {
                 continue;
             }
             if entry.sequence.0 > self.next {
-                return Err(missing());
+                return Err(missing(self.next, entry.sequence.0));
             }
             if self.until.is_some_and(|until| entry.effective_time >= until) {
                 return Ok(true);
@@ -156,8 +156,11 @@ impl HistoryPageBuilder {
     }
 }
 
-fn missing() -> Error {
-    Error::unavailable("read history of saga: entries are missing in hot and in cold")
+/// `expected` is the sequence that neither store gave.
+fn missing(expected: u64, next: u64) -> Error {
+    Error::unavailable(format!(
+        "read history of saga: neither hot nor cold has entry {expected} now, which must be before entry {next}; try again"
+    ))
 }
 
 fn checkpoint(entry: &Entry) -> Checkpoint {

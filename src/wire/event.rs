@@ -4,7 +4,7 @@ use super::avro::{self, SchemaId, SchemaRef, Schemas, Shape};
 use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Writer, read_object};
 use super::payload::open;
-pub use super::payload::{Headers, NotDecoded};
+pub use super::payload::{NotDecoded, RecordHeaders};
 use super::restored;
 use crate::error::Result;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
@@ -20,7 +20,7 @@ pub const OWN_RECORD_FACTOR: u64 = 4;
 pub fn decode_event(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &Headers,
+    headers: &RecordHeaders,
     max_record: u64,
     schemas: &Schemas,
 ) -> Result<StepEvent, NotDecoded> {
@@ -71,7 +71,7 @@ fn too_large(size: u64) -> (&'static str, String) {
 }
 
 /// Bytes of key, value and headers.
-pub fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> u64 {
+pub fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &RecordHeaders) -> u64 {
     let header = |(name, value): &(String, Option<bytes::Bytes>)| name.len() + value.as_ref().map_or(0, bytes::Bytes::len);
     (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.iter().map(header).sum::<usize>()) as u64
 }

@@ -12,7 +12,7 @@ mod tests;
 use super::avro::{self, SchemaId, Schemas, Shape};
 use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Raw, Writer, read_object, read_value};
-use super::payload::{Headers, NotDecoded, open};
+use super::payload::{NotDecoded, RecordHeaders, open};
 use crate::error::{Error, Result};
 use crate::saga::ids::request_uuid;
 use crate::saga::position::SagaId;
@@ -26,7 +26,7 @@ const OURSELVES: &str = "resaga";
 pub fn decode_request(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &Headers,
+    headers: &RecordHeaders,
     schemas: &Schemas,
 ) -> Result<ReplayRequest, NotDecoded> {
     let dead = |message: String| NotDecoded::dead("invalid_request", message);
