@@ -20,7 +20,7 @@ mod search;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
 pub use api_state::{ApiState, Health, Readiness};
@@ -80,12 +80,8 @@ fn with_paths<S: Clone + Send + Sync + 'static>(routes: Vec<(&'static str, Metho
     routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)))
 }
 
-/// What every request goes through, the last first.
 fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) -> Router<S> {
-    router
-        .layer(from_fn(described::known_parameters))
-        .layer(from_fn_with_state(health.hosts.clone(), guard::guard))
-        .layer(from_fn_with_state(health, operations::measure))
+    router.layer(from_fn_with_state(health, operations::watch))
 }
 
 /// Routes of a later version.

@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::api_state::Health;
-use super::json;
 use super::problem::{Problem, json_text};
+use super::{described, json};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
 /// The process answers.
@@ -29,14 +29,19 @@ pub async fn metrics(State(health): State<Health>) -> Result<Response, Problem> 
     Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], health.metrics.render()?).into_response())
 }
 
-/// Counts and times every request under its route, never under its path.
-pub async fn measure(State(health): State<Health>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
-    let method = if route == "none" { "none" } else { label_of(request.method()) };
+/// What every request goes through before its route, in one layer, for each layer is a boxed service: may it be answered
+/// at all, and are its parameters known. Counts and times it under its route, never under its path.
+pub async fn watch(State(health): State<Health>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = if route.is_none() { "none" } else { label_of(request.method()) };
     let began = Instant::now();
-    let response = next.run(request).await;
-    health.metrics.http_requests.with_label_values(&[&route, method, response.status().as_str()]).inc();
-    health.metrics.http_request_duration.with_label_values(&[&route]).observe(began.elapsed().as_secs_f64());
+    let response = match health.hosts.judge(&request).and_then(|()| described::known_parameters(&request)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    health.metrics.http_requests.with_label_values(&[route, method, response.status().as_str()]).inc();
+    health.metrics.http_request_duration.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
     response
 }
 
