@@ -3,8 +3,8 @@
 
 use toml::Value;
 
-use super::units::{Choice, Count, Kind, List, Rate, Size, Span, Switch, Text};
-use super::{Config, SnapshotOverride};
+use super::sections::{Config, SnapshotOverride};
+use super::units::{Choice, Count, DurationValue, List, Rate, Size, Switch, TextValue, ValueKind};
 
 /// One key.
 pub struct Setting {
@@ -56,54 +56,54 @@ macro_rules! settings {
 }
 
 /// Names the field so that a kind of several types is settled by it.
-fn of_text<K: Kind<T>, T>(text: &str, _field: fn(&Config) -> &T) -> Value {
+fn of_text<K: ValueKind<T>, T>(text: &str, _field: fn(&Config) -> &T) -> Value {
     K::of_text(text)
 }
 
-fn kind<K: Kind<T>, T>(_field: fn(&Config) -> &T) -> String {
+fn kind<K: ValueKind<T>, T>(_field: fn(&Config) -> &T) -> String {
     K::name()
 }
 
 settings! {
-    kafka.brokers: Text, "`host:port`, comma separated.";
-    kafka.group_id: Text,
+    kafka.brokers: TextValue, "`host:port`, comma separated.";
+    kafka.group_id: TextValue,
         "Begins the names of the consumer groups, `<group_id>-materialize`, `-materialize-log` and `-replay`; with the \
          cluster it names the installation that stores belong to.";
-    kafka.instance: Text,
+    kafka.instance: TextValue,
         "A name that stays the same when this process restarts and that no other process has: static membership and the \
          transactional id come from it. Empty: a dynamic member with a random id.";
     topics.events: List, "Step events in resaga's own format, keyed by saga id.";
-    topics.requests: Text, "Replay requests.";
-    topics.restored: Text, "Restored sagas.";
-    topics.log: Text, "The replay log; one of its own for each `group_id` that carries out replays.";
-    topics.dead_letters: Text, "Records that cannot be used.";
+    topics.requests: TextValue, "Replay requests.";
+    topics.restored: TextValue, "Restored sagas.";
+    topics.log: TextValue, "The replay log; one of its own for each `group_id` that carries out replays.";
+    topics.dead_letters: TextValue, "Records that cannot be used.";
     topics.restored_allowed: List, "Topics that a replay may name as its `target` instead of `topics.restored`.";
     topics.partitions: Count, "Of topics that `topic apply` creates.";
     topics.replication: Count, "Of topics that `topic apply` creates; -1: the broker's default.";
     topics.partitioner: Choice,
         "What the producers of step events use. `auto`: the one that explains the keys seen, `murmur2` until then; where \
          none does, replays stop and the log says why.";
-    hot.url: Text,
+    hot.url: TextValue,
         "`redis://`, `rediss://` (TLS), `redis+cluster://`, `rediss+cluster://`, or `memory://` (one process, for trying \
          out). `?prefix=NAME` begins every key; default `resaga`.";
-    hot.ttl: Span, "How long a saga stays here after its last entry; older ones are read from the cold store.";
+    hot.ttl: DurationValue, "How long a saga stays here after its last entry; older ones are read from the cold store.";
     hot.pipeline_bytes: Size, "Of commands sent in one pipeline.";
-    hot.timeout: Span, "Of one operation.";
-    cold.url: Text, "`s3://bucket/prefix` or `file:///var/lib/resaga`.";
-    cold.endpoint: Text, "Of an S3 that is not Amazon's; empty: Amazon's.";
-    cold.region: Text, "Empty: as `AWS_REGION` or the AWS files say.";
+    hot.timeout: DurationValue, "Of one operation.";
+    cold.url: TextValue, "`s3://bucket/prefix` or `file:///var/lib/resaga`.";
+    cold.endpoint: TextValue, "Of an S3 that is not Amazon's; empty: Amazon's.";
+    cold.region: TextValue, "Empty: as `AWS_REGION` or the AWS files say.";
     cold.path_style: Switch, "`http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.";
-    cold.flush_interval: Span, "A partition's entries are written when the oldest is this old.";
+    cold.flush_interval: DurationValue, "A partition's entries are written when the oldest is this old.";
     cold.flush_bytes: Size, "They are also written when they are this large.";
     cold.buffer_bytes: Size,
         "They are also written, the largest partition's first, when those of all partitions together are this large.";
     cold.cache_bytes: Size, "Of indexes and filters that readers keep in memory.";
-    cold.timeout: Span, "Of one operation.";
+    cold.timeout: DurationValue, "Of one operation.";
     snapshots.policy: Choice,
         "Which entries look-ups begin from. State at a time is exact under each; it decides from how far back a look-up \
          folds. `manual`: CHECKPOINT events alone.";
-    snapshots.retention: Span, "How long history is kept. Has no effect yet.";
-    limits.max_clock_ahead: Span,
+    snapshots.retention: DurationValue, "How long history is kept. Has no effect yet.";
+    limits.max_clock_ahead: DurationValue,
         "An event that says it occurred later than this after its record's timestamp counts as of the record's timestamp \
          (anomaly `clock_ahead`).";
     limits.max_record: Size,
@@ -120,18 +120,18 @@ settings! {
     replay.max_parked_requests: Count, "Requests that wait in memory, per partition; more stay in the topic.";
     replay.max_log_records: Count,
         "Records of the replay log in memory besides those that wait; older ones are looked up in history.";
-    registry.url: Text, "Of the schema registry (Confluent's API); records that resaga writes are Avro then. Empty: JSON.";
-    api.listen: Text, "`host:port` of HTTP.";
+    registry.url: TextValue, "Of the schema registry (Confluent's API); records that resaga writes are Avro then. Empty: JSON.";
+    api.listen: TextValue, "`host:port` of HTTP.";
     api.hosts: List,
         "Further names by which it is reached, such as `resaga.example.org`; loopback names and the listen address need not \
          be here. A request for another host is 421. Behind a proxy: the name that browsers show.";
     api.max_connections: Count, "Connections open at once; more wait to be accepted.";
-    api.peer_timeout: Span,
+    api.peer_timeout: DurationValue,
         "Of the other side of a connection: for a request's headers, for its body, for an answer that it does not take, and \
          between two requests.";
     log.format: Choice, "Of the log on stderr.";
-    log.level: Text, "A filter such as `info`, `warn` or `resaga=debug`.";
-    serve.shutdown_timeout: Span, "How long SIGTERM waits for the roles to flush, commit and leave.";
+    log.level: TextValue, "A filter such as `info`, `warn` or `resaga=debug`.";
+    serve.shutdown_timeout: DurationValue, "How long SIGTERM waits for the roles to flush, commit and leave.";
 }
 
 /// Keys whose last parts are free: a librdkafka property, a saga name.
@@ -176,7 +176,7 @@ impl<'a> FreeKey<'a> {
                 config.kafka.properties.insert(name.clone(), text);
             }
             Self::SagaPolicy(name) => saga(config, name).policy = Some(Choice::read(value)?),
-            Self::SagaRetention(name) => saga(config, name).retention = Some(Span::read(value)?),
+            Self::SagaRetention(name) => saga(config, name).retention = Some(DurationValue::read(value)?),
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ pub fn all(config: &Config) -> Vec<(String, Value)> {
     values.extend(config.kafka.properties.iter().map(|(name, value)| (property_key(name), Value::String(value.clone()))));
     for (name, saga) in &config.snapshots.saga {
         values.extend(saga.policy.map(|policy| (saga_key(name, "policy"), Choice::write(&policy))));
-        values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), Span::write(&retention))));
+        values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), DurationValue::write(&retention))));
     }
     values
 }

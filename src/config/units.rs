@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{LogFormat, PartitionerSetting};
-use crate::saga::fold::SnapshotPolicy;
+use super::sections::{LogFormat, PartitionerSetting};
+use crate::saga::fold_settings::SnapshotPolicy;
 
 /// A way to write a `T`.
-pub trait Kind<T> {
+pub trait ValueKind<T> {
     /// For the reference: what a value is, with its unit.
     fn name() -> String;
     /// `Err`: what it must be, as the end of a sentence that begins with the key.
@@ -39,8 +39,8 @@ fn noun(value: &Value) -> &'static str {
     }
 }
 
-pub struct Text;
-impl Kind<String> for Text {
+pub struct TextValue;
+impl ValueKind<String> for TextValue {
     fn name() -> String {
         "text".into()
     }
@@ -52,7 +52,7 @@ impl Kind<String> for Text {
     }
 }
 /// Empty: absent.
-impl Kind<Option<String>> for Text {
+impl ValueKind<Option<String>> for TextValue {
     fn name() -> String {
         "text".into()
     }
@@ -66,7 +66,7 @@ impl Kind<Option<String>> for Text {
 
 /// A list of texts; outside the file comma separated.
 pub struct List;
-impl Kind<Vec<String>> for List {
+impl ValueKind<Vec<String>> for List {
     fn name() -> String {
         "list of texts".into()
     }
@@ -86,7 +86,7 @@ impl Kind<Vec<String>> for List {
 }
 
 pub struct Switch;
-impl Kind<bool> for Switch {
+impl ValueKind<bool> for Switch {
     fn name() -> String {
         "true or false".into()
     }
@@ -105,7 +105,7 @@ impl Kind<bool> for Switch {
 pub struct Count;
 macro_rules! count {
     ($($number:ty),*) => {$(
-        impl Kind<$number> for Count {
+        impl ValueKind<$number> for Count {
             fn name() -> String {
                 "whole number".into()
             }
@@ -125,8 +125,8 @@ macro_rules! count {
 count!(i32, u32, u64, usize);
 
 /// A length of time with its unit.
-pub struct Span;
-impl Kind<Duration> for Span {
+pub struct DurationValue;
+impl ValueKind<Duration> for DurationValue {
     fn name() -> String {
         "duration".into()
     }
@@ -157,7 +157,7 @@ impl Kind<Duration> for Span {
 
 /// A number of bytes with its unit.
 pub struct Size;
-impl Kind<u64> for Size {
+impl ValueKind<u64> for Size {
     fn name() -> String {
         "size in bytes".into()
     }
@@ -180,7 +180,7 @@ impl Kind<u64> for Size {
 
 /// A number a second; `None`: unlimited.
 pub struct Rate;
-impl Kind<Option<f64>> for Rate {
+impl ValueKind<Option<f64>> for Rate {
     fn name() -> String {
         "rate a second".into()
     }
@@ -205,7 +205,7 @@ impl Kind<Option<f64>> for Rate {
 pub struct Choice;
 macro_rules! choice {
     ($type:ty: $($name:literal => $variant:path),*) => {
-        impl Kind<$type> for Choice {
+        impl ValueKind<$type> for Choice {
             fn name() -> String {
                 [$($name),*].map(|name| format!("`{name}`")).join(", ")
             }
@@ -239,10 +239,10 @@ mod tests {
     #[test]
     fn durations_need_a_unit_and_come_back_as_written() {
         for written in ["30d", "2555d", "1h", "90m", "30s", "250ms", "0s"] {
-            assert_eq!(Span::write(&Span::read(&text(written)).expect(written)), text(written));
+            assert_eq!(DurationValue::write(&DurationValue::read(&text(written)).expect(written)), text(written));
         }
         for wrong in [text("30"), text(""), text("soon"), text("-1s"), Value::Integer(30), text("0")] {
-            assert!(Span::read(&wrong).is_err(), "{wrong}");
+            assert!(DurationValue::read(&wrong).is_err(), "{wrong}");
         }
     }
 

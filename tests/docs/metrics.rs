@@ -1,6 +1,6 @@
 //! docs/interface/metrics.md: every metric that is registered.
 
-use resaga::telemetry::{MetricReference, Shape, reference};
+use resaga::telemetry::{MetricKind, MetricReference, reference};
 
 use crate::pages::{check_file, code, generated, table};
 
@@ -22,10 +22,10 @@ fn the_page_of_the_metrics_is_what_is_registered() {
     check_file(PAGE, &format!("{}{INTRO}\n{metrics}", generated("Metrics", "src/telemetry.rs")));
 }
 
-fn kind(shape: Shape) -> &'static str {
+fn kind(shape: MetricKind) -> &'static str {
     match shape {
-        Shape::Counter => "counter",
-        Shape::Gauge => "gauge",
-        Shape::Histogram => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     }
 }
