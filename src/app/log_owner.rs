@@ -13,7 +13,7 @@ use crate::kafka::ends::Ends;
 use crate::kafka::record::{NewRecord, Record};
 use crate::kafka::sample::Sample;
 use crate::kafka::transaction::{Transaction, TransactionalPublisher};
-use crate::roles::replay::owner::claim_id;
+use crate::roles::replay::log_claims::claim_id;
 use crate::saga::position::TopicPartition;
 use crate::wire::log_owner::{GROUP, GROUP_WHY, LogOwner};
 

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::catch_up::CatchUpBarrier;
 use super::keyed_locks::KeyedLocks;
 use super::log_overlay::{LogOverlay, UnappliedRecords};
-use super::outbox::{accepted, new_saga_id, record_of};
-use super::planner::ReplayPlanner;
+use super::log_record::{accepted, new_saga_id, record_of};
+use super::planner::{PlanTimes, ReplayPlanner};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
@@ -157,7 +157,7 @@ impl Submit {
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
     /// with this process's clock and no offset.
     pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
-        self.planner.record(replay_id, None, LogOverlay(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, None, LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// The same of a replay of this saga. Waits for what history must have to tell.
@@ -170,7 +170,7 @@ impl Submit {
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.planner.record(replay_id, Some(&homes), LogOverlay(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, Some(&homes), LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.
@@ -198,10 +198,10 @@ impl Submit {
             return Err(behind());
         }
         let now = (self.now)();
-        let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
-        let decided =
-            self.planner.decide(request, order, &known, LogOverlay(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
-        decided.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
+        let times = PlanTimes { decided_at: now, restored_at: now.max(order.not_before.unwrap_or(Micros::MIN)) };
+        let unapplied = self.not_in_the_log();
+        let planned = self.planner.plan(request, order, &known, LogOverlay::of(&unapplied), None, times).await?;
+        planned.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
     }
 
     async fn publish(&self, request: &ReplayRequest, saga: &SagaId) -> Result<()> {

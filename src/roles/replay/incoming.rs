@@ -1,68 +1,53 @@
-//! From a record of the requests topic to something that can be carried out, and back from a waiting log record.
+//! What a record of the requests topic is: a request, one to be forwarded to its key's partition, or a dead letter. Also a
+//! waiting request, from its log record. Pure.
 
 use bytes::Bytes;
 
-use super::catch_up::EndOffsets;
-use super::parked::Parked;
+use super::log_record::record_of;
+use super::queue::item::RequestItem;
+use super::queue::parked::Parked;
 use crate::error::{Error, Result};
 use crate::kafka::record::{Headers, NewRecord, Record};
 use crate::saga::partitioner;
 use crate::saga::position::{Position, TopicPartition};
-use crate::saga::request::{Command, LogRecord, ReplayRequest};
+use crate::saga::request::{Command, LogRecord};
 use crate::saga::time::Micros;
 use crate::wire::avro::Schemas;
 use crate::wire::dead_letter::dead_letter_headers;
 use crate::wire::payload::NotDecoded;
 use crate::wire::request;
 
-use super::outbox::record_of;
-
 /// Headers of a request that was found in another partition than its key's and sent on: when and where it was recorded.
 const FORWARDED_AT: &str = "resaga-forwarded-at";
 const FORWARDED_FROM: &str = "resaga-forwarded-from";
 /// Bytes; W3C's has 55. It goes into every record that comes of the request.
 const LONGEST_TRACEPARENT: usize = 128;
-/// A request is sent on at most so long after it was recorded: the topic keeps none longer (DESIGN 5).
+/// Microseconds. A request is forwarded at most this long after it was recorded: the topic keeps none longer.
 const LONGEST_KEPT: i64 = 30 * 86_400_000_000;
 
-/// One thing to do.
-#[derive(Debug, Clone)]
-pub struct Item {
-    pub request: ReplayRequest,
-    pub partition: TopicPartition,
-    /// The log record so far.
-    pub record: LogRecord,
-    /// W3C `traceparent` of the request's record.
-    pub trace: Option<String>,
-    /// The ends of the events topics at a moment after it was read, or woke; if known.
-    pub ends: Option<EndOffsets>,
-    /// It was parked before.
-    pub parked: Option<Parked>,
-}
-
 /// What a record of the requests topic is.
-pub enum TakenRequest {
-    Item(Box<Item>),
+pub enum IncomingRecord {
+    Request(Box<RequestItem>),
     /// To the dead letters.
-    Dead(NewRecord),
+    DeadLetter(NewRecord),
     /// To its key's partition.
     Forward(NewRecord),
 }
 
-/// Reads one record. `partitions`: of the topic; `None`: it is taken up where it is. `Err`: a schema is needed first.
-pub fn take_up(
+/// Reads one record. `partitions`: of the topic; `None`: it stays where it is. `Err`: a schema is needed first.
+pub fn read_record(
     record: &Record,
     partition: &TopicPartition,
     partitions: Option<i32>,
     dead_letters: &str,
     schemas: &Schemas,
-) -> std::result::Result<TakenRequest, NotDecoded> {
+) -> std::result::Result<IncomingRecord, NotDecoded> {
     let key = record.key.as_deref();
-    let read = request::decode_request(key, record.value.as_deref(), &record.headers, schemas);
-    let request = match read {
+    let decoded = request::decode_request(key, record.value.as_deref(), &record.headers, schemas);
+    let request = match decoded {
         Ok(request) => request,
         Err(NotDecoded::DeadLetter { code, message }) => {
-            return Ok(TakenRequest::Dead(dead(record, partition, dead_letters, code, &message)));
+            return Ok(IncomingRecord::DeadLetter(dead_letter(record, partition, dead_letters, code, &message)));
         }
         Err(need) => return Err(need),
     };
@@ -70,12 +55,12 @@ pub fn take_up(
     let forwarded_at = forwarded_at(record, partition);
     // One hop at most: two processes that count partitions differently would send it back and forth for ever.
     if home != partition.partition && forwarded_at.is_none() {
-        return Ok(TakenRequest::Forward(forward(record, partition, home)));
+        return Ok(IncomingRecord::Forward(forward(record, partition, home)));
     }
     let accepted_at = forwarded_at.unwrap_or(record.timestamp);
     let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset: record.offset };
     let log_record = record_of(&request, position, accepted_at);
-    Ok(TakenRequest::Item(Box::new(Item {
+    Ok(IncomingRecord::Request(Box::new(RequestItem {
         request,
         partition: partition.clone(),
         record: log_record,
@@ -96,7 +81,7 @@ pub fn parked_again(record: &LogRecord) -> Result<Parked> {
     Ok(Parked { request, order, record: record.clone(), trace: None, ends: None })
 }
 
-pub fn dead(record: &Record, partition: &TopicPartition, topic: &str, code: &'static str, message: &str) -> NewRecord {
+pub fn dead_letter(record: &Record, partition: &TopicPartition, topic: &str, code: &'static str, message: &str) -> NewRecord {
     let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset: record.offset };
     let headers = dead_letter_headers(&record.headers, &position, "replay", code, message);
     let (key, value) = (record.key.clone(), record.value.clone());
@@ -159,10 +144,10 @@ mod tests {
     /// Read in this partition of `of`: the time it counts from, or the partition it is sent to.
     fn taken(record: &Record, partition: i32, of: i32) -> Result<i64, i32> {
         let here = TopicPartition::new("requests", partition);
-        match take_up(record, &here, Some(of), "dead", &Schemas::new(false)).expect("JSON") {
-            TakenRequest::Item(item) => Ok(item.record.accepted_at.0),
-            TakenRequest::Forward(sent) => Err(sent.partition.expect("chosen")),
-            TakenRequest::Dead(_) => panic!("a request"),
+        match read_record(record, &here, Some(of), "dead", &Schemas::new(false)).expect("JSON") {
+            IncomingRecord::Request(item) => Ok(item.record.accepted_at.0),
+            IncomingRecord::Forward(sent) => Err(sent.partition.expect("chosen")),
+            IncomingRecord::DeadLetter(_) => panic!("a request"),
         }
     }
 
@@ -174,7 +159,8 @@ mod tests {
             .find(|key| (partitioner::partition(key.as_bytes(), 12), partitioner::partition(key.as_bytes(), 24)) == (3, 15));
         let record = record(&key.expect("a key"), &[]);
         let here = TopicPartition::new("requests", 3);
-        let TakenRequest::Forward(sent) = take_up(&record, &here, Some(24), "dead", &Schemas::new(false)).expect("JSON") else {
+        let IncomingRecord::Forward(sent) = read_record(&record, &here, Some(24), "dead", &Schemas::new(false)).expect("JSON")
+        else {
             panic!("sent on")
         };
         assert_eq!(sent.partition, Some(15));

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::Offsets;
-use super::catch_up::EndOffsets;
+use super::item::NextOffsets;
 use crate::kafka::intake::MemoryPermit;
 use crate::kafka::record::{PartitionRecords, Record};
+use crate::roles::replay::catch_up::EndOffsets;
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Records of one partition, and the ends of the events topics at a moment after they were read. `H`: what counts them as held.
@@ -20,7 +20,7 @@ pub(super) struct ReadRecords<H = MemoryPermit> {
 
 impl<H> ReadRecords<H> {
     /// Records that are not passed by these next offsets.
-    pub fn behind(&self, offsets: &Offsets) -> impl Iterator<Item = &Record> {
+    pub fn behind(&self, offsets: &NextOffsets) -> impl Iterator<Item = &Record> {
         let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
         self.records.records.iter().filter(move |record| record.offset >= next)
     }

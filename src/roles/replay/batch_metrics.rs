@@ -4,24 +4,24 @@ use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
 
 #[derive(Default)]
-pub struct Tally {
+pub struct BatchMetrics {
     /// Requests by result, with the saga's name where it is known.
     results: Vec<(String, &'static str)>,
     pub duplicates: u64,
     pub dead_letters: u64,
-    /// Since when each restored saga was asked for.
-    pub asked: Vec<Micros>,
+    /// Since when each restored saga was requested.
+    pub requested_at: Vec<Micros>,
     /// From publication to end, microseconds.
     pub ended_after: Vec<i64>,
 }
 
-impl Tally {
+impl BatchMetrics {
     /// `result`: published, parked, dry_run or the code of the refusal.
     pub fn result(&mut self, saga_name: &str, result: &'static str) {
         self.results.push((saga_name.to_owned(), result));
     }
 
-    pub fn tell(self, metrics: &Metrics, now: Micros) {
+    pub fn publish(self, metrics: &Metrics, now: Micros) {
         let seconds = |micros: i64| micros.max(0) as f64 / 1e6;
         for (name, result) in self.results {
             let name = if name.is_empty() { "" } else { metrics.saga_name(&name) };
@@ -31,7 +31,7 @@ impl Tally {
         if self.dead_letters > 0 {
             metrics.dead_letters.with_label_values(&["replay", "invalid_request"]).inc_by(self.dead_letters);
         }
-        self.asked.into_iter().for_each(|at| metrics.replay_duration.observe(seconds(now.0 - at.0)));
+        self.requested_at.into_iter().for_each(|at| metrics.replay_duration.observe(seconds(now.0 - at.0)));
         self.ended_after.into_iter().for_each(|after| metrics.replay_end_to_end.observe(seconds(after)));
     }
 }

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use crate::saga::position::{Offset, SagaId};
+use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::saga::time::Micros;
 
 /// Most requests of one partition that are passed over; some 200 bytes each. With so many no more is read of it.
-pub(super) const MAX_SKIPPED: usize = 50_000;
+pub const MAX_SKIPPED: usize = 50_000;
 /// Between two looks at what was passed over, from the first to the last of which nothing came.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(30);
@@ -25,16 +25,36 @@ const LONGEST_READ: Duration = Duration::from_secs(60);
 
 /// One that is passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SkippedRequest {
+pub struct SkippedRequest {
     pub offset: Offset,
     pub replay_id: String,
     /// Its saga and when it may go; `None`: it is the cancel of another that was passed over.
     pub order: Option<(SagaId, Micros)>,
 }
 
+/// What a batch says of requests that stay in the topic.
+#[derive(Default)]
+pub struct SkippedChanges {
+    /// Those that stay, by partition.
+    pub skipped: Vec<(TopicPartition, SkippedRequest)>,
+    /// Of those that were skipped before: what was looked at again.
+    pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
+    /// Those that somebody wants to cancel.
+    pub wanted: Vec<(TopicPartition, String)>,
+}
+
+impl SkippedChanges {
+    /// This record was not looked at after all, in this batch.
+    pub fn look_again_at(&mut self, partition: &TopicPartition, offset: Offset) {
+        if let Some(looked) = self.looked_again.get_mut(partition) {
+            looked.remove(&offset);
+        }
+    }
+}
+
 /// Those of one partition.
 #[derive(Default)]
-pub(super) struct SkippedRequests {
+pub struct SkippedRequests {
     by_offset: BTreeMap<Offset, SkippedRequest>,
     by_id: HashMap<String, Offset>,
     of_saga: HashMap<SagaId, BTreeMap<Offset, Micros>>,

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
-use super::catch_up::EndOffsets;
-use crate::saga::position::SagaId;
+use crate::roles::replay::catch_up::EndOffsets;
+use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, ReplayOrder, ReplayRequest};
 use crate::saga::time::Micros;
 
@@ -22,47 +22,60 @@ pub struct Parked {
     pub ends: Option<EndOffsets>,
 }
 
-/// Earlier first: the time it may go, then [`Place`].
-type Turn = (Micros, Micros, i64, String);
 /// When its request was recorded, and where: the order that requests of one saga keep once their time has come.
-type Place = (Micros, i64, String);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RecordedOrder {
+    accepted_at: Micros,
+    offset: Offset,
+    replay_id: String,
+}
+
+/// The order in which requests go: earlier due first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct DueOrder {
+    /// When it may go.
+    due: Micros,
+    recorded: RecordedOrder,
+}
 
 /// The parked requests of one partition of the requests topic.
 #[derive(Default)]
 pub struct ParkedRequests {
-    by_turn: BTreeMap<Turn, Parked>,
-    turn_of: HashMap<String, Turn>,
+    by_due: BTreeMap<DueOrder, Parked>,
+    due_of: HashMap<String, DueOrder>,
     /// With the time each may go.
-    of_saga: HashMap<SagaId, BTreeMap<Place, Micros>>,
+    of_saga: HashMap<SagaId, BTreeMap<RecordedOrder, Micros>>,
     /// The last one that was given out as due: the next look goes on behind it.
-    looked_at: Option<Turn>,
+    looked_at: Option<DueOrder>,
 }
 
 impl ParkedRequests {
     pub fn len(&self) -> usize {
-        self.by_turn.len()
+        self.by_due.len()
     }
 
     pub fn contains(&self, replay_id: &str) -> bool {
-        self.turn_of.contains_key(replay_id)
+        self.due_of.contains_key(replay_id)
     }
 
     pub fn insert(&mut self, parked: Parked) {
         let record = &parked.record;
-        let go = parked.order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN);
-        let turn = (go, record.accepted_at, record.position.offset.0, record.replay_id.clone());
-        self.remove(&record.replay_id.clone());
-        self.turn_of.insert(turn.3.clone(), turn.clone());
-        self.of_saga.entry(parked.order.saga_id.clone()).or_default().insert(place(&turn), go);
-        self.by_turn.insert(turn, parked);
+        let due = parked.order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN);
+        let (accepted_at, offset, replay_id) = (record.accepted_at, record.position.offset, record.replay_id.clone());
+        self.remove(&replay_id);
+        let recorded = RecordedOrder { accepted_at, offset, replay_id: replay_id.clone() };
+        self.of_saga.entry(parked.order.saga_id.clone()).or_default().insert(recorded.clone(), due);
+        let order = DueOrder { due, recorded };
+        self.due_of.insert(replay_id, order.clone());
+        self.by_due.insert(order, parked);
     }
 
     pub fn remove(&mut self, replay_id: &str) -> Option<Parked> {
-        let turn = self.turn_of.remove(replay_id)?;
-        let parked = self.by_turn.remove(&turn)?;
-        if let Some(places) = self.of_saga.get_mut(&parked.order.saga_id) {
-            places.remove(&place(&turn));
-            if places.is_empty() {
+        let order = self.due_of.remove(replay_id)?;
+        let parked = self.by_due.remove(&order)?;
+        if let Some(of_saga) = self.of_saga.get_mut(&parked.order.saga_id) {
+            of_saga.remove(&order.recorded);
+            if of_saga.is_empty() {
                 self.of_saga.remove(&parked.order.saga_id);
             }
         }
@@ -70,7 +83,7 @@ impl ParkedRequests {
     }
 
     pub fn is_due(&self, now: Micros) -> bool {
-        self.by_turn.first_key_value().is_some_and(|((go, ..), _)| *go <= now)
+        self.by_due.first_key_value().is_some_and(|(order, _)| order.due <= now)
     }
 
     /// Those whose time has come, in turn; at most `limit`. The next call goes on behind them, so that what cannot go yet
@@ -80,18 +93,18 @@ impl ParkedRequests {
         let from = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut led: HashSet<&SagaId> = HashSet::new();
         let mut given = Vec::new();
-        for (turn, parked) in self.by_turn.range((from, Bound::Unbounded)).take_while(|((go, ..), _)| *go <= now) {
+        for (order, parked) in self.by_due.range((from, Bound::Unbounded)).take_while(|(order, _)| order.due <= now) {
             if given.len() == limit {
                 break;
             }
             let saga = &parked.order.saga_id;
-            let leads = first_due(&self.of_saga, saga, now).is_some_and(|first| *first == place(turn));
+            let leads = first_due(&self.of_saga, saga, now).is_some_and(|first| *first == order.recorded);
             if leads {
                 led.insert(saga);
             }
             if led.contains(saga) {
                 given.push(parked.clone());
-                self.looked_at = Some(turn.clone());
+                self.looked_at = Some(order.clone());
             }
         }
         given
@@ -108,27 +121,27 @@ impl ParkedRequests {
     }
 
     /// Keeps the ends of a take-up, so that later events do not make it wait longer.
-    pub fn taken_up(&mut self, replay_id: &str, ends: &EndOffsets) {
-        let Some(turn) = self.turn_of.get(replay_id) else { return };
-        if let Some(parked) = self.by_turn.get_mut(turn) {
+    pub fn keep_ends(&mut self, replay_id: &str, ends: &EndOffsets) {
+        let Some(order) = self.due_of.get(replay_id) else { return };
+        if let Some(parked) = self.by_due.get_mut(order) {
             parked.ends.get_or_insert_with(|| ends.clone());
         }
     }
 }
 
-fn place((_, recorded, offset, id): &Turn) -> Place {
-    (*recorded, *offset, id.clone())
-}
-
 /// The first recorded of a saga's requests whose time has come.
-fn first_due<'w>(of_saga: &'w HashMap<SagaId, BTreeMap<Place, Micros>>, saga: &SagaId, now: Micros) -> Option<&'w Place> {
-    of_saga.get(saga)?.iter().find(|(_, go)| **go <= now).map(|(place, _)| place)
+fn first_due<'w>(
+    of_saga: &'w HashMap<SagaId, BTreeMap<RecordedOrder, Micros>>,
+    saga: &SagaId,
+    now: Micros,
+) -> Option<&'w RecordedOrder> {
+    of_saga.get(saga)?.iter().find(|(_, due)| **due <= now).map(|(recorded, _)| recorded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::replay::outbox::{accepted, record_of};
+    use crate::roles::replay::log_record::{accepted, record_of};
     use crate::saga::position::Position;
     use crate::saga::request::Command;
     use crate::wire::request::decode_json;
@@ -170,7 +183,7 @@ mod tests {
         assert_eq!(due(&mut waiting, 1), ["r0"]);
         // r2 would go before r0, which this look does not have.
         assert_eq!(due(&mut waiting, 9), ["r1", "r3"]);
-        let first = waiting.by_turn.values().next().map(|parked| parked.record.replay_id.clone()).expect("r0");
+        let first = waiting.by_due.values().next().map(|parked| parked.record.replay_id.clone()).expect("r0");
         waiting.remove(&first);
         assert!(waiting.blocks(&"a".into(), Micros(1_000)), "r2 still waits");
         assert!(due(&mut waiting, 9).is_empty());
