@@ -37,10 +37,10 @@ impl Replays for ReplayApi {
         let made = Uuid::now_v7().to_string();
         let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
         Ok(match self.submit.replay(&request, request.request_id != made).await? {
-            submit::Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
+            submit::SubmitOutcome::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
                 Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 }
             }
-            submit::Submitted::DryRun(plan) => {
+            submit::SubmitOutcome::DryRun(plan) => {
                 let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
                 Submitted::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
             }

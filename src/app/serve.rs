@@ -26,7 +26,7 @@ use crate::roles::materialize::{self, Materialize};
 use crate::roles::replay::catch_up::CatchUpBarrier;
 use crate::roles::replay::planner::{ReplayPlanner, Rules};
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
-use crate::roles::replay::{self, Replay, ReplayTargets, Schemas};
+use crate::roles::replay::{self, Replay, ReplayTargets, SchemaIds};
 use crate::roles::replay_log::ReplayLog;
 use crate::roles::replay_log::homes::Homes;
 use crate::roles::retry::until_available;
@@ -156,7 +156,7 @@ impl Process {
         };
         let schemas = Arc::new(avro::Schemas::new(registry.is_some()));
         let ids = match &registry {
-            None => Schemas::default(),
+            None => SchemaIds::default(),
             Some(registry) => schemas::register(registry, &topics, &schemas).await?,
         };
         let log = Arc::new(ReplayLog::new(config.replay.max_log_records));

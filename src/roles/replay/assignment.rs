@@ -1,8 +1,6 @@
 //! Partitions come and go. Before a partition is read the log is read to its end, as it is after the offsets were fetched; what
 //! cannot be begun now comes again, and the others need not wait for it.
 
-use std::time::Instant;
-
 use super::runner::BatchRunner;
 use crate::error::{Error, Result};
 use crate::kafka::intake::{AssignedPartition, StartAt};
@@ -35,7 +33,7 @@ impl BatchRunner {
             let committed = assigned.committed.map(|(offset, _)| offset);
             let next = committed.unwrap_or(assigned.earliest).max(assigned.earliest);
             self.report_missing_offsets(&partition, committed, assigned.earliest);
-            self.queue.assign(partition.clone(), next, Instant::now());
+            self.queue.assign(partition.clone(), next, (self.instant)());
             starts.push((partition, StartAt::Offset(next)));
         }
         self.park_waiting();

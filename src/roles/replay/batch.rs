@@ -2,12 +2,12 @@
 //! next one is decided while a batch is committed, if there is enough to do: as if it were committed, and for nothing
 //! if it is not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::commit::RECORD_TOO_LARGE;
 use super::committer::commit_beside;
 use super::decide::{BatchTimes, decide};
-use super::draft::{BatchDraft, DecidedBatch};
+use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
 use super::facts::{LoadedBatch, Surroundings};
 use super::histories::{HistoryLoader, LoadedHistories, all_ends_are_known};
 use super::history_lookup::HistoryLookup;
@@ -27,10 +27,10 @@ use crate::wire::payload::NotDecoded;
 /// How long a batch waits for its sagas' partitions; what is still behind then is parked.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 /// Requests that make it worth deciding a batch while the one before it is committed. What is read meanwhile comes only
-/// after it: a few are rather taken up together with that.
+/// after it: a few are better decided together with that.
 const MIN_PREPARED: usize = 64;
 /// A batch that waited longer to be published is decided again: what it publishes may have expired.
-const LONGEST_PREPARED: Duration = Duration::from_secs(1);
+const MAX_PREPARED_AGE: Duration = Duration::from_secs(1);
 /// Requests that are decided before others get their turn: some 100 us each.
 const DECIDED_AT_ONCE: usize = 16;
 
@@ -47,21 +47,23 @@ impl BatchRunner {
     /// `false`: there was nothing that could be done.
     pub async fn run(&mut self, events: &mut IntakeEvents) -> Result<bool> {
         self.release_foreign_partitions().await?;
-        let prepared = self.prepared.take().filter(|batch| batch.decided.elapsed() < LONGEST_PREPARED);
-        let batch = match prepared {
+        let instant = (self.instant)();
+        let prepared = self.prepared.take().filter(|prepared| instant.duration_since(prepared.batch.decided) < MAX_PREPARED_AGE);
+        let prepared = match prepared {
             Some(prepared) => prepared,
             None => match self.prepare(None).await? {
                 Some(prepared) => prepared,
                 None => return Ok(false),
             },
         };
+        let batch = &prepared.batch;
         let (replay_ids, requests) = (batch.replay_ids.clone(), batch.requests());
         let (source, offsets) = (batch.source(), batch.draft.offsets.clone());
         while let Some(event) = events.try_reading() {
             self.apply_reading(event);
         }
         self.fetch_end_offsets_of_batch(&offsets).await;
-        match self.commit(batch, events.is_idle()).await {
+        match self.commit(prepared, events.is_idle()).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, .. }) => {
                 let stuck = self.oversized.not_taken(source, requests);
                 self.give_back(stuck.into_iter().collect()).await;
@@ -79,15 +81,15 @@ impl BatchRunner {
         match event {
             ReadingEvent::Records(batch) => self.queue.add(batch),
             ReadingEvent::ReadsAgain { partition, ticket, outcome } => {
-                self.queue.reads_again(&partition, ticket, outcome, Instant::now());
+                self.queue.reads_again(&partition, ticket, outcome, (self.instant)());
             }
         }
     }
 
     /// Commits a batch; the next one is prepared meanwhile. `is_idle`: no event waits.
-    async fn commit(&mut self, batch: DecidedBatch, is_idle: bool) -> Result<()> {
-        let may_prepare = is_idle && self.may_prepare_behind(&batch);
-        let (open, transaction) = self.begin_commit(batch).await?;
+    async fn commit(&mut self, prepared: PreparedBatch, is_idle: bool) -> Result<()> {
+        let may_prepare = is_idle && self.may_prepare_behind(&prepared.batch);
+        let (open, transaction) = self.begin_commit(prepared).await?;
         let prepare = async { if may_prepare { self.prepare_behind(&open.offsets).await } else { None } };
         let (commit, next) = commit_beside(&open.producer, transaction, prepare).await;
         self.finish_commit(open, commit).await?;
@@ -97,16 +99,27 @@ impl BatchRunner {
 
     /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is; then only
     /// what needs no waiting.
-    async fn prepare(&mut self, behind: Option<&NextOffsets>) -> Result<Option<DecidedBatch>> {
+    async fn prepare(&mut self, behind: Option<&NextOffsets>) -> Result<Option<PreparedBatch>> {
         self.writable.refresh().await;
         let group = self.intake.group_metadata().await?;
         let taken_up_at = (self.now)();
-        let mut draft = BatchDraft::default();
         let mut claims = None;
         if behind.is_none() {
             self.look_at_logs().await?;
             claims = self.partition_to_claim().await?;
         }
+        let batch = self.decide_batch(taken_up_at, behind, claims).await?;
+        Ok(batch.map(|batch| PreparedBatch { batch, group }))
+    }
+
+    /// Takes up what is due and what was read, and decides it. `None`: nothing comes of it now.
+    pub async fn decide_batch(
+        &mut self,
+        taken_up_at: Micros,
+        behind: Option<&NextOffsets>,
+        claims: Option<TopicPartition>,
+    ) -> Result<Option<DecidedBatch>> {
+        let mut draft = BatchDraft::default();
         draft.outbox.signatures = self.claims.signatures();
         let TakenUp { items, parked, records } = self.take_up(&mut draft, taken_up_at, behind, claims.as_ref()).await?;
         if items.is_empty() && records == 0 {
@@ -115,7 +128,7 @@ impl BatchRunner {
         let Some(loaded) = self.load(&items, taken_up_at, behind.is_some()).await? else { return Ok(None) };
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
         self.decide_all(items, &loaded, &mut draft).await?;
-        let decided = Instant::now();
+        let decided = (self.instant)();
         if parked > 0 {
             let some_went = replay_ids[..parked].iter().any(|replay_id| draft.outbox.log.get(replay_id).is_some());
             self.queue.looked_at_parked(some_went, decided);
@@ -125,12 +138,12 @@ impl BatchRunner {
             return Ok(None);
         }
         draft.forget_done();
-        Ok(Some(DecidedBatch { draft, group, claims, replay_ids, parked, records, decided }))
+        Ok(Some(DecidedBatch { draft, claims, replay_ids, parked, records, decided }))
     }
 
-    /// The batch behind these next offsets, which are being committed. What cannot be decided now is met again by the next
-    /// batch in its turn.
-    async fn prepare_behind(&mut self, offsets: &NextOffsets) -> Option<DecidedBatch> {
+    /// The batch behind these next offsets, which are being committed. What cannot be decided now comes again with the next
+    /// batch.
+    async fn prepare_behind(&mut self, offsets: &NextOffsets) -> Option<PreparedBatch> {
         match self.prepare(Some(offsets)).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -162,7 +175,7 @@ impl BatchRunner {
     /// by history. Where neither has it yet (the log's materializer stands still), the partition's requests wait, unread: a
     /// request must not be parked under an id that may be done with, and none may be replayed twice.
     async fn look_at_logs(&mut self) -> Result<()> {
-        let now = Instant::now();
+        let now = (self.instant)();
         for partition in self.queue.partitions_to_look_up(now) {
             let planner = &self.facts.planner;
             let known = match planner.is_known(&planner.homes_of_partition(partition.partition)).await {
@@ -187,21 +200,21 @@ impl BatchRunner {
         Ok(())
     }
 
-    /// A partition with something to do whose log is nobody's yet: the next batch is of it alone, and claims it.
+    /// A partition with something to do whose log is unclaimed yet: the next batch is of it alone, and claims it.
     async fn partition_to_claim(&mut self) -> Result<Option<TopicPartition>> {
         let may_be = |number| !self.claims.is_claimed(number) && !self.writable.lacks_log(number);
-        let nobodys = self.queue.claimable((self.now)(), Instant::now(), may_be);
-        let opened = self.claims.open_missing(&nobodys).await?;
+        let unclaimed = self.queue.claimable((self.now)(), (self.instant)(), may_be);
+        let opened = self.claims.open_missing(&unclaimed).await?;
         if !opened.is_empty() {
             // Whoever claimed them before is fenced now, and what it wrote is visible.
             let known = self.log_end.reached(&opened, self.has_work_beside()).await?;
             self.claims.keep_known(&opened, &known);
             self.release_foreign_partitions().await?;
         }
-        let claims = self.claims.first_ready(&nobodys);
-        // Should nothing come of it, the others go first: what cannot go must keep out nobody.
-        let tried = claims.map_or(&nobodys[..], std::slice::from_ref);
-        self.queue.rest_claims_until(tried, Instant::now() + PARTITION_RESTS);
+        let claims = self.claims.first_ready(&unclaimed);
+        // Should nothing come of it, the others go first: what cannot go must keep out no other.
+        let tried = claims.map_or(&unclaimed[..], std::slice::from_ref);
+        self.queue.rest_claims_until(tried, (self.instant)() + PARTITION_RESTS);
         Ok(claims.cloned())
     }
 
@@ -228,7 +241,7 @@ impl BatchRunner {
         behind: Option<&NextOffsets>,
         claims: Option<&TopicPartition>,
     ) -> Result<TakenUp> {
-        let (limit, instant) = (self.batch_limit(), Instant::now());
+        let (limit, instant) = (self.batch_limit(), (self.instant)());
         let (log_claims, writable) = (&self.claims, &self.writable);
         let may_be = |of: &TopicPartition| !writable.lacks_log(of.partition) && log_claims.may_be_of(of, claims);
         let mut taken = TakenUp::default();
@@ -240,7 +253,7 @@ impl BatchRunner {
             }
         }
         taken.parked = taken.items.len();
-        let records = self.queue.next_records(limit.saturating_sub(taken.parked), behind, Instant::now(), may_be);
+        let records = self.queue.next_records(limit.saturating_sub(taken.parked), behind, (self.instant)(), may_be);
         self.take_records(records, behind.is_some(), draft, &mut taken).await?;
         Ok(taken)
     }
@@ -286,7 +299,7 @@ impl BatchRunner {
                 taken.records += 1;
             }
         }
-        self.queue.rest_heads(&waits, Instant::now());
+        self.queue.rest_heads(&waits, (self.instant)());
         if taken.records == 0 {
             self.queue.drop_done();
         }
@@ -343,9 +356,10 @@ impl BatchRunner {
             return Ok(None);
         }
         let facts = &mut self.facts;
-        let mut replays = HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms).await?;
+        let mut replays =
+            HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms, (self.instant)()).await?;
         if let Some(failed) = replays.failed.take() {
-            self.queue.log_look_up_failed(&failed.partitions, Instant::now());
+            self.queue.log_look_up_failed(&failed.partitions, (self.instant)());
             return Err(failed.error);
         }
         let decided_at = (self.now)().max(taken_up_at);
@@ -358,6 +372,7 @@ impl BatchRunner {
             catch_up: &self.facts.catch_up,
             writable: &self.writable,
             metrics: &self.metrics,
+            instant: self.instant,
         };
         loader.load(items, now, patience, &mut self.queue).await
     }

@@ -1,12 +1,10 @@
 //! The transaction of a batch, and what follows from its outcome: memory changes only after a commit; whatever is not
 //! known to be committed is read again and found in the log, or not.
 
-use std::time::Instant;
-
 use super::batch_metrics::BatchMetrics;
-use super::committer::Commit;
-use super::draft::{BatchDraft, DecidedBatch};
-use super::log_overlay::UnappliedRecords;
+use super::committer::CommitOutcome;
+use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
+use super::log_overlay::{UnappliedLog, UnappliedRecords};
 use super::outbox::TransactionOutbox;
 use super::queue::item::NextOffsets;
 use super::queue::parked::Parked;
@@ -25,7 +23,7 @@ fn restores(record: &LogRecord) -> bool {
     record.status == ReplayStatus::Published && record.command == CommandName::Replay
 }
 
-/// A batch whose transaction is under way. Its log records are in [`UnappliedLog`](super::log_overlay::UnappliedLog).
+/// A batch whose transaction is under way. Its log records are in [`UnappliedLog`].
 pub struct OpenCommit {
     pub producer: TransactionalPublisher,
     pub offsets: NextOffsets,
@@ -37,26 +35,31 @@ pub struct OpenCommit {
 
 impl BatchRunner {
     /// Takes the producer, and makes the transaction of a batch.
-    pub async fn begin_commit(&mut self, batch: DecidedBatch) -> Result<(OpenCommit, Transaction)> {
-        let DecidedBatch { draft: BatchDraft { outbox, offsets, changes, parked, metrics, .. }, group, claims, .. } = batch;
+    pub async fn begin_commit(&mut self, prepared: PreparedBatch) -> Result<(OpenCommit, Transaction)> {
+        let PreparedBatch { batch: DecidedBatch { draft, claims, .. }, group } = prepared;
+        let BatchDraft { outbox, offsets, changes, parked, metrics, .. } = draft;
         let committed_offsets = self.queue.offsets_to_commit(&offsets, &changes);
         let TransactionOutbox { records, restored, log, .. } = outbox;
         let producer = match &claims {
             Some(partition) => self.claims.take(partition)?,
             None => self.committer.take().await?,
         };
-        // What this batch restores has no history before its end: whoever replays it asks for ends after that.
-        self.queue.restored(log.records().filter(|record| restores(record)).filter_map(|record| record.new_saga_id.clone()));
-        self.unapplied.committing = log;
+        self.committing(log);
         let transaction = Transaction { records, last: restored, offsets: committed_offsets, group: Some(group) };
         Ok((OpenCommit { producer, offsets, claims, changes, metrics, parked }, transaction))
     }
 
+    /// From now on these log records may be committed.
+    pub fn committing(&mut self, log: UnappliedRecords) {
+        // What this batch restores has no history before its end: whoever replays it asks for ends after that.
+        self.queue.restored(log.records().filter(|record| restores(record)).filter_map(|record| record.new_saga_id.clone()));
+        self.unapplied.committing = log;
+    }
+
     /// What follows from the outcome. `Unavailable`: it is not known to be committed, try again. `Refused` [`RECORD_TOO_LARGE`]: a
     /// topic does not take one of the records; nothing is visible.
-    pub async fn finish_commit(&mut self, open: OpenCommit, commit: Commit) -> Result<()> {
+    pub async fn finish_commit(&mut self, open: OpenCommit, commit: CommitOutcome) -> Result<()> {
         let OpenCommit { producer, offsets, claims, changes, metrics, parked } = open;
-        let log = std::mem::take(&mut self.unapplied.committing);
         let result = match &commit.outcome {
             Ok(()) => "committed",
             Err(PublishError::Fenced(_)) => "fenced",
@@ -65,25 +68,40 @@ impl BatchRunner {
         };
         self.metrics.transactions.with_label_values(&[result]).inc();
         if let Err(error) = commit.outcome {
+            self.unapplied.committing = UnappliedRecords::default();
             if claims.is_none() && !error.is_closed() {
                 self.committer.put_back(producer);
             }
             return self.not_committed(error, claims.as_ref()).await;
         }
         match claims {
-            Some(partition) if log.records().next().is_some() => self.claims.claimed(&partition),
+            Some(partition) if self.unapplied.committing.records().next().is_some() => self.claims.claimed(&partition),
             Some(partition) => {
-                self.queue.rest_claims_until(std::slice::from_ref(&partition), Instant::now());
+                self.queue.rest_claims_until(std::slice::from_ref(&partition), (self.instant)());
                 self.claims.not_claimed(partition, producer);
             }
             None => self.committer.put_back(producer),
         }
         self.metrics.transaction_duration.observe(commit.took.as_secs_f64());
-        self.queue.committed(offsets, changes, Instant::now());
         metrics.publish(&self.metrics, (self.now)());
+        self.committed(offsets, changes, parked);
+        Ok(())
+    }
+
+    /// Memory follows what was committed.
+    pub fn committed(&mut self, offsets: NextOffsets, changes: SkippedChanges, parked: Vec<Parked>) {
+        self.queue.committed(offsets, changes, (self.instant)());
+        let log = std::mem::take(&mut self.unapplied.committing);
         self.remember(log);
         parked.into_iter().for_each(|parked| self.queue.park(parked));
-        Ok(())
+    }
+
+    /// It may have been committed all the same: then what it parked or published is only known from the log, which was read to its
+    /// end.
+    pub fn forget_unapplied(&mut self) {
+        self.unapplied = UnappliedLog::default();
+        self.queue.forget_ends();
+        self.park_waiting();
     }
 
     /// After a commit: what is parked and what is not follows the log records.
@@ -113,10 +131,7 @@ impl BatchRunner {
         let partitions: Vec<TopicPartition> = self.queue.partitions().cloned().collect();
         let known = self.log_end.reached(&partitions, !partitions.is_empty()).await?;
         self.give_back(partitions.into_iter().filter(|of| !known.contains(&of.partition)).collect()).await;
-        // It may have been committed all the same: then what it parked or published is only known from the log.
-        self.unapplied.committed.clear();
-        self.queue.forget_ends();
-        self.park_waiting();
+        self.forget_unapplied();
         match error {
             PublishError::TooLarge => Err(Error::refused(RECORD_TOO_LARGE, error.to_string())),
             error => Err(Error::unavailable(format!("publish replays: {error}"))),

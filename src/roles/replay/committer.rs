@@ -28,7 +28,7 @@ pub struct Committer {
 }
 
 /// What became of a transaction, and how long it took.
-pub struct Commit {
+pub struct CommitOutcome {
     pub outcome: Result<(), PublishError>,
     pub took: Duration,
 }
@@ -80,9 +80,9 @@ pub async fn commit_beside<T>(
     producer: &TransactionalPublisher,
     transaction: Transaction,
     prepare: impl Future<Output = Option<T>>,
-) -> (Commit, Option<T>) {
+) -> (CommitOutcome, Option<T>) {
     let started = Instant::now();
-    let commit = producer.publish(transaction).map(|outcome| Commit { outcome, took: started.elapsed() });
+    let commit = producer.publish(transaction).map(|outcome| CommitOutcome { outcome, took: started.elapsed() });
     let (mut commit, mut prepare) = (std::pin::pin!(commit), std::pin::pin!(prepare));
     tokio::select! {
         biased;

@@ -31,7 +31,7 @@ pub struct Facts {
     pub own: Option<Arc<LogRecord>>,
     /// The newest record of the replay that a cancel or an outcome names.
     pub named: Option<Arc<LogRecord>>,
-    /// History has something of it that cannot be read: whether it is new nobody can tell.
+    /// History has something of it that cannot be read: whether it is new cannot be known.
     pub is_unreadable: bool,
     /// An earlier request of its saga stays in the topic.
     pub follows_skipped: bool,
@@ -62,8 +62,8 @@ pub enum PlanFact {
     /// It was not planned: it may not go yet, the saga's history is not there yet, or the rate lets no more go.
     #[default]
     NotPlanned,
-    /// Whether it was replayed, or the new id is free, cannot be told now.
-    NotTold,
+    /// Whether it was replayed, or the new id is free, cannot be known now.
+    Unknown,
     Refused(Refusal),
     Planned(Box<PlannedReplay>),
 }
@@ -168,7 +168,7 @@ fn decide_replay(facts: &Facts, item: &RequestItem, order: &ReplayOrder) -> Deci
     match &facts.plan {
         PlanFact::NotPlanned if is_new && facts.is_oversized() => too_large(REQUEST_TOO_LARGE),
         PlanFact::NotPlanned if is_new && facts.follows_skipped => Decision::Skip { holds_saga },
-        PlanFact::NotPlanned | PlanFact::NotTold => park,
+        PlanFact::NotPlanned | PlanFact::Unknown => park,
         PlanFact::Refused(refusal) => Decision::Refuse(refusal.clone()),
         PlanFact::Planned(_) if facts.is_oversized() => too_large("the restored saga is larger than its topic takes"),
         PlanFact::Planned(planned) if planned.publishing.is_some_and(|publishing| !publishing.is_writable) => park,

@@ -11,10 +11,10 @@ use crate::wire::request::decode_json;
 const NOW: Micros = Micros(1_780_000_000_000_000);
 
 /// Something that tells a case from one where all is well.
-type Change = fn(&mut Facts);
+type Adjust = fn(&mut Facts);
 
 /// Facts of a batch with room for everything.
-fn facts(change: Change) -> Facts {
+fn facts(change: Adjust) -> Facts {
     let mut facts =
         Facts { times: BatchTimes { taken_up_at: NOW, decided_at: Micros(NOW.0 + 1) }, may_park: true, ..Facts::default() };
     change(&mut facts);
@@ -97,7 +97,7 @@ fn short(decision: &Decision) -> String {
     }
 }
 
-fn check(cases: &[(&str, fn() -> RequestItem, Change, &str)]) {
+fn check(cases: &[(&str, fn() -> RequestItem, Adjust, &str)]) {
     for (what, item, change, expected) in cases {
         assert_eq!(short(&decide(&facts(*change), &item())), *expected, "{what}");
     }
@@ -110,7 +110,7 @@ fn a_new_replay_is_restored_refused_parked_or_skipped() {
         ("a dry run publishes nothing", dry_run, |f| f.plan = planned(None), "restore"),
         ("refused by its plan", new_replay, |f| f.plan = PlanFact::Refused(refusal()), "refuse saga_running"),
         ("no leader where it goes", new_replay, |f| f.plan = planned(Some(false)), "park"),
-        ("a store does not answer", new_replay, |f| f.plan = PlanFact::NotTold, "park"),
+        ("a store does not answer", new_replay, |f| f.plan = PlanFact::Unknown, "park"),
         ("its saga is behind, or the rate lets no more go", new_replay, |_| (), "park"),
         ("its time has not come: it holds nobody up", later, |_| (), "park for later"),
         ("no room", new_replay, |f| f.may_park = false, "skip"),
@@ -119,7 +119,7 @@ fn a_new_replay_is_restored_refused_parked_or_skipped() {
         ("behind one that was skipped", new_replay, |f| f.follows_skipped = true, "skip"),
         ("behind one that was skipped, not its time", later, |f| f.follows_skipped = true, "skip, others go"),
         ("behind one that is parked", new_replay, |f| f.follows_parked = true, "park"),
-        ("nobody can tell whether it is new", new_replay, |f| f.is_unreadable = true, "skip, others go"),
+        ("whether it is new cannot be known", new_replay, |f| f.is_unreadable = true, "skip, others go"),
     ]);
 }
 
@@ -176,7 +176,7 @@ fn a_cancel_reaches_what_waits() {
     check(&[
         ("it waits", cancel, |f| f.named = known(ReplayStatus::Accepted), "cancel"),
         ("it was published", cancel, |f| f.named = known(ReplayStatus::Published), "refuse request_invalid"),
-        ("nobody knows it", cancel, |_| (), "refuse request_invalid"),
+        ("the log does not know it", cancel, |_| (), "refuse request_invalid"),
         ("it stays in the topic", cancel, |f| f.names_skipped = true, "skip behind other"),
         (
             "it stayed in the topic and is parked now",
@@ -238,7 +238,7 @@ fn an_outcome_counts_once_and_only_forward() {
 
 #[test]
 fn only_what_overtakes_nobody_is_planned() {
-    let cases: [(&str, fn() -> RequestItem, Change, bool); 11] = [
+    let cases: [(&str, fn() -> RequestItem, Adjust, bool); 11] = [
         ("a new one", new_replay, |_| (), true),
         ("one seen before", new_replay, |f| f.own = known(ReplayStatus::Refused), false),
         ("a dry run was seen before", new_replay, |f| f.own = known_dry_run(), true),
@@ -246,7 +246,7 @@ fn only_what_overtakes_nobody_is_planned() {
         ("behind one that was skipped", new_replay, |f| f.follows_skipped = true, false),
         ("behind one that is parked", new_replay, |f| f.follows_parked = true, false),
         ("behind one of this batch", new_replay, |f| f.follows_in_batch = true, false),
-        ("one that nobody can tell from an old one", new_replay, |f| f.is_unreadable = true, false),
+        ("one that may be an old one", new_replay, |f| f.is_unreadable = true, false),
         ("parked, in its order", parked, |f| (f.own, f.follows_parked) = (known(ReplayStatus::Accepted), true), true),
         (
             "parked, behind one of this batch",

@@ -1,4 +1,4 @@
-//! A batch as it is decided: what its transaction will write, and what memory is told once that is committed. Data only.
+//! A batch as it is decided: what its transaction will write, and what memory learns once that is committed. Data only.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::batch_metrics::BatchMetrics;
 use super::decide::{Decision, Facts, PlanFact, PlannedReplay};
 use super::log_record;
-use super::outbox::{Targets, TransactionOutbox};
+use super::outbox::{ReplayTargets, TransactionOutbox};
 use super::oversized::{OversizedSource, RecordSource};
 use super::queue::RequestQueue;
 use super::queue::item::{NextOffsets, RequestItem};
@@ -33,8 +33,6 @@ pub struct BatchDraft {
 /// A batch that is decided and not published.
 pub struct DecidedBatch {
     pub draft: BatchDraft,
-    /// The membership under which it was taken up.
-    pub group: GroupMetadata,
     /// The one partition that it is of, whose log it claims.
     pub claims: Option<TopicPartition>,
     pub replay_ids: Vec<String>,
@@ -42,6 +40,13 @@ pub struct DecidedBatch {
     pub parked: usize,
     pub records: usize,
     pub decided: Instant,
+}
+
+/// A batch for a transaction.
+pub struct PreparedBatch {
+    pub batch: DecidedBatch,
+    /// The membership under which it was taken up.
+    pub group: GroupMetadata,
 }
 
 impl DecidedBatch {
@@ -101,7 +106,7 @@ impl BatchDraft {
         item: RequestItem,
         facts: Facts,
         queue: &mut RequestQueue,
-        targets: &Targets,
+        targets: &ReplayTargets,
     ) -> Result<()> {
         match decision {
             Decision::Duplicate => self.metrics.duplicates += 1,
@@ -160,28 +165,28 @@ impl BatchDraft {
         }
     }
 
-    /// Leaves a request in the topic, to be read again: there is no room to let it wait, and it keeps nobody else.
+    /// Leaves a request in the topic, to be read again: there is no room to let it wait, and it keeps no other.
     fn skip(&mut self, item: RequestItem) {
         let order =
             order_of(&item).map(|order| (order.saga_id.clone(), order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN)));
         self.changes.skipped.push((item.partition, skipped(item.record, order)));
     }
 
-    fn park(&mut self, parked: Parked, targets: &Targets) -> Result<()> {
+    fn park(&mut self, parked: Parked, targets: &ReplayTargets) -> Result<()> {
         self.metrics.result("", "parked");
         let (record, trace) = (parked.record.clone(), parked.trace.clone());
         self.parked.push(parked);
         self.outbox.log(targets, record, trace.as_deref())
     }
 
-    fn refuse(&mut self, item: RequestItem, refusal: &Refusal, times_oversized: usize, targets: &Targets) -> Result<()> {
+    fn refuse(&mut self, item: RequestItem, refusal: &Refusal, times_oversized: usize, targets: &ReplayTargets) -> Result<()> {
         self.metrics.result("", refusal.code);
         let record = log_record::refused(item.record, refusal);
         let record = if times_oversized > 1 { log_record::cut(record, &item.request) } else { record };
         self.outbox.log(targets, record, item.trace.as_deref())
     }
 
-    fn restore(&mut self, item: RequestItem, planned: PlannedReplay, decided_at: Micros, targets: &Targets) -> Result<()> {
+    fn restore(&mut self, item: RequestItem, planned: PlannedReplay, decided_at: Micros, targets: &ReplayTargets) -> Result<()> {
         let Some(order) = order_of(&item) else { return Err(Error::bug("restore a saga for another command than a replay")) };
         let PlannedReplay { plan, event, publishing } = planned;
         if let Some(publishing) = publishing {

@@ -38,7 +38,7 @@ pub struct Surroundings<'a> {
     pub unapplied: &'a UnappliedLog,
     pub oversized: &'a OversizedRecords,
     pub writable: &'a WritablePartitions,
-    /// Of which one replay may be taken from the rate, and in which sagas rest that cannot be read.
+    /// Of which one replay may be taken from the rate, and in which sagas wait that cannot be read.
     pub queue: &'a mut RequestQueue,
 }
 
@@ -48,6 +48,7 @@ pub struct FactLoader {
     pub partitioning: Arc<Partitioning>,
     pub metrics: Arc<Metrics>,
     pub alarms: HistoryAlarms,
+    pub instant: fn() -> Instant,
 }
 
 impl FactLoader {
@@ -109,7 +110,7 @@ impl FactLoader {
     }
 
     fn takes_rate(&self, queue: &mut RequestQueue) -> bool {
-        let may = queue.take_rate(Instant::now());
+        let may = queue.take_rate((self.instant)());
         if !may {
             self.metrics.replay_throttled.inc();
         }
@@ -134,9 +135,10 @@ impl FactLoader {
         let planned = match self.planner.plan(&item.request, order, history, log_overlay, asked, times).await {
             // This one waits, the others are replayed.
             Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => {
-                self.alarms.failed(saga.as_str(), &item.record.position, &error);
-                report_unreadable(saga, &error, around.queue);
-                return Ok(PlanFact::NotTold);
+                let now = (self.instant)();
+                self.alarms.failed(saga.as_str(), &item.record.position, &error, now);
+                report_unreadable(saga, &error, around.queue, now);
+                return Ok(PlanFact::Unknown);
             }
             other => other?,
         };

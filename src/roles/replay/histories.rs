@@ -77,6 +77,7 @@ pub struct HistoryLoader<'a> {
     pub catch_up: &'a CatchUpBarrier,
     pub writable: &'a WritablePartitions,
     pub metrics: &'a Metrics,
+    pub instant: fn() -> std::time::Instant,
 }
 
 impl HistoryLoader<'_> {
@@ -104,7 +105,7 @@ impl HistoryLoader<'_> {
         let caught_up = self.caught_up(items, &sagas, patience, queue, &mut loaded).await?;
         // In their order: with a rate the first go.
         let mut in_turn: Vec<SagaId> = sagas.into_iter().filter(|saga| caught_up.contains(saga)).collect();
-        let allowed = queue.rate_allows(std::time::Instant::now());
+        let allowed = queue.rate_allows((self.instant)());
         if in_turn.len() > allowed {
             self.metrics.replay_throttled.inc_by((in_turn.len() - allowed) as u64);
             in_turn.truncate(allowed);
@@ -167,7 +168,9 @@ impl HistoryLoader<'_> {
                         loaded.histories.insert(saga, known);
                     }
                 }
-                Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => report_unreadable(&saga, &error, queue),
+                Err(error @ (Error::Unavailable(_) | Error::Corrupt(_))) => {
+                    report_unreadable(&saga, &error, queue, (self.instant)())
+                }
                 Err(other) => return Err(other),
             }
         }
@@ -176,8 +179,8 @@ impl HistoryLoader<'_> {
 }
 
 /// The saga's history cannot be read: its replays wait, and the log says so once.
-pub fn report_unreadable(saga: &SagaId, error: &Error, queue: &mut RequestQueue) {
-    if queue.saga_is_unreadable(saga, std::time::Instant::now()) {
+pub fn report_unreadable(saga: &SagaId, error: &Error, queue: &mut RequestQueue, now: std::time::Instant) {
+    if queue.saga_is_unreadable(saga, now) {
         tracing::warn!(saga = %saga.shown(), %error, "history cannot be read, the saga's replays wait");
     }
 }

@@ -1,5 +1,5 @@
-//! What history has and nobody can read leaves that one request in the topic, or its saga's replays waiting, with an alarm,
-//! and stops nobody else.
+//! What history has and cannot be read leaves that one request in the topic, or its saga's replays waiting, with an alarm,
+//! and stops no other.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,9 +60,9 @@ impl HistoryAlarms {
 
     /// What history has of the replay, or of the saga's replays, could not be read. `true`: no longer for a moment only, and an
     /// operator is told. `request`: who asked.
-    pub fn failed(&mut self, whose: &str, request: &Position, error: &Error) -> bool {
+    pub fn failed(&mut self, whose: &str, request: &Position, error: &Error, now: Instant) -> bool {
         let corrupt = matches!(error, Error::Corrupt(_));
-        let Some(is_new) = self.unreadable.failed(whose, request.partition, corrupt, Instant::now()) else { return false };
+        let Some(is_new) = self.unreadable.failed(whose, request.partition, corrupt, now) else { return false };
         if is_new {
             self.alarms.raise(request.partition, UNREADABLE);
             tracing::error!(

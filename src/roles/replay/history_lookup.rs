@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::history_alarms::HistoryAlarms;
 use super::log_overlay::LogOverlay;
@@ -14,7 +15,7 @@ use crate::saga::request::{Command, LogRecord};
 #[derive(Default)]
 pub struct HistoryLookup {
     found: HashMap<String, Option<Arc<LogRecord>>>,
-    /// It has something that cannot be read: whether they are new nobody can tell.
+    /// It has something that cannot be read: whether they are new cannot be known.
     unreadable: HashSet<String>,
     /// It could not be asked for requests of these partitions: the batch is taken up again without them.
     pub failed: Option<FailedLookup>,
@@ -32,6 +33,7 @@ impl HistoryLookup {
         planner: &ReplayPlanner,
         log_overlay: LogOverlay<'_>,
         alarms: &mut HistoryAlarms,
+        now: Instant,
     ) -> Result<Self> {
         let mut looked_up = Self::default();
         if planner.log.has_everything() {
@@ -52,7 +54,7 @@ impl HistoryLookup {
                 }
                 Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => {
                     let asks = items.iter().find(|item| about(item).any(|id| *id == replay_id));
-                    if asks.is_some_and(|item| alarms.failed(&replay_id, &item.record.position, &error)) {
+                    if asks.is_some_and(|item| alarms.failed(&replay_id, &item.record.position, &error, now)) {
                         looked_up.unreadable.insert(replay_id);
                     } else {
                         let mut partitions = looked_up.failed.map(|before| before.partitions).unwrap_or_default();
@@ -66,7 +68,7 @@ impl HistoryLookup {
         Ok(looked_up)
     }
 
-    /// Can what the request is about not be told?
+    /// Is there something about the request that cannot be read?
     pub fn is_unreadable(&self, item: &RequestItem) -> bool {
         !self.unreadable.is_empty() && about(item).any(|replay_id| self.unreadable.contains(replay_id))
     }

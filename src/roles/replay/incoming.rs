@@ -17,13 +17,13 @@ use crate::wire::dead_letter::dead_letter_headers;
 use crate::wire::payload::NotDecoded;
 use crate::wire::request;
 
-/// Headers of a request that was found in another partition than its key's and sent on: when and where it was recorded.
+/// Headers of a request that was found in another partition than its key's and forwarded: when and where it was recorded.
 const FORWARDED_AT: &str = "resaga-forwarded-at";
 const FORWARDED_FROM: &str = "resaga-forwarded-from";
 /// Bytes; W3C's has 55. It goes into every record that comes of the request.
-const LONGEST_TRACEPARENT: usize = 128;
+const MAX_TRACEPARENT_BYTES: usize = 128;
 /// Microseconds. A request is forwarded at most this long after it was recorded: the topic keeps none longer.
-const LONGEST_KEPT: i64 = 30 * 86_400_000_000;
+const MAX_FORWARDED_AGE: i64 = 30 * 86_400_000_000;
 
 /// What a record of the requests topic is.
 pub enum IncomingRecord {
@@ -89,7 +89,7 @@ pub fn dead_letter(record: &Record, partition: &TopicPartition, topic: &str, cod
 }
 
 fn forward(record: &Record, from: &TopicPartition, home: i32) -> NewRecord {
-    // Whatever somebody else put there is none of ours.
+    // Headers of these names that others wrote are dropped.
     let theirs = record.headers.iter().filter(|(name, _)| !matches!(name.as_str(), FORWARDED_AT | FORWARDED_FROM));
     let mut headers: Headers = theirs.cloned().collect();
     headers.push((FORWARDED_AT.into(), Some(Bytes::from(record.timestamp.0.to_string()))));
@@ -98,8 +98,8 @@ fn forward(record: &Record, from: &TopicPartition, home: i32) -> NewRecord {
     NewRecord { topic: from.topic.to_string(), partition: Some(home), key, value, headers, timestamp: None }
 }
 
-/// When a request that a process of ours sent on was recorded first. `None`: nobody did, for the headers do not say what
-/// only a forwarding says: another partition of this topic, and a time before this record's that the topic goes back to.
+/// When a request that a process of ours forwarded was recorded first. `None`: none did, for the headers do not say what
+/// only a forwarded request says: another partition of this topic, and a time before this record's that the topic goes back to.
 fn forwarded_at(record: &Record, here: &TopicPartition) -> Option<Micros> {
     let text = |wanted| {
         let (_, value) = record.headers.iter().rfind(|(name, _)| name == wanted)?;
@@ -110,13 +110,13 @@ fn forwarded_at(record: &Record, here: &TopicPartition) -> Option<Micros> {
     let (partition, offset): (i32, i64) = (partition.parse().ok()?, offset.parse().ok()?);
     let at = Micros(text(FORWARDED_AT)?.parse().ok()?);
     let is_elsewhere = topic == &*here.topic && partition != here.partition && partition >= 0 && offset >= 0;
-    let oldest = record.timestamp.saturating_add(-LONGEST_KEPT);
+    let oldest = record.timestamp.saturating_add(-MAX_FORWARDED_AGE);
     (is_elsewhere && (oldest..=record.timestamp).contains(&at)).then_some(at)
 }
 
 fn traceparent(headers: &Headers) -> Option<String> {
     let (_, value) = headers.iter().rfind(|(name, _)| name == "traceparent")?;
-    let value = value.as_deref().filter(|value| value.len() <= LONGEST_TRACEPARENT)?;
+    let value = value.as_deref().filter(|value| value.len() <= MAX_TRACEPARENT_BYTES)?;
     String::from_utf8(value.to_vec()).ok()
 }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_sent_on_once_however_others_count_the_partitions() {
+    fn a_request_is_forwarded_once_however_others_count_the_partitions() {
         // Of 12 partitions its home is 3, of 24 it is 15.
         let key = (0..)
             .map(|n| format!("order-{n}"))
@@ -161,7 +161,7 @@ mod tests {
         let here = TopicPartition::new("requests", 3);
         let IncomingRecord::Forward(sent) = read_record(&record, &here, Some(24), "dead", &Schemas::new(false)).expect("JSON")
         else {
-            panic!("sent on")
+            panic!("forwarded")
         };
         assert_eq!(sent.partition, Some(15));
         let NewRecord { key, value, headers, .. } = sent;
@@ -192,7 +192,7 @@ mod tests {
             assert_eq!(of(&at, from), Ok(NOW), "{at} {from}");
         }
         let strange = record(&key, &[(FORWARDED_AT, "0"), ("other", "kept"), (FORWARDED_FROM, "x")]);
-        assert_eq!(taken(&strange, 1, 4), Err(2), "sent on all the same");
+        assert_eq!(taken(&strange, 1, 4), Err(2), "forwarded all the same");
         let sent = forward(&strange, &TopicPartition::new("requests", 1), 2);
         let names: Vec<&str> = sent.headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["other", FORWARDED_AT, FORWARDED_FROM]);

@@ -63,7 +63,7 @@ impl IntakeEvents {
         None
     }
 
-    /// Ends when partitions are taken away, which waits then, behind what was told before; at once, where it does already.
+    /// Ends when partitions are taken away, an event that waits then, behind those before it; at once, where one waits already.
     pub async fn revoked(&mut self) {
         if self.waiting.iter().any(ends_an_assignment) {
             return;

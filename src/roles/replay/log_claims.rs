@@ -31,7 +31,7 @@ pub struct LogClaims {
     group: String,
     view: Arc<ReplayLog>,
     alarms: LogAlarms,
-    /// For the batches that claim partitions of the log that are nobody's yet.
+    /// For the batches that claim partitions of the log that are unclaimed yet.
     producers: HashMap<TopicPartition, TransactionalPublisher>,
 }
 
@@ -44,7 +44,7 @@ impl LogClaims {
         self.view.owner(number).is_some()
     }
 
-    /// May a batch be of this partition? Of one whose log is nobody's only if it claims it.
+    /// May a batch be of this partition? Of one whose log is unclaimed only if it claims it.
     pub fn may_be_of(&self, partition: &TopicPartition, claims: Option<&TopicPartition>) -> bool {
         match claims {
             Some(claimed) => claimed == partition,
@@ -88,7 +88,7 @@ impl LogClaims {
         Ok(missing)
     }
 
-    /// Of those just opened only the ones whose log is read to its end may claim: there somebody else's claim shows.
+    /// Of those just opened only the ones whose log is read to its end may claim: there the claim of another shows.
     pub fn keep_known(&mut self, opened: &[TopicPartition], known: &HashSet<i32>) {
         self.producers.retain(|partition, _| known.contains(&partition.partition) || !opened.contains(partition));
     }
@@ -111,7 +111,7 @@ impl LogClaims {
         self.view.owned_by(partition.partition, self.own());
     }
 
-    /// It was committed without: it is nobody's still.
+    /// It was committed without: the partition is unclaimed still.
     pub fn not_claimed(&mut self, partition: TopicPartition, producer: TransactionalPublisher) {
         self.producers.insert(partition, producer);
     }
@@ -119,14 +119,14 @@ impl LogClaims {
     /// A process that died as it claimed a partition left a transaction open there, which hides what comes after it: ends
     /// it, where the view of the log stands still before the end.
     pub async fn settle(&self, partitions: &[TopicPartition], log_end: &LogEnd, beside_work: bool) -> Result<()> {
-        let nobodys = partitions.iter().filter(|partition| !self.is_claimed(partition.partition));
-        let nobodys: Vec<TopicPartition> = nobodys.cloned().collect();
-        if nobodys.is_empty() || tokio::time::timeout(READ_WITHIN, log_end.reached(&nobodys, beside_work)).await.is_ok() {
+        let unclaimed = partitions.iter().filter(|partition| !self.is_claimed(partition.partition));
+        let unclaimed: Vec<TopicPartition> = unclaimed.cloned().collect();
+        if unclaimed.is_empty() || tokio::time::timeout(READ_WITHIN, log_end.reached(&unclaimed, beside_work)).await.is_ok() {
             return Ok(());
         }
-        let nobodys: Vec<TopicPartition> = nobodys.into_iter().filter(|of| !self.is_claimed(of.partition)).collect();
+        let unclaimed: Vec<TopicPartition> = unclaimed.into_iter().filter(|of| !self.is_claimed(of.partition)).collect();
         // Where that cannot be done now the coordinator does it, some seconds later.
-        drop(self.open_all(&nobodys).await);
+        drop(self.open_all(&unclaimed).await);
         Ok(())
     }
 

@@ -101,7 +101,7 @@ pub fn planned(mut record: LogRecord, plan: &Plan, published_at: Micros) -> LogR
     record
 }
 
-/// The record of what is not carried out.
+/// The record of what is refused.
 pub fn refused(mut record: LogRecord, refusal: &Refusal) -> LogRecord {
     record.status = ReplayStatus::Refused;
     record.code = Some(refusal.code.to_owned());

@@ -40,6 +40,9 @@ pub mod submit;
 mod worker;
 mod writable;
 
-pub use outbox::{Schemas, Targets as ReplayTargets};
+#[cfg(test)]
+mod tests;
+
+pub use outbox::{ReplayTargets, SchemaIds};
 pub use settings::{Dependencies, Settings};
 pub use worker::Replay;

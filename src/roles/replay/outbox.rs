@@ -21,17 +21,17 @@ use crate::wire::restored::encode_restored;
 
 /// Names of topics and ids of schemas (with a registry) that are written.
 #[derive(Debug, Clone, Default)]
-pub struct Targets {
+pub struct ReplayTargets {
     pub restored: String,
     pub log: String,
     pub dead_letters: String,
     pub requests: String,
-    pub schemas: Schemas,
+    pub schemas: SchemaIds,
 }
 
 /// `None`: JSON.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Schemas {
+pub struct SchemaIds {
     pub event: Option<SchemaId>,
     pub restored: Option<SchemaId>,
     pub log: Option<SchemaId>,
@@ -53,7 +53,7 @@ pub struct TransactionOutbox {
 #[derive(Default)]
 pub struct LogSignatures {
     pub owners: HashMap<i32, LogOwner>,
-    /// Into partitions that are nobody's.
+    /// Into partitions that are unclaimed.
     pub own: LogOwner,
 }
 
@@ -82,7 +82,7 @@ impl TransactionOutbox {
     }
 
     /// One log record, to the partition of its request. A later one of the same replay replaces it for readers.
-    pub fn log(&mut self, targets: &Targets, record: LogRecord, trace: Option<&str>) -> Result<()> {
+    pub fn log(&mut self, targets: &ReplayTargets, record: LogRecord, trace: Option<&str>) -> Result<()> {
         let partition = record.position.partition;
         let mut headers = headers::of_log(&record, targets.schemas.log.is_some(), trace);
         headers.push(self.signatures.of(partition).header());
@@ -101,7 +101,7 @@ impl TransactionOutbox {
     /// The restored saga and its SAGA_RESTORED event.
     pub fn restored(
         &mut self,
-        targets: &Targets,
+        targets: &ReplayTargets,
         (saga, event): (&RestoredSaga, RestoredEvent),
         target: Option<&str>,
         events: EventPartitions,
@@ -191,7 +191,7 @@ mod tests {
         for partition in [3, 4] {
             let record = log_record("r", "order-1", 1, ReplayStatus::Cancelled);
             let record = LogRecord { position: Position::new("requests", partition, 1), ..record };
-            draft.log(&Targets::default(), record, None).expect("drafted");
+            draft.log(&ReplayTargets::default(), record, None).expect("drafted");
         }
         let owners: Vec<_> = draft.records.iter().map(|record| LogOwner::of(&record.headers)).collect();
         assert_eq!(owners, [Some(owner("blue", 2)), Some(owner("blue", 1))]);

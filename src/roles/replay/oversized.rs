@@ -20,7 +20,7 @@ pub struct OversizedSource {
 pub enum RecordSource {
     /// By replay id.
     Request(String),
-    /// From which no request can be read, or that is to be sent on.
+    /// From which no request can be read, or that is to be forwarded.
     Record(Offset),
 }
 

@@ -1,5 +1,5 @@
-//! Where one replay is decided: history in, plan or refusal out. Shared by the worker and the HTTP side, so that what is
-//! answered at once and what is carried out later follow the same rules.
+//! Where one replay is planned: history in, plan or refusal out. Shared by the worker and the HTTP side, so that what is
+//! answered at once and what is published later follow the same rules.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -141,7 +141,7 @@ impl ReplayPlanner {
         Ok(ends.filter(|(_, end)| *end > Offset(0)).collect())
     }
 
-    /// Each partition is a history of its own: of a replay with records in several, what was carried out counts.
+    /// Each partition is a history of its own: of a replay with records in several, what was published counts.
     async fn in_history(&self, replay_id: &str, ends: &[(i32, Offset)]) -> Result<Option<LogRecord>> {
         let read = |end| log_saga::newest(&self.log_history, replay_id, std::slice::from_ref(end));
         let found = try_join_all(ends.iter().map(read)).await?;

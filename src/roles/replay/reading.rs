@@ -32,7 +32,7 @@ impl BatchRunner {
         if self.writable.lacks_any() {
             self.writable.refresh().await;
         }
-        let now = Instant::now();
+        let now = (self.instant)();
         let (claims, writable) = (&self.claims, &self.writable);
         let is_claimed = |number| claims.is_claimed(number);
         let orders = self.queue.suspension_orders(now, is_claimed, |number| writable.lacks_log(number));
@@ -45,10 +45,10 @@ impl BatchRunner {
 
     /// Reads again what was skipped, where there is room now or its time has come.
     async fn reread_skipped(&mut self) -> Result<()> {
-        let now = Instant::now();
+        let now = (self.instant)();
         for (partition, order) in self.queue.skipped_to_read((self.now)(), now) {
             let ReadingOrder::Rewind { to } = order else {
-                // Where it is not told it is asked again.
+                // Where the intake cannot be told now it is told later.
                 drop(self.tell_intake(&partition, order, now));
                 continue;
             };
@@ -76,8 +76,8 @@ impl BatchRunner {
 
     /// Partitions that waited for a schema go on, or the request is given up.
     pub fn schema_looked_up(&mut self, answer: SchemaLookup) -> Result<()> {
-        let answer = self.schema_waits.answered(answer, Instant::now())?;
-        self.queue.schema_looked_up(answer.schema, answer.is_nowhere, answer.again);
+        let answer = self.schema_waits.answered(answer, (self.instant)())?;
+        self.queue.schema_looked_up(answer.schema, answer.is_missing, answer.again);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::committer::Committer;
-use super::draft::DecidedBatch;
+use super::draft::PreparedBatch;
 use super::facts::FactLoader;
 use super::history_alarms::HistoryAlarms;
 use super::incoming::parked_again;
@@ -39,7 +39,7 @@ pub struct BatchRunner {
     pub alarms: LogAlarms,
     pub reassignment: Reassignment,
     /// The next batch, decided while the one before it was committed.
-    pub prepared: Option<DecidedBatch>,
+    pub prepared: Option<PreparedBatch>,
     /// Requests that wait and came back from history to the view of the log, so far.
     pub returned: u64,
     pub intake: Intake,
@@ -48,6 +48,8 @@ pub struct BatchRunner {
     pub partition_counts: RecordPartitionCounts,
     pub metrics: Arc<Metrics>,
     pub now: fn() -> Micros,
+    /// What pauses are counted by.
+    pub instant: fn() -> Instant,
 }
 
 impl BatchRunner {
@@ -68,6 +70,7 @@ impl BatchRunner {
                 partitioning,
                 metrics: metrics.clone(),
                 alarms: HistoryAlarms::new(alarms.clone()),
+                instant: Instant::now,
             },
             committer: Committer::new(kafka, deps.transactional_id),
             oversized: OversizedRecords::default(),
@@ -82,6 +85,7 @@ impl BatchRunner {
             partition_counts: deps.partition_counts,
             metrics,
             now: deps.now,
+            instant: Instant::now,
             settings,
         }
     }
@@ -93,7 +97,7 @@ impl BatchRunner {
 
     /// Is there something parked that may go now?
     pub fn is_something_due(&mut self) -> bool {
-        self.queue.is_anything_due((self.now)()) && self.queue.may_look_at_parked(Instant::now())
+        self.queue.is_anything_due((self.now)()) && self.queue.may_look_at_parked((self.instant)())
     }
 
     /// Parks every request that the log says is waiting and that is not parked here.

@@ -18,7 +18,7 @@ pub struct SchemaWaits {
 /// What came of a look-up: from when on the records that need the schema may be looked at again.
 pub struct SchemaAnswer {
     pub schema: SchemaRef,
-    pub is_nowhere: bool,
+    pub is_missing: bool,
     pub again: Instant,
 }
 
@@ -55,6 +55,6 @@ impl SchemaWaits {
             Err(Error::Unavailable(reason)) => now + self.backoff.failed(reason).max(PARTITION_RESTS),
             Err(other) => return Err(other.clone()),
         };
-        Ok(SchemaAnswer { schema, is_nowhere: known == Ok(false), again })
+        Ok(SchemaAnswer { schema, is_missing: known == Ok(false), again })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::catch_up::CatchUpBarrier;
-use super::outbox::Targets;
+use super::outbox::ReplayTargets;
 use super::planner::ReplayPlanner;
 use crate::config;
 use crate::error::Result;
@@ -40,7 +40,7 @@ pub type RecordPartitionCounts = Arc<dyn Fn(i32, i32) -> BoxFuture<'static, Resu
 pub struct Settings {
     /// As which the log is written.
     pub group: String,
-    pub targets: Targets,
+    pub targets: ReplayTargets,
     /// Partitions of the requests topic, and of the log.
     pub request_partitions: i32,
     pub max_batch_requests: usize,

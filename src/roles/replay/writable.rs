@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::log_record::new_saga_id;
-use super::outbox::{EventPartitions, Targets};
+use super::outbox::{EventPartitions, ReplayTargets};
 use super::queue::item::RequestItem;
 use crate::history::chains::Chains;
 use crate::kafka::ends::{Ends, Leaders};
@@ -52,7 +52,7 @@ pub struct WritablePartitions {
     ends: Ends,
     chains: Arc<Chains>,
     partitioning: Arc<Partitioning>,
-    targets: Targets,
+    targets: ReplayTargets,
     restored_allowed: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl WritablePartitions {
         ends: Ends,
         chains: Arc<Chains>,
         partitioning: Arc<Partitioning>,
-        targets: Targets,
+        targets: ReplayTargets,
         restored_allowed: Vec<String>,
     ) -> Self {
         let leaders = KnownLeaders::default();

@@ -18,7 +18,7 @@ pub struct Parked {
     pub record: LogRecord,
     /// W3C `traceparent` of the request's record; a later owner does not know it.
     pub trace: Option<String>,
-    /// The ends that it must see, asked after it was read or woke; `None`: not taken up yet (its time has not come, or another process parked it).
+    /// The ends that it must see, asked after it was read or woke; `None`: not looked at yet (its time has not come, or another process parked it).
     pub ends: Option<EndOffsets>,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct LogNotKnown {
 }
 
 pub(super) struct PartitionQueue {
-    /// Below this every record was looked at once: it is done with, or skipped. Committed is this, or the first that was
+    /// Below this every record was decided: it is done with, or skipped. Committed is this, or the first that was
     /// skipped.
     pub next: Offset,
     pub parked: ParkedRequests,
@@ -32,11 +32,12 @@ pub(super) struct PartitionQueue {
     pub cut_off: bool,
     /// Its requests wait, unread.
     log_not_known: Option<LogNotKnown>,
-    /// The next record to read cannot be taken up: not looked at before this, nor what comes behind it.
+    /// The next record cannot be decided now (its schema, or the leader of its home, is missing): neither it nor what comes behind
+    /// it is read before this.
     pub head_rests: Instant,
     /// It needs this schema, which is asked for: the record at this offset.
     pub waits_for: Option<(SchemaRef, Offset)>,
-    /// The schema of the record at this offset was asked for, and is nowhere.
+    /// The schema of the record at this offset was looked up, and there is none.
     pub given_up: Option<Offset>,
     pub suspension: Suspension,
     /// A batch of this partition alone, to claim its log, is not tried before this.
@@ -69,7 +70,7 @@ impl PartitionQueue {
         self.suspension.is_read() && (!self.cut_off || offset < self.next)
     }
 
-    /// May its records be taken up? Its log is known, and nothing holds the next one up.
+    /// May its records be decided? Its log is known, and nothing holds the next one up.
     pub fn may_be_read(&self, now: Instant) -> bool {
         self.log_not_known.is_none() && self.head_rests <= now
     }

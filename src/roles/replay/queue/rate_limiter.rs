@@ -1,4 +1,4 @@
-//! How many replays may be carried out now, with `[replay] rate`. Pure: the time comes in.
+//! How many replays may go now, with `[replay] rate`. Pure: the time comes in.
 
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_a_second_then_so_many_a_second() {
+    fn a_burst_of_a_second_then_the_rate() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut rate = RateLimiter::new(Some(4.0), start);

@@ -1,5 +1,5 @@
 //! What was read of the requests topic and is not done with. Of each partition in the order of the topic, each record once:
-//! what was passed over is read again, and so is what comes behind it. Data only.
+//! what was skipped is read again, and so is what comes behind it. Data only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct ReadRecords<H = MemoryPermit> {
 }
 
 impl<H> ReadRecords<H> {
-    /// Records that are not passed by these next offsets.
+    /// Records at or behind these next offsets.
     pub fn behind(&self, offsets: &NextOffsets) -> impl Iterator<Item = &Record> {
         let next = offsets.get(&self.records.partition).copied().unwrap_or(Offset(0));
         self.records.records.iter().filter(move |record| record.offset >= next)

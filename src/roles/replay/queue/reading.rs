@@ -42,8 +42,8 @@ impl RequestQueue {
         orders
     }
 
-    /// What the intake is to be told of partitions that cannot go on for longer than a moment, or can again. `is_claimed`: its log is
-    /// somebody's; `lacks_leader`: its log has no leader.
+    /// What the intake is to be told of partitions that cannot go on for longer than a moment, or can again. `is_claimed`: its log
+    /// has an owner; `lacks_leader`: its log has no leader.
     pub fn suspension_orders(
         &mut self,
         now: Instant,
@@ -92,7 +92,7 @@ impl RequestQueue {
         }
     }
 
-    /// The schema of the record at this offset was asked for, and is nowhere.
+    /// The schema of the record at this offset was looked up, and there is none.
     pub fn has_no_schema(&self, partition: &TopicPartition, offset: Offset) -> bool {
         self.partitions.get(partition).is_some_and(|queue| queue.given_up == Some(offset))
     }
@@ -103,18 +103,19 @@ impl RequestQueue {
         }
     }
 
-    /// Partitions that waited for a schema go on at `again`, or (`is_nowhere`) the request is given up.
-    pub fn schema_looked_up(&mut self, schema: SchemaRef, is_nowhere: bool, again: Instant) {
+    /// Partitions that waited for a schema go on at `again`, or (`is_missing`) the request is given up.
+    pub fn schema_looked_up(&mut self, schema: SchemaRef, is_missing: bool, again: Instant) {
         for queue in self.partitions.values_mut() {
             let Some((_, offset)) = queue.waits_for.take_if(|(waits_for, _)| *waits_for == schema) else { continue };
             queue.head_rests = again;
-            if is_nowhere {
+            if is_missing {
                 queue.given_up = Some(offset);
             }
         }
     }
 
-    /// Those with something to do. `may_be`: the log is nobody's and can be written. Another one first each time.
+    /// Partitions with something to do whose log may be claimed. `may_be`: it is unclaimed and can be written. Another one first each
+    /// time.
     pub fn claimable(&self, now: Micros, instant: Instant, may_be: impl Fn(i32) -> bool) -> Vec<TopicPartition> {
         let is_read = |partition: &TopicPartition| self.read.iter().any(|read| read.records.partition == *partition);
         let with_work = self.partitions.iter().filter(|(partition, queue)| {

@@ -24,11 +24,11 @@ pub const PARTITION_RESTS: Duration = Duration::from_millis(500);
 /// Most sagas that are kept as just restored; with more, ends are asked again.
 const MAX_JUST_RESTORED: usize = 10_000;
 /// Between two looks at parked requests of which none could go.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
+const FIRST_LOOK_PAUSE: Duration = Duration::from_millis(50);
+const MAX_LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at a saga whose history cannot be read.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// When to look again, and the pause before that.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +127,7 @@ impl RequestQueue {
         !self.read.is_empty()
     }
 
-    /// Is there something read that can be looked at now?
+    /// Is there something read that can be decided now?
     pub fn may_take_up(&self, now: Instant) -> bool {
         self.read.iter().any(|read| self.partitions.get(&read.records.partition).is_none_or(|queue| !queue.log_rests(now)))
     }
@@ -193,7 +193,7 @@ impl RequestQueue {
         chosen
     }
 
-    /// The next records of these partitions cannot be taken up now: their next batches have room for others.
+    /// The next records of these partitions cannot be decided now: the next batches have room for others.
     pub fn rest_heads(&mut self, partitions: &[TopicPartition], now: Instant) {
         for partition in partitions {
             if let Some(queue) = self.partitions.get_mut(partition) {
@@ -302,7 +302,7 @@ impl RequestQueue {
         if some_went {
             look.pause = Duration::ZERO;
         } else {
-            look.pause = (look.pause * 2).clamp(FIRST_LOOK, LONGEST_LOOK);
+            look.pause = (look.pause * 2).clamp(FIRST_LOOK_PAUSE, MAX_LOOK_PAUSE);
             look.at = now + look.pause;
         }
     }
@@ -353,7 +353,7 @@ impl RequestQueue {
         self.partitions.get(partition).is_some_and(|queue| queue.parked.blocks(saga, now))
     }
 
-    /// May this request be parked, with so many of its partition that the batch parks already?
+    /// May this request be parked, where the batch already parks `also` others of its partition?
     pub fn may_park(&self, partition: &TopicPartition, replay_id: &str, also: usize) -> bool {
         let queue = self.partitions.get(partition);
         queue.is_some_and(|queue| queue.parked.len() + also < self.max_parked || queue.skipped.is_wanted(replay_id))
@@ -378,7 +378,7 @@ impl RequestQueue {
     /// The saga's history could not be read: its replays wait, longer each time. `true`: for the first time.
     pub fn saga_is_unreadable(&mut self, saga: &SagaId, now: Instant) -> bool {
         let before = self.unreadable.get(saga);
-        let pause = before.map_or(FIRST_PAUSE, |look| (look.pause * 2).min(LONGEST_PAUSE));
+        let pause = before.map_or(FIRST_PAUSE, |look| (look.pause * 2).min(MAX_PAUSE));
         self.unreadable.insert(saga.clone(), NextLook { at: now + pause, pause }).is_none()
     }
 

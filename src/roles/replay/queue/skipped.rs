@@ -1,8 +1,8 @@
-//! Requests that cannot go now and find no room among those that wait: they stay in the topic, the committed offset before
-//! them, and what comes behind them is looked at all the same. Pure; bounded per partition.
+//! Requests that cannot go now and find no room among the parked ones: they are skipped. They stay in the topic, the committed
+//! offset before them, and what comes behind them is read all the same. Pure; bounded per partition.
 //!
-//! They are read again when there is room, or when their time has come; a new owner meets them as if they were new. What was
-//! carried out behind them is met once more then, and known from the log.
+//! They are read again when there is room, or when their time has come; a new owner reads them as if they were new. What was
+//! replayed behind them is read once more then, and is a duplicate by the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,25 +10,24 @@ use std::time::{Duration, Instant};
 use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::saga::time::Micros;
 
-/// Most requests of one partition that are passed over; some 200 bytes each. With so many no more is read of it.
+/// Most skipped requests of one partition, some 200 bytes each. At this limit no more is read of it.
 pub const MAX_SKIPPED: usize = 50_000;
-/// Between two looks at what was passed over, from the first to the last of which nothing came.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
-const LAST_LOOK: Duration = Duration::from_secs(30);
-/// For each record that is read for it so long between two looks: who reads them all again for every place that comes free
-/// reads most of them for nothing.
+/// First and longest pause between two reads of what was skipped: longer each time that nothing of it could go.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Pause between two reads for each record read: to read them all again for every free place is mostly for nothing.
 const PAUSE_EACH: Duration = Duration::from_micros(500);
-/// Most whose time has come, and most cancels, that are looked at together.
+/// Most requests whose time has come, and most cancels, that are read together.
 const MAX_DUE: usize = 1_000;
-/// Longest time that reading them again may take, before it is begun anew.
-const LONGEST_READ: Duration = Duration::from_secs(60);
+/// Longest time that one read of them may take, before it is started again.
+const MAX_READ: Duration = Duration::from_secs(60);
 
-/// One that is passed over.
+/// A request that stays in the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRequest {
     pub offset: Offset,
     pub replay_id: String,
-    /// Its saga and when it may go; `None`: it is the cancel of another that was passed over.
+    /// Its saga and when it may go; `None`: it is the cancel of another skipped one.
     pub order: Option<(SagaId, Micros)>,
 }
 
@@ -37,9 +36,9 @@ pub struct SkippedRequest {
 pub struct SkippedChanges {
     /// Those that stay, by partition.
     pub skipped: Vec<(TopicPartition, SkippedRequest)>,
-    /// Of those that were skipped before: what was looked at again.
+    /// Of those that were skipped before: what was read again.
     pub looked_again: HashMap<TopicPartition, HashSet<Offset>>,
-    /// Those that somebody wants to cancel.
+    /// Those for which a cancel was read.
     pub wanted: Vec<(TopicPartition, String)>,
 }
 
@@ -58,7 +57,7 @@ pub struct SkippedRequests {
     by_offset: BTreeMap<Offset, SkippedRequest>,
     by_id: HashMap<String, Offset>,
     of_saga: HashMap<SagaId, BTreeMap<Offset, Micros>>,
-    /// To be parked whether there is room or not: somebody wants to call them off.
+    /// To be parked whether there is room or not: a cancel for them was read.
     wanted: HashSet<String>,
     /// They are being read again, for these.
     again: BTreeSet<Offset>,
@@ -101,7 +100,7 @@ impl SkippedRequests {
         !self.again.is_empty()
     }
 
-    /// Was an earlier request of the saga passed over whose time has come? Then none that comes later may overtake it.
+    /// Was an earlier request of the saga skipped whose time has come? Then none that comes later may overtake it.
     pub fn precedes(&self, saga: &SagaId, offset: Offset, now: Micros, done: &HashSet<Offset>) -> bool {
         let Some(of_saga) = self.of_saga.get(saga) else { return false };
         of_saga.range(..offset).any(|(earlier, go)| *go <= now && !done.contains(earlier))
@@ -113,7 +112,7 @@ impl SkippedRequests {
             self.of_saga.entry(saga.clone()).or_default().insert(one.offset, *go);
         }
         self.by_offset.insert(one.offset, one);
-        self.next_look.get_or_insert((now + FIRST_LOOK, FIRST_LOOK));
+        self.next_look.get_or_insert((now + FIRST_PAUSE, FIRST_PAUSE));
     }
 
     /// It went, or is parked.
@@ -135,15 +134,15 @@ impl SkippedRequests {
 
     pub fn want(&mut self, replay_id: String, now: Instant) {
         if self.has(&replay_id) && self.wanted.insert(replay_id) {
-            self.next_look = Some((now, FIRST_LOOK));
+            self.next_look = Some((now, FIRST_PAUSE));
         }
     }
 
-    /// Where to read from again, if it is time. `room`: so many more can be parked. `end`: so far it is read then.
+    /// Where to read from again, if it is time. `room`: how many more can be parked. `end`: where the read ends.
     pub fn look_again(&mut self, room: usize, now: Micros, end: Offset, instant: Instant) -> Option<Offset> {
         let (at, pause) = self.next_look?;
         // What is read again and does not come was deleted, or its reading failed.
-        let at = if self.is_read_again() { at + LONGEST_READ } else { at };
+        let at = if self.is_read_again() { at + MAX_READ } else { at };
         let records = self.by_offset.first_key_value().map_or(0, |(first, _)| end.0.saturating_sub(first.0));
         let rests = PAUSE_EACH * u32::try_from(records).unwrap_or(u32::MAX);
         if instant < at || self.last_look.is_some_and(|last| instant < last + rests) {
@@ -153,15 +152,15 @@ impl SkippedRequests {
             self.next_look = None;
             return None;
         }
-        self.next_look = Some((instant + pause, (pause * 2).min(LAST_LOOK)));
+        self.next_look = Some((instant + pause, (pause * 2).min(MAX_PAUSE)));
         self.again = self.worth_a_look(room, now);
         let first = self.again.first().copied()?;
         self.last_look = Some(instant);
         Some(first)
     }
 
-    /// Those that may go now, that somebody wants to call off, that there is room for; and with any of these the cancels,
-    /// which may be theirs.
+    /// Those that may go now, for which a cancel was read, or that there is room for; and with any of these the cancels, which
+    /// may be theirs.
     fn worth_a_look(&self, room: usize, now: Micros) -> BTreeSet<Offset> {
         let (mut chosen, mut cancels) = (BTreeSet::new(), BTreeSet::new());
         let (mut room, mut due) = (room, MAX_DUE);
@@ -189,7 +188,7 @@ impl SkippedRequests {
     /// Everything below was looked at again; `end`: where what is new begins. `something`: some of it is no longer here.
     pub fn looked(&mut self, to: Offset, end: Offset, something: bool) {
         if something {
-            self.next_look = self.next_look.map(|(at, _)| (at, FIRST_LOOK));
+            self.next_look = self.next_look.map(|(at, _)| (at, FIRST_PAUSE));
         }
         self.again = if to >= end { BTreeSet::new() } else { self.again.split_off(&to) };
     }
@@ -209,77 +208,77 @@ mod tests {
 
     #[test]
     fn the_committed_offset_stays_before_the_first_and_moves_as_they_go() {
-        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
+        let (mut skipped, now) = (SkippedRequests::default(), Instant::now());
         for offset in [5, 7, 9] {
-            passed.insert(one(offset, "a", 0), now);
+            skipped.insert(one(offset, "a", 0), now);
         }
-        assert_eq!(passed.first_without(&none()), Some(Offset(5)));
-        assert_eq!(passed.first_without(&[Offset(5), Offset(9)].into()), Some(Offset(7)));
-        passed.remove(Offset(5));
+        assert_eq!(skipped.first_without(&none()), Some(Offset(5)));
+        assert_eq!(skipped.first_without(&[Offset(5), Offset(9)].into()), Some(Offset(7)));
+        skipped.remove(Offset(5));
         assert_eq!(
-            (passed.first_without(&none()), passed.has("r5"), passed.has("r7"), passed.len()),
+            (skipped.first_without(&none()), skipped.has("r5"), skipped.has("r7"), skipped.len()),
             (Some(Offset(7)), false, true, 2)
         );
     }
 
     #[test]
     fn a_later_request_does_not_overtake_an_earlier_one_of_its_saga_whose_time_has_come() {
-        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
-        passed.insert(one(5, "a", 100), now);
-        let precedes = |saga: &str, offset, at| passed.precedes(&saga.into(), Offset(offset), Micros(at), &none());
+        let (mut skipped, now) = (SkippedRequests::default(), Instant::now());
+        skipped.insert(one(5, "a", 100), now);
+        let precedes = |saga: &str, offset, at| skipped.precedes(&saga.into(), Offset(offset), Micros(at), &none());
         assert!(precedes("a", 6, 100) && !precedes("a", 6, 99), "before its time it holds nobody up");
         assert!(!precedes("b", 6, 100) && !precedes("a", 5, 100));
-        assert!(!passed.precedes(&"a".into(), Offset(6), Micros(100), &[Offset(5)].into()), "it goes in this batch");
+        assert!(!skipped.precedes(&"a".into(), Offset(6), Micros(100), &[Offset(5)].into()), "it goes in this batch");
     }
 
     #[test]
     fn they_are_read_again_when_there_is_room_or_their_time_has_come_ever_more_rarely_while_nothing_comes_of_it() {
-        let (mut passed, start) = (SkippedRequests::default(), Instant::now());
+        let (mut skipped, start) = (SkippedRequests::default(), Instant::now());
         let after = |millis| start + Duration::from_millis(millis);
-        passed.insert(one(5, "a", 100), start);
-        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(499)), None);
-        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(500)), Some(Offset(5)));
-        assert!(passed.is_next(Offset(5)) && !passed.is_next(Offset(6)));
-        assert_eq!(passed.look_again(1, Micros(0), Offset(10), after(9_000)), None, "one at a time");
-        passed.looked(Offset(6), Offset(10), false);
-        assert!(!passed.is_next(Offset(5)));
-        assert_eq!(passed.look_again(0, Micros(99), Offset(10), after(1_000)), None, "no room, and not its time");
-        assert_eq!(passed.look_again(0, Micros(100), Offset(10), after(1_500)), None, "later each time");
-        assert_eq!(passed.look_again(0, Micros(100), Offset(10), after(2_000)), Some(Offset(5)));
-        passed.remove(Offset(5));
-        passed.looked(Offset(6), Offset(10), true);
-        assert_eq!(passed.look_again(1, Micros(100), Offset(10), after(99_000)), None, "nothing is left");
+        skipped.insert(one(5, "a", 100), start);
+        assert_eq!(skipped.look_again(1, Micros(0), Offset(10), after(499)), None);
+        assert_eq!(skipped.look_again(1, Micros(0), Offset(10), after(500)), Some(Offset(5)));
+        assert!(skipped.is_next(Offset(5)) && !skipped.is_next(Offset(6)));
+        assert_eq!(skipped.look_again(1, Micros(0), Offset(10), after(9_000)), None, "one at a time");
+        skipped.looked(Offset(6), Offset(10), false);
+        assert!(!skipped.is_next(Offset(5)));
+        assert_eq!(skipped.look_again(0, Micros(99), Offset(10), after(1_000)), None, "no room, and not its time");
+        assert_eq!(skipped.look_again(0, Micros(100), Offset(10), after(1_500)), None, "later each time");
+        assert_eq!(skipped.look_again(0, Micros(100), Offset(10), after(2_000)), Some(Offset(5)));
+        skipped.remove(Offset(5));
+        skipped.looked(Offset(6), Offset(10), true);
+        assert_eq!(skipped.look_again(1, Micros(100), Offset(10), after(99_000)), None, "nothing is left");
     }
 
     #[test]
-    fn one_that_is_to_be_called_off_is_read_again_at_once() {
-        let (mut passed, now) = (SkippedRequests::default(), Instant::now());
-        passed.insert(one(5, "a", 100), now);
-        passed.insert(SkippedRequest { offset: Offset(8), replay_id: "c".into(), order: None }, now);
-        passed.want("nobody".into(), now);
-        assert_eq!(passed.look_again(0, Micros(0), Offset(10), now), None);
-        passed.want("r5".into(), now);
-        assert_eq!((passed.look_again(0, Micros(0), Offset(10), now), passed.is_wanted("r5")), (Some(Offset(5)), true));
-        passed.remove(Offset(5));
-        assert!(!passed.is_wanted("r5"));
+    fn one_that_is_to_be_cancelled_is_read_again_at_once() {
+        let (mut skipped, now) = (SkippedRequests::default(), Instant::now());
+        skipped.insert(one(5, "a", 100), now);
+        skipped.insert(SkippedRequest { offset: Offset(8), replay_id: "c".into(), order: None }, now);
+        skipped.want("nobody".into(), now);
+        assert_eq!(skipped.look_again(0, Micros(0), Offset(10), now), None);
+        skipped.want("r5".into(), now);
+        assert_eq!((skipped.look_again(0, Micros(0), Offset(10), now), skipped.is_wanted("r5")), (Some(Offset(5)), true));
+        skipped.remove(Offset(5));
+        assert!(!skipped.is_wanted("r5"));
     }
 
     #[test]
     fn no_more_are_looked_at_than_there_is_room_for_and_of_many_the_looks_are_rare() {
-        let (mut passed, start) = (SkippedRequests::default(), Instant::now());
+        let (mut skipped, start) = (SkippedRequests::default(), Instant::now());
         for offset in 0..10_000 {
-            passed.insert(one(offset, &format!("s{offset}"), 100), start);
+            skipped.insert(one(offset, &format!("s{offset}"), 100), start);
         }
         let mut looked = 0;
         let mut taken = 0;
         for millis in (500..60_500).step_by(50) {
             let now = start + Duration::from_millis(millis);
-            if passed.look_again(1, Micros(0), Offset(10_000), now).is_some() {
+            if skipped.look_again(1, Micros(0), Offset(10_000), now).is_some() {
                 looked += 1;
-                let chosen: Vec<i64> = (0..10_000).filter(|offset| passed.is_next(Offset(*offset))).collect();
+                let chosen: Vec<i64> = (0..10_000).filter(|offset| skipped.is_next(Offset(*offset))).collect();
                 assert_eq!(chosen, [taken], "one place is free, for the first");
-                passed.remove(Offset(taken));
-                passed.looked(Offset(taken + 1), Offset(10_000), true);
+                skipped.remove(Offset(taken));
+                skipped.looked(Offset(taken + 1), Offset(10_000), true);
                 taken += 1;
             }
         }
