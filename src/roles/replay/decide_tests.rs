@@ -13,6 +13,9 @@ const NOW: Micros = Micros(1_780_000_000_000_000);
 /// Something that tells a case from one where all is well.
 type Adjust = fn(&mut Facts);
 
+/// What it is about, a request, its facts, and what is expected.
+type Case<T> = (&'static str, fn() -> RequestItem, Adjust, T);
+
 /// Facts of a batch with room for everything.
 fn facts(change: Adjust) -> Facts {
     let mut facts =
@@ -97,7 +100,7 @@ fn short(decision: &Decision) -> String {
     }
 }
 
-fn check(cases: &[(&str, fn() -> RequestItem, Adjust, &str)]) {
+fn check(cases: &[Case<&str>]) {
     for (what, item, change, expected) in cases {
         assert_eq!(short(&decide(&facts(*change), &item())), *expected, "{what}");
     }
@@ -238,7 +241,7 @@ fn an_outcome_counts_once_and_only_forward() {
 
 #[test]
 fn only_what_overtakes_nobody_is_planned() {
-    let cases: [(&str, fn() -> RequestItem, Adjust, bool); 11] = [
+    let cases: [Case<bool>; 11] = [
         ("a new one", new_replay, |_| (), true),
         ("one seen before", new_replay, |f| f.own = known(ReplayStatus::Refused), false),
         ("a dry run was seen before", new_replay, |f| f.own = known_dry_run(), true),
