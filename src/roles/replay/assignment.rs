@@ -4,7 +4,7 @@
 use super::runner::BatchRunner;
 use crate::error::{Error, Result};
 use crate::kafka::intake::{AssignedPartition, StartAt};
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Alarm: requests are gone from the topic that were never read.

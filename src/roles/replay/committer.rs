@@ -9,7 +9,7 @@ use futures::FutureExt;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 
 /// Pause after being fenced: another instance of the same name may be starting or going.
 const FENCED_PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const MAX_FENCED: usize = 2;
 const PREPARE_ON: Duration = Duration::from_millis(250);
 
 pub struct Committer {
-    kafka: config::Kafka,
+    kafka: config::KafkaConfig,
     transactional_id: String,
     producer: Option<TransactionalPublisher>,
     fenced: VecDeque<Instant>,
@@ -34,7 +34,7 @@ pub struct CommitOutcome {
 }
 
 impl Committer {
-    pub fn new(kafka: config::Kafka, transactional_id: String) -> Self {
+    pub fn new(kafka: config::KafkaConfig, transactional_id: String) -> Self {
         Self { kafka, transactional_id, producer: None, fenced: VecDeque::new() }
     }
 

@@ -18,7 +18,7 @@ use super::queue::RequestQueue;
 use super::queue::item::RequestItem;
 use super::writable::WritablePartitions;
 use crate::error::{Error, Result};
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::request::{Command, ReplayOrder};
 use crate::saga::restored::RestoredSaga;
 use crate::saga::time::Micros;

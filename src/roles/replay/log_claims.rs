@@ -14,9 +14,9 @@ use super::outbox::LogSignatures;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::kafka::transaction::TransactionalPublisher;
-use crate::roles::replay_log::ReplayLog;
+use crate::replay_log::ReplayLog;
+use crate::replay_log::owner::LogOwner;
 use crate::saga::position::{Shown, TopicPartition};
-use crate::wire::log_owner::LogOwner;
 
 /// How long the view of the log may take to reach an end that nothing hides.
 const READ_WITHIN: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(10);
 const MAX_OPENING: usize = 8;
 
 pub struct LogClaims {
-    kafka: config::Kafka,
+    kafka: config::KafkaConfig,
     /// As which the log is written.
     group: String,
     view: Arc<ReplayLog>,
@@ -36,7 +36,7 @@ pub struct LogClaims {
 }
 
 impl LogClaims {
-    pub fn new(kafka: config::Kafka, group: String, view: Arc<ReplayLog>, alarms: LogAlarms) -> Self {
+    pub fn new(kafka: config::KafkaConfig, group: String, view: Arc<ReplayLog>, alarms: LogAlarms) -> Self {
         Self { kafka, group, view, alarms, producers: HashMap::new() }
     }
 

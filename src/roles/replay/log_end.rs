@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::planner::ReplayPlanner;
 use crate::error::Result;
 use crate::kafka::ends::Ends;
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 use crate::saga::position::TopicPartition;
 
 /// Longest wait for the view of the log, before anything is replayed and while other partitions are.

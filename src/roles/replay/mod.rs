@@ -37,6 +37,7 @@ mod runner;
 mod schema_waits;
 mod settings;
 pub mod submit;
+pub mod task;
 mod worker;
 mod writable;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::log_overlay::UnappliedRecords;
 use crate::error::Result;
 use crate::kafka::record::NewRecord;
+use crate::replay_log::owner::LogOwner;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::SagaId;
@@ -16,7 +17,6 @@ use crate::wire::avro::SchemaId;
 use crate::wire::event::{encode_event, record_size};
 use crate::wire::headers;
 use crate::wire::log::encode_log;
-use crate::wire::log_owner::LogOwner;
 use crate::wire::restored::encode_restored;
 
 /// Names of topics and ids of schemas (with a registry) that are written.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::queue::requests::PARTITION_RESTS;
 use crate::error::{Error, Result};
-use crate::kafka::registry::SchemaRegistry;
-use crate::roles::retry::Backoff;
-use crate::roles::schema::{SchemaLookup, SchemaLookups};
+use crate::retry::Backoff;
+use crate::schema_registry::SchemaRegistry;
+use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
 use crate::wire::avro::{SchemaRef, Schemas};
 
 pub struct SchemaWaits {

@@ -10,14 +10,14 @@ use super::planner::ReplayPlanner;
 use crate::config;
 use crate::error::Result;
 use crate::kafka::ends::Ends;
-use crate::kafka::registry::SchemaRegistry;
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
 
 pub struct Dependencies {
-    pub kafka: config::Kafka,
+    pub kafka: config::KafkaConfig,
     pub transactional_id: String,
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,

@@ -10,7 +10,7 @@ use super::runner::BatchRunner;
 use super::settings::{Dependencies, Settings};
 use crate::error::{Error, Result};
 use crate::kafka::intake::{Intake, IntakeEvent};
-use crate::roles::retry::Backoff;
+use crate::retry::Backoff;
 use crate::roles::stopped;
 use crate::saga::position::{Offset, TopicPartition};
 

@@ -8,7 +8,7 @@ use super::outbox::{EventPartitions, ReplayTargets};
 use super::queue::item::RequestItem;
 use crate::history::chains::Chains;
 use crate::kafka::ends::{Ends, Leaders};
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::partitioner::partition;
 use crate::saga::position::TopicPartition;
 use crate::saga::request::ReplayOrder;

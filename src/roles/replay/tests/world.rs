@@ -33,9 +33,10 @@ use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, MemoryPermit};
 use crate::kafka::mock::MockKafka;
 use crate::kafka::record::{PartitionRecords, Record};
-use crate::roles::partitioning::Partitioning;
-use crate::roles::replay_log::ReplayLog;
-use crate::roles::replay_log::homes::Homes;
+use crate::partitioning::Partitioning;
+use crate::replay_log::ReplayLog;
+use crate::replay_log::homes::Homes;
+use crate::replay_log::owner::LogOwner;
 use crate::saga::event::Kind;
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
 use crate::saga::position::{ChainId, Offset, Position, SagaId, TopicPartition};
@@ -46,7 +47,6 @@ use crate::telemetry::Metrics;
 use crate::wire::avro::Schemas;
 use crate::wire::frame::encode_saga;
 use crate::wire::log::decode_log_json;
-use crate::wire::log_owner::LogOwner;
 
 pub const SAGAS: usize = 5;
 pub const REQUESTS: usize = 40;
@@ -134,7 +134,7 @@ pub struct World {
     log: Vec<LogRecord>,
     shown: usize,
     archive: Arc<Archive>,
-    kafka: config::Kafka,
+    kafka: config::KafkaConfig,
     history: History,
     chains: Arc<Chains>,
     ends: Ends,
@@ -174,7 +174,7 @@ impl World {
         ELAPSED.set(0);
         let cluster = MockKafka::start().expect("a cluster");
         cluster.create_topic(EVENTS, 1).expect("a topic");
-        let kafka = config::Kafka { brokers: cluster.brokers(), ..config::Kafka::default() };
+        let kafka = config::KafkaConfig { brokers: cluster.brokers(), ..config::KafkaConfig::default() };
         let directory = tempfile::tempdir().expect("a directory");
         let open = || Directory::open(directory.path()).expect("a store");
         archive_sagas(open()).await;
@@ -362,7 +362,7 @@ fn request(number: usize, draw: &mut Draw, in_order: &mut [Vec<String>]) -> Reco
     }
 }
 
-fn runner(kafka: &config::Kafka, history: &History, chains: &Arc<Chains>, ends: &Ends, log: Arc<ReplayLog>) -> BatchRunner {
+fn runner(kafka: &config::KafkaConfig, history: &History, chains: &Arc<Chains>, ends: &Ends, log: Arc<ReplayLog>) -> BatchRunner {
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
     let planner = ReplayPlanner {
         history: history.clone(),
