@@ -167,7 +167,9 @@ fn the_code_cites_headings_that_there_are() {
             let document = &text[begin..at + 3];
             let rest = &text[at + 5..];
             match headings.get(document) {
-                None if document.starts_with("docs/") => wrong.push(format!("  {path}: {document}: no such document")),
+                None if document.starts_with("docs/") && !document.contains('{') => {
+                    wrong.push(format!("  {path}: {document}: no such document"))
+                }
                 None => {}
                 Some(headings)
                     if !rest.starts_with(char::is_uppercase) || headings.iter().any(|h| rest.starts_with(h.as_str())) => {}
