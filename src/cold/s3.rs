@@ -65,7 +65,7 @@ const LIST_PAGE: usize = 1000;
 impl S3 {
     /// Asks nothing of the bucket; missing credentials show here.
     pub async fn open(settings: &Settings) -> Result<Self> {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
+        let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .retry_config(RetryConfig::disabled())
