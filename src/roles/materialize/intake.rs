@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::kafka::broker_clock::Stamp;
 use crate::kafka::intake::{IntakeEvent, IntakeStats, MemoryPermit};
 use crate::kafka::record::{PartitionRecords, Record};
-use crate::roles::log_saga;
-use crate::roles::partitioning::Strays;
+use crate::partitioning::Strays;
+use crate::replay_log::in_history;
 use crate::saga::event::StepEvent;
 use crate::saga::installation::OF_ANOTHER;
 use crate::saga::json::Json;
@@ -218,8 +218,8 @@ impl Materialize {
             }
             Content::ReplayLog => decode_log(value, &record.headers, schemas).map(|replay| {
                 let text = Json::from_valid(log_json(&replay));
-                let event = log_saga::as_step_event(&replay.replay_id, text, partition, record.offset);
-                (event, log_saga::as_index_event(&replay).map(Box::new))
+                let event = in_history::as_step_event(&replay.replay_id, text, partition, record.offset);
+                (event, in_history::as_index_event(&replay).map(Box::new))
             }),
         };
         read.map_err(|not_decoded| match not_decoded {
@@ -241,9 +241,11 @@ impl Materialize {
         metrics.broker_rtt_seconds.with_label_values(&["0.5"]).set(micros(stats.round_trip_p50_micros));
         metrics.broker_rtt_seconds.with_label_values(&["0.99"]).set(micros(stats.round_trip_p99_micros));
         for partition in &stats.partitions {
+            let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
+            let stuck = partition.last_stable_stuck.as_secs_f64();
+            metrics.last_stable_offset_stuck_seconds.with_label_values(&labels).set(stuck);
             if let (Some(end), Some(owned)) = (partition.end, self.owned.get(&partition.partition)) {
                 let lag = (end.0 - owned.partition.position.0).max(0);
-                let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
                 metrics.consumer_lag_records.with_label_values(&labels).set(lag);
             }
         }

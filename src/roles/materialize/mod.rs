@@ -27,6 +27,7 @@ mod stop;
 mod suspended;
 mod sweep;
 mod taken;
+pub mod task;
 
 pub use assign::{Log, disagreement};
 
@@ -48,11 +49,11 @@ use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
-use crate::roles::partitioning::Partitioning;
-use crate::saga::fold::FoldSettings;
+use crate::partitioning::Partitioning;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 
@@ -66,10 +67,10 @@ use refold::Refusals;
 use settle::Behind;
 use suspended::Waits;
 
-use super::retry::Backoff;
-use super::schema::SchemaLookups;
 use super::stopped;
 use super::suspension::Suspension;
+use crate::retry::Backoff;
+use crate::schema_registry::lookups::SchemaLookups;
 
 /// How often due work is looked for.
 const TICK: Duration = Duration::from_millis(100);

@@ -10,7 +10,7 @@ use super::{Materialize, joined};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::{NewRecord, Record};
-use crate::roles::retry::Backoff;
+use crate::retry::Backoff;
 use crate::saga::ids;
 use crate::saga::position::{EntrySequence, Offset, Position, TopicPartition};
 use crate::saga::request::Outcome;

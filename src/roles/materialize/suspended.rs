@@ -7,9 +7,9 @@ use super::assign::HISTORY_CORRUPT;
 use super::{MAX_NEXT_BYTES, MAX_NEXT_MEMBERS, Materialize, OwnedPartition};
 use crate::error::{Error, Result};
 use crate::kafka::record::PartitionRecords;
-use crate::roles::schema::SchemaLookup;
 use crate::roles::suspension::Step;
 use crate::saga::position::{Offset, TopicPartition};
+use crate::schema_registry::lookups::SchemaLookup;
 use crate::wire::avro::SchemaRef;
 
 /// What came of a batch.
