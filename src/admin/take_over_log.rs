@@ -12,7 +12,7 @@ use crate::kafka::record::NewRecord;
 use crate::kafka::transaction::{Transaction, TransactionalPublisher};
 use crate::replay_log::newest_owners::{NewestOwner, of_other_groups};
 use crate::replay_log::owner::{GROUP, GROUP_WHY, LogOwner};
-use crate::roles::replay::owner::claim_id;
+use crate::roles::replay::log_claims::claim_id;
 use crate::saga::position::TopicPartition;
 use crate::serve::partition_counts;
 
