@@ -4,7 +4,6 @@ use proptest::strategy::ValueTree;
 use super::*;
 use crate::saga::event::{Kind, StepEvent};
 use crate::saga::position::{Position, SagaId};
-use crate::saga::splice::unsplice;
 use crate::saga::time::Micros;
 use crate::wire::testing;
 
@@ -44,7 +43,9 @@ fn full(text: &str) -> ContextChange {
 }
 fn unsplice(before: &str, change: &ContextChange) -> ContextChange {
     match change {
-        ContextChange::Splice { prefix, suffix, middle } => full(&unsplice(before, *prefix, *suffix, middle).unwrap()),
+        ContextChange::Splice { prefix, suffix, middle } => {
+            full(&crate::saga::splice::unsplice(before, *prefix, *suffix, middle).unwrap())
+        }
         other => other.clone(),
     }
 }
