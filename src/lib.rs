@@ -14,7 +14,7 @@
 //! - [`hot`]: `HotStore`: redis, memory
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
-//! - [`schema_registry`]: schemas of values, from the registry
+//! - [`schema_registry`]: Avro schemas by id, over HTTP
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`config`]: all settings with units and defaults
 //! - [`telemetry`]: tracing, and one struct with every metric

@@ -30,7 +30,7 @@ pub fn run(session: &Session, command: Config) -> Result<(), Failure> {
         }
         Config::Show => {
             let shown = session.load()?.show();
-            let setting = |shown: &crate::config::Shown| {
+            let setting = |shown: &crate::config::ShownSetting| {
                 let value = serde_json::to_value(&shown.value).unwrap_or(Value::Null);
                 json!({"key": shown.key, "value": value, "origin": shown.origin.to_string()})
             };

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use super::owner::LogOwner;
 use super::view::ReplayLog;
-use crate::config::Kafka;
+use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::record::{PartitionRecords, Record};
-use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::tail::{Tail, TailEvent, TailLimits};
 use crate::retry::{Backoff, until_available};
 use crate::saga::position::{Offset, TopicPartition};
+use crate::schema_registry::SchemaRegistry;
 use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
 use crate::wire::avro::{SchemaRef, Schemas};
 use crate::wire::log::decode_log;
@@ -35,7 +35,7 @@ const MAX_KEY_BYTES: usize = 64;
 /// What reading takes.
 #[derive(Clone)]
 pub struct LogTopic {
-    pub kafka: Kafka,
+    pub kafka: KafkaConfig,
     pub topic: String,
     pub ends: Ends,
     pub view: Arc<ReplayLog>,

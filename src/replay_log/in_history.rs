@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::history::History;
-use crate::history::known::Ends;
+use crate::history::known::PartitionEnds;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;
 use crate::saga::position::{Offset, Position, SagaId, TopicPartition};
@@ -39,12 +39,12 @@ pub fn replay_id(saga: &SagaId) -> Option<&str> {
 
 /// The newest record of a replay that history has below these ends of the log; `None`: it has none. `Unavailable`: that is
 /// not known yet.
-pub async fn newest(log_history: &History, replay_id: &str, ends: &Ends) -> Result<Option<LogRecord>> {
+pub async fn newest(log_history: &History, replay_id: &str, ends: &PartitionEnds) -> Result<Option<LogRecord>> {
     Ok(newest_at(log_history, replay_id, ends).await?.map(|(record, _)| record))
 }
 
 /// The same, with its place in the log.
-pub async fn newest_at(log_history: &History, replay_id: &str, ends: &Ends) -> Result<Option<(LogRecord, Position)>> {
+pub async fn newest_at(log_history: &History, replay_id: &str, ends: &PartitionEnds) -> Result<Option<(LogRecord, Position)>> {
     let Some(state) = log_history.state_to(&saga_id(replay_id), ends).await? else { return Ok(None) };
     let record = decode_log_json(state.context.as_str().as_bytes());
     let at = state.entry.position;
@@ -58,7 +58,7 @@ pub async fn newest_at(log_history: &History, replay_id: &str, ends: &Ends) -> R
 
 /// The replays of a saga that history has below these ends of the log, other than refused ones and dry runs, oldest first.
 /// `Unavailable`: that is not known yet.
-pub async fn replays_of(log_history: &History, original: &SagaId, ends: &Ends) -> Result<Vec<String>> {
+pub async fn replays_of(log_history: &History, original: &SagaId, ends: &PartitionEnds) -> Result<Vec<String>> {
     let entries = log_history.entries_to(&index_id(original), ends).await?;
     let mut seen = HashSet::new();
     Ok(entries.into_iter().map(|entry| entry.event.event_id).filter(|id| seen.insert(id.clone())).collect())

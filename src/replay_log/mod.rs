@@ -1,6 +1,6 @@
 //! The replay log: everything that knows it as a whole.
 //!
-//! - [`view`]: its records in memory, those that wait and the newest others; [`records`] and [`filter`] are below it
+//! - [`view`]: its records in memory, those that wait and the newest others; [`records`] and [`order`] are below it
 //! - [`follow`]: feeds the view from the topic
 //! - [`restore`]: brings back into the view what the topic has dropped, from history
 //! - [`in_history`]: how history keeps it: each replay as a saga of its own
@@ -10,16 +10,16 @@
 //! The bytes of a record are [`crate::wire::log`]'s, what the archive remembers of its partition counts
 //! [`crate::cold::log_counts`]'. Decides nothing about replays: that is role replay's.
 
-pub mod filter;
 pub mod follow;
 pub mod homes;
 pub mod in_history;
 pub mod newest_owners;
+pub mod order;
 pub mod owner;
 pub mod partition_counts;
 mod records;
 pub mod restore;
 pub mod view;
 
-pub use filter::{Place, ReplayFilter, place};
+pub use order::{Place, place};
 pub use view::{ReplayLog, RestoreOutcome};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::owner::LogOwner;
-use crate::config::Kafka;
+use crate::config::KafkaConfig;
 use crate::error::Result;
 use crate::kafka::ends::Ends;
 use crate::kafka::record::Record;
@@ -23,7 +23,7 @@ pub struct NewestOwner {
 }
 
 /// Of every partition of which one of the newest records says whose it is.
-async fn newest_owners(kafka: &Kafka, ends: &Ends, partitions: Vec<TopicPartition>) -> Result<Vec<NewestOwner>> {
+async fn newest_owners(kafka: &KafkaConfig, ends: &Ends, partitions: Vec<TopicPartition>) -> Result<Vec<NewestOwner>> {
     let mut found: Vec<(TopicPartition, Vec<Record>)> = Vec::new();
     let (mut left, mut offsets) = (partitions, OFFSETS);
     while !left.is_empty() {
@@ -55,7 +55,7 @@ fn owner_by(records: &[Record]) -> Option<LogOwner> {
 }
 
 /// Those of these partitions of the log that belong to another group than the configured one.
-pub async fn of_other_groups(kafka: &Kafka, ends: &Ends, partitions: Vec<TopicPartition>) -> Result<Vec<NewestOwner>> {
+pub async fn of_other_groups(kafka: &KafkaConfig, ends: &Ends, partitions: Vec<TopicPartition>) -> Result<Vec<NewestOwner>> {
     let mut newest = newest_owners(kafka, ends, partitions).await?;
     newest.retain(|newest| newest.owner.group != kafka.group_id);
     Ok(newest)

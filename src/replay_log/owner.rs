@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::payload::Headers;
+use crate::wire::payload::RecordHeaders;
 
 /// Header of a log record: generation and group id, `3 resaga`.
 pub const GROUP: &str = "resaga-group";
@@ -26,7 +26,7 @@ impl LogOwner {
     }
 
     /// `None`: no such header, or none that is understood.
-    pub fn of(headers: &Headers) -> Option<Self> {
+    pub fn of(headers: &RecordHeaders) -> Option<Self> {
         let (_, value) = headers.iter().rfind(|(name, _)| name == GROUP)?;
         let (generation, group) = std::str::from_utf8(value.as_deref()?).ok()?.split_once(' ')?;
         Some(Self { group: group.to_owned(), generation: generation.parse().ok()? })

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::filter::{Place, place, sagas_of};
+use super::order::{Place, place};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, ReplayStatus};
 
@@ -51,7 +51,7 @@ impl Records {
         let record = record.into();
         self.remove(&record.replay_id);
         let place = place(&record);
-        for saga in sagas_of(&record) {
+        for saga in record.sagas() {
             add(&mut self.by_saga, saga, &place);
         }
         if let Some(original) = record.original_saga_id.as_ref().filter(|_| record.stands()) {
@@ -70,7 +70,7 @@ impl Records {
         let place = place(record);
         self.by_time.remove(&place);
         self.settled.remove(&place);
-        for saga in sagas_of(record) {
+        for saga in record.sagas() {
             take(&mut self.by_saga, saga, &place);
         }
         if let Some(original) = &record.original_saga_id {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::answer::SearchResult;
 use crate::history::chains::Chains;
-use crate::history::known::Ends;
+use crate::history::known::PartitionEnds;
 use crate::retry::Backoff;
 use crate::saga::position::{Offset, Position, SagaId, Shown};
 use crate::saga::request::ReplayStatus;
@@ -132,7 +132,7 @@ impl LogRestore<'_> {
     }
 
     /// Waits until the archive has the log up to these ends.
-    async fn wait_until_archived(&self, ends: &Ends, progress: &mut Progress) -> Result<()> {
+    async fn wait_until_archived(&self, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         loop {
             match self.history.is_durable_to(ends).await {
                 Ok(true) => {
@@ -151,7 +151,7 @@ impl LogRestore<'_> {
     }
 
     /// Tells of which partitions history does not have what the topic had.
-    async fn alarm_unarchived(&self, ends: &Ends) -> Vec<i32> {
+    async fn alarm_unarchived(&self, ends: &PartitionEnds) -> Vec<i32> {
         let mut partitions = Vec::new();
         for end in ends {
             if self.history.is_durable_to(std::slice::from_ref(end)).await != Ok(true) {
@@ -169,7 +169,7 @@ impl LogRestore<'_> {
         partitions
     }
 
-    async fn find_archived_replays(&self, ends: &Ends, known: bool, progress: &mut Progress) -> Result<()> {
+    async fn find_archived_replays(&self, ends: &PartitionEnds, known: bool, progress: &mut Progress) -> Result<()> {
         progress.given_up.clear();
         let mut after: Option<String> = None;
         loop {
@@ -186,7 +186,7 @@ impl LogRestore<'_> {
         }
     }
 
-    async fn search(&self, after: Option<&str>, ends: &Ends, progress: &mut Progress) -> Result<SearchResult> {
+    async fn search(&self, after: Option<&str>, ends: &PartitionEnds, progress: &mut Progress) -> Result<SearchResult> {
         let filter = SagaFilter { saga_name: Some(in_history::SAGA_NAME.into()), ..SagaFilter::default() };
         // Not asked: the filter says nothing of replays.
         let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
@@ -205,7 +205,7 @@ impl LogRestore<'_> {
     }
 
     /// Looks again at those that could not be told of, until at most this many are left.
-    async fn decide_all_but(&self, left: usize, ends: &Ends, progress: &mut Progress) -> Result<()> {
+    async fn decide_all_but(&self, left: usize, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         while progress.undecided.len() > left {
             let all = || ends.iter().map(|(partition, _)| *partition);
             let of: Option<BTreeSet<i32>> = progress.undecided.values().copied().collect();
@@ -237,7 +237,7 @@ impl LogRestore<'_> {
     }
 
     /// One replay that history has. What cannot be told of it is looked at again, where history has all that the topic had.
-    async fn examine(&self, id: &str, ends: &Ends, known: bool, progress: &mut Progress) {
+    async fn examine(&self, id: &str, ends: &PartitionEnds, known: bool, progress: &mut Progress) {
         if self.view.get(id).is_some() {
             return;
         }
@@ -255,7 +255,7 @@ impl LogRestore<'_> {
     }
 
     /// `false`: it is to be asked again. `partition`: the one it is found in, if it waits.
-    async fn decide(&self, id: &str, ends: &Ends, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
+    async fn decide(&self, id: &str, ends: &PartitionEnds, partition: &mut Option<i32>, progress: &mut Progress) -> Result<bool> {
         match in_history::newest_at(self.history, id, ends).await? {
             Some((record, at)) if record.status == ReplayStatus::Accepted => {
                 *partition = Some(at.partition);

@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use super::filter::{Place, ReplayFilter, place};
+use super::order::{Place, place};
 use super::owner::LogOwner;
 use super::records::Records;
 use crate::saga::position::{Offset, SagaId};
+use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
 
 /// Most replays of which a record that is not understood is remembered.
@@ -56,7 +57,7 @@ struct View {
     /// Where each partition that is read ended then.
     first_ends: HashMap<i32, Offset>,
     /// Where each partition must have been read to before the view answers; `None`: not known yet.
-    whole_from: Option<HashMap<i32, Offset>>,
+    initial_ends: Option<HashMap<i32, Offset>>,
 }
 
 /// The view. Cheap to share.
@@ -116,7 +117,7 @@ impl ReplayLog {
         self.read(|view| {
             let read = |partition: &i32| view.is_read(*partition) && view.unknown_below(*partition) == Offset(0);
             let all_understood = view.not_understood.is_empty() && view.forgotten.is_empty();
-            view.whole_from.is_some() && all_understood && view.first_ends.keys().all(read)
+            view.initial_ends.is_some() && all_understood && view.first_ends.keys().all(read)
         })
     }
 
@@ -231,14 +232,14 @@ impl ReplayLog {
         let ends: HashMap<i32, Offset> = ends.into_iter().collect();
         self.write(|view| {
             view.first_ends.extend(&ends);
-            view.whole_from = Some(ends);
+            view.initial_ends = Some(ends);
         });
     }
 
     /// Was the topic read to the ends that it had when reading began? Before that, what is not here may be in the topic.
     pub fn is_caught_up(&self) -> bool {
         self.read(|view| {
-            let ends = view.whole_from.as_ref();
+            let ends = view.initial_ends.as_ref();
             ends.is_some_and(|ends| ends.iter().all(|(partition, end)| view.position(*partition) >= *end))
         })
     }

@@ -12,12 +12,12 @@ use crate::hot::HotStore;
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::IntakeLimits;
-use crate::kafka::registry::SchemaRegistry;
 use crate::partitioning::Partitioning;
 use crate::replay_log::ReplayLog;
 use crate::replay_log::partition_counts::LogPartitionCounts;
-use crate::saga::fold::FoldSettings;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
 

@@ -1,4 +1,4 @@
-//! A step event: a fact about one saga, as it came from a step topic (INTERFACE 2).
+//! A step event: a fact about one saga, as it came from a step topic (docs/interface/events.md).
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,11 @@ impl Kind {
                 | Self::CompensationFailed
                 | Self::Checkpoint
         )
+    }
+
+    /// Kinds that may be a failure: see [`super::failure`].
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::StepFailed | Self::SagaFailed | Self::CompensationFailed)
     }
 
     /// Kinds that end a saga.

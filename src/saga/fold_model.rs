@@ -1,4 +1,4 @@
-//! The fold of INTERFACE 2 once more, as naively as it can be written from that page, on plain JSON trees: the judge of
+//! The fold of docs/interface/events.md once more, as naively as it can be written from that page, on plain JSON trees: the judge of
 //! the real one. Shares its input types and nothing else.
 
 use serde_json::{Map, Value, json};

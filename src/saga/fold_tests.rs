@@ -1,4 +1,4 @@
-//! The fold against its model on random streams, and the facts of INTERFACE 2 that deserve a name of their own.
+//! The fold against its model on random streams, and the facts of docs/interface/events.md that deserve a name of their own.
 
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use crate::saga::context::changed_context;
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
-use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use crate::saga::fold::{Admitted, RecordMeta, Saga};
 use crate::saga::fold_model::{Model, Verdict, error_value, labels_value};
+use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use crate::saga::json::Json;
 use crate::saga::labels::Labels;
 use crate::saga::lineage::{Lineage, Mode};

@@ -68,7 +68,7 @@ pub fn diff(before: &Json, after: &Json) -> Value {
     Value::Array(patch.0.into_iter().map(operation).collect())
 }
 
-/// By hand: serde_json would write the number `1e3` anew, as `1e+3`.
+/// By hand: serde_json would rewrite the number `1e3` as `1e+3`.
 fn operation(operation: PatchOperation) -> Value {
     let (op, path, value) = match operation {
         PatchOperation::Add(add) => ("add", add.path, Some(add.value)),
@@ -243,7 +243,6 @@ mod tests {
             let merged = merge_patch(&Json::from_value(&target), &Json::from_value(&patch));
             prop_assert_eq!(merged.as_str(), merge_model(target, &patch).to_string());
         }
-
 
         #[test]
         fn nothing_is_changed_exactly_when_the_values_are_equal(before in value(), after in value()) {

@@ -1,4 +1,4 @@
-//! The plan, one fact of INTERFACE 3 a test.
+//! The plan, one fact of docs/interface/requests.md a test.
 
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;

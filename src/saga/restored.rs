@@ -1,4 +1,4 @@
-//! The restored saga: what a replay publishes (INTERFACE 3). Field order here is the order written.
+//! The restored saga: what a replay publishes (docs/interface/restored-sagas.md). Field order here is the order written.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! How one text comes from another by one cut: what the stores keep of a context that changed a little. Pure.
+//! A text as the difference from the one before it: what both begin with, what both end with, and what lies between.
 
 /// How `after` comes from `before`: the first `prefix` bytes, `middle`, the last `suffix` bytes; cut between characters.
 pub fn splice<'a>(before: &str, after: &'a str) -> (u32, u32, &'a str) {

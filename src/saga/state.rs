@@ -101,7 +101,7 @@ pub struct EntryRef {
     pub position: Position,
 }
 
-/// What folding a saga's entries gives (INTERFACE 2, "State"), without the members that say how it was looked up.
+/// What folding a saga's entries gives (docs/interface/events.md, State), without the members that say how it was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub saga_id: SagaId,

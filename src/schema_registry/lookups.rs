@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::kafka::registry::SchemaRegistry;
+use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro::{SchemaRef, Schemas};
 
 /// Most questions to the registry at once, of one role.

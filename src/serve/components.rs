@@ -12,13 +12,13 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
-use crate::kafka::registry::SchemaRegistry;
 use crate::replay_log::ReplayLog;
 use crate::replay_log::follow;
 use crate::replay_log::partition_counts::{CountedTopics, LogPartitionCounts};
 use crate::retry::until_available;
 use crate::roles::Components;
 use crate::roles::replay::{ReplayTargets, Schemas as TopicSchemas};
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
 

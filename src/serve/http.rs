@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::process::Process;
 use super::replay_service::ReplayApi;
-use crate::api::{self, Api, ConnectionLimits, Health, Hosts};
+use crate::api::{self, ApiState, ConnectionLimits, Health, Hosts};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
@@ -28,7 +28,7 @@ impl Process {
         let publisher = Publisher::within(&parts.config.kafka, WRITTEN_WITHIN)?;
         let topic = (parts.config.topics.requests.clone(), parts.targets.schemas.request);
         let submit = Submit::new(planner(parts), catch_up(parts), publisher, topic, parts.now);
-        let api = Api {
+        let api = ApiState {
             history: Arc::new(parts.history.clone()),
             replays: Arc::new(ReplayApi { submit }),
             health: self.health(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::api::replays::{AcceptedCancel, ReplayFilter, ReplayPage, Replays, Submitted};
+use crate::api::replay_service::{AcceptedCancel, ReplayPage, ReplayService, SubmitAnswer};
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::answer::Child;
@@ -13,6 +13,7 @@ use crate::replay_log::{self, Place};
 use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
 use crate::saga::position::SagaId;
+use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
 use crate::saga::selector::ReplayStanding;
 use crate::saga::time::Micros;
@@ -37,18 +38,18 @@ impl ReplayApi {
 }
 
 #[async_trait]
-impl Replays for ReplayApi {
-    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted> {
+impl ReplayService for ReplayApi {
+    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<SubmitAnswer> {
         self.planner()?;
         let made = Uuid::now_v7().to_string();
         let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
         Ok(match self.submit.replay(&request, request.request_id != made).await? {
             submit::Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
-                Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 }
+                SubmitAnswer::Accepted { request_id, replay_id, new_saga_id, request_sha256 }
             }
             submit::Submitted::DryRun(plan) => {
                 let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
-                Submitted::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
+                SubmitAnswer::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
             }
         })
     }
@@ -67,16 +68,7 @@ impl Replays for ReplayApi {
 
     async fn list(&self, filter: &ReplayFilter, after: Option<&str>, limit: usize) -> Result<ReplayPage> {
         let after = after.map(read_cursor).transpose()?;
-        let filter = replay_log::ReplayFilter {
-            status: filter.statuses.clone(),
-            saga_id: filter.saga_id.clone(),
-            request_id: filter.request_id.clone(),
-            batch_id: filter.batch_id.clone(),
-            requested_by: filter.requested_by.clone(),
-            since: filter.since,
-            until: filter.until,
-        };
-        let mut found = self.planner()?.log.find(&filter, after.as_ref(), limit + 1);
+        let mut found = self.planner()?.log.find(filter, after.as_ref(), limit + 1);
         if let Some(saga) = filter.saga_id.as_ref().filter(|_| found.len() <= limit) {
             let dropped = self.planner()?.dropped_of(saga).await?.into_iter();
             let wanted =

@@ -106,7 +106,7 @@ async fn nothing_is_answered_from_a_log_that_is_not_read_to_its_end() {
 async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
     let World { side, log, .. } = &world().await;
     log.set_initial_ends([(0, Offset(0))]);
-    let Submitted::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect("accepted") else { panic!("dry") };
+    let SubmitAnswer::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect("accepted") else { panic!("dry") };
     let record = side.get(&replay_id).await.expect("answered").expect("found");
     assert_eq!((record.status, record.request_id.as_str()), (ReplayStatus::Accepted, "r-1"));
     side.cancel(&replay_id, "ops", "x").await.expect("published behind the request");
@@ -226,7 +226,7 @@ async fn a_dry_run_is_never_the_real_run_seen_before() {
             vec![(Offset(0), known(&format!(r#""dry_run":true,"request_sha256":"other","status":"{status}","code":"expired""#)))],
             Offset(1),
         );
-        let Submitted::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect(status) else { panic!("dry") };
+        let SubmitAnswer::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect(status) else { panic!("dry") };
         let found = side.get(&replay_id).await.expect("answered").expect("found");
         assert!(!found.dry_run, "the record of the real run comes before that of the dry one");
         // And it is known from then on.

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::kafka::registry::SchemaRegistry;
 use crate::retry::until_available;
 use crate::roles::replay::Schemas;
+use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro;
 
 /// Longest wait for the registry at the start.
 const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits for a registry that does not answer yet.
-pub async fn register(registry: &SchemaRegistry, topics: &config::Topics, schemas: &avro::Schemas) -> Result<Schemas> {
+pub async fn register(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<Schemas> {
     let register = || register_once(registry, topics, schemas);
     tokio::time::timeout(REGISTER_WITHIN, until_available("register schemas", register)).await.map_err(|_| {
         Error::unavailable(format!(
@@ -24,7 +24,7 @@ pub async fn register(registry: &SchemaRegistry, topics: &config::Topics, schema
 }
 
 /// What is written with them can be read from then on, whether the registry answers or not.
-async fn register_once(registry: &SchemaRegistry, topics: &config::Topics, schemas: &avro::Schemas) -> Result<Schemas> {
+async fn register_once(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<Schemas> {
     let mut ids = Vec::new();
     for (topic, text) in schemas_of(topics) {
         let id = registry.register(topic, text).await?;
@@ -36,7 +36,7 @@ async fn register_once(registry: &SchemaRegistry, topics: &config::Topics, schem
 }
 
 /// The topics that resaga writes, with the schemas of their values.
-pub fn schemas_of(topics: &config::Topics) -> [(&str, &'static str); 4] {
+pub fn schemas_of(topics: &config::TopicsConfig) -> [(&str, &'static str); 4] {
     [
         (&topics.events[0], avro::texts::STEP_EVENT),
         (&topics.restored, avro::texts::RESTORED_SAGA),

@@ -13,11 +13,11 @@ use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
-use crate::kafka::registry::SchemaRegistry;
 use crate::partitioning::{Partitioning, configured, newest_keys, placement};
 use crate::roles::fold_settings;
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::Topic;
+use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro::Schemas;
 
 /// Tries to claim an archive.
@@ -177,7 +177,7 @@ mod tests {
     use crate::saga::position::SagaId;
 
     /// Events of twenty sagas, each where `partitioner` puts its key, and a record with a foreign key in partition 0.
-    async fn events(kafka: &crate::config::Kafka, topic: &str, partitioner: Partitioner) {
+    async fn events(kafka: &crate::config::KafkaConfig, topic: &str, partitioner: Partitioner) {
         let record = |key: String, partition: i32, saga: &str| NewRecord {
             topic: topic.to_owned(),
             partition: Some(partition),

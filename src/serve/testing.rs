@@ -21,7 +21,8 @@ use crate::hot::{ActivityFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaW
 use crate::replay_log::in_history;
 use crate::saga::entry::Entry;
 use crate::saga::event::StepEvent;
-use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use crate::saga::fold::{Admitted, RecordMeta, Saga};
+use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
 use crate::saga::time::Micros;

@@ -3,7 +3,7 @@
 use super::check::{Check, Verdict, ok};
 use crate::config::Config;
 use crate::error::Result;
-use crate::kafka::registry::SchemaRegistry;
+use crate::schema_registry::SchemaRegistry;
 use crate::serve::schemas_of;
 
 /// Does the registry answer, and does it hold our topics to schemas that ours can be exchanged with?

@@ -12,11 +12,12 @@ use proptest::prelude::*;
 
 use super::answer::{PointInTime, Source, StateAnswer};
 use crate::error::Error;
-use crate::saga::fold::SnapshotPolicy;
+use crate::saga::failure::SagaFailure;
+use crate::saga::fold_settings::SnapshotPolicy;
 use crate::saga::partitioner::partition;
 use crate::saga::patch::changed_pointers;
 use crate::saga::position::{Offset, SagaId};
-use crate::saga::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
 use futures::FutureExt;
@@ -212,7 +213,7 @@ async fn check_searches(world: &World) {
         for saga in world.truth.keys() {
             let Ok(state) = world.history.state(saga, PointInTime::Newest).await else { continue };
             let told = reached(world, saga, |partition| state.reach.of(TOPIC, partition));
-            let failures: Vec<Failure> = told.iter().filter_map(|told| Failure::of(&told.entry)).collect();
+            let failures: Vec<SagaFailure> = told.iter().filter_map(|told| SagaFailure::of(&told.entry)).collect();
             expected.extend(filter.find(&state.state, &failures, || ReplayStanding::None));
         }
         expected.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.saga_id.cmp(&b.saga_id)));

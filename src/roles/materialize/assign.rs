@@ -20,7 +20,7 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::cold::segment::SegmentInfo;
 use crate::error::{Error, Result};
-use crate::hot::{HotStore, Mark};
+use crate::hot::{Mark, marks_of_all_buckets};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::retry::{Backoff, until_available};
@@ -77,7 +77,7 @@ impl Materialize {
                 async move { (partition, open_and_compare(objects, &ends, &owners, assigned).await) }
             });
             let opened = in_time(open, &names).await;
-            let marks = if opened.is_empty() { Vec::new() } else { marks(&*hot).await? };
+            let marks = if opened.is_empty() { Vec::new() } else { marks_of_all_buckets(&*hot).await? };
             Ok(Opening { number, opened, marks, reply })
         });
         self.opening.insert(number, (opening, of));
@@ -214,20 +214,6 @@ where
     let slow: Vec<&TopicPartition> = names.iter().filter(|name| opened.iter().all(|(of, _)| of != *name)).collect();
     opened.extend(slow.into_iter().map(|name| (name.clone(), Err(Error::unavailable("open chain: not in time, trying again")))));
     opened
-}
-
-/// All marks of each bucket. A hot store that does not answer is as good as one without marks: the compare-and-set finds
-/// what there really is.
-async fn marks(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
-    let mut marks = Vec::new();
-    for bucket in 0..hot.buckets() {
-        let found = match hot.marks(bucket).await {
-            Err(error) if error.is_unavailable() => Vec::new(),
-            other => other?,
-        };
-        marks.push(found.into_iter().collect());
-    }
-    Ok(marks)
 }
 
 async fn open_and_compare(

@@ -3,6 +3,7 @@
 use crate::hot::{ActivityFact, FailureFact};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ErrorInfo, Kind};
+use crate::saga::failure::is_failure;
 use crate::saga::position::SagaId;
 use crate::saga::request::Outcome;
 use crate::saga::state::State;
@@ -22,21 +23,18 @@ pub fn activity(entry: &Entry, name: &str) -> ActivityFact {
     ActivityFact { saga: entry.event.saga_id.clone(), saga_name: name.to_owned(), minute: minute(entry.effective_time) }
 }
 
-/// The failure an entry is, if it is one (INTERFACE 4, failure filters).
+/// The failure an entry is, if it is one.
 pub fn failure(entry: &Entry, name: &str) -> Option<FailureFact> {
     let event = &entry.event;
-    let compensation = match event.kind {
-        Kind::StepFailed => false,
-        Kind::SagaFailed if event.step.is_some() || event.error.is_some() => false,
-        Kind::CompensationFailed => true,
-        _ => return None,
-    };
+    if !is_failure(event) {
+        return None;
+    }
     let ErrorInfo { code, kind, .. } = event.error.as_deref().cloned().unwrap_or_default();
     Some(FailureFact {
         saga: event.saga_id.clone(),
         saga_name: name.to_owned(),
         step: event.step.clone().unwrap_or_default(),
-        compensation,
+        compensation: event.kind == Kind::CompensationFailed,
         at: entry.effective_time,
         sequence: entry.sequence,
         error_code: code,

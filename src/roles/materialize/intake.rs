@@ -241,9 +241,11 @@ impl Materialize {
         metrics.broker_rtt_seconds.with_label_values(&["0.5"]).set(micros(stats.round_trip_p50_micros));
         metrics.broker_rtt_seconds.with_label_values(&["0.99"]).set(micros(stats.round_trip_p99_micros));
         for partition in &stats.partitions {
+            let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
+            let stuck = partition.last_stable_stuck.as_secs_f64();
+            metrics.last_stable_offset_stuck_seconds.with_label_values(&labels).set(stuck);
             if let (Some(end), Some(owned)) = (partition.end, self.owned.get(&partition.partition)) {
                 let lag = (end.0 - owned.partition.position.0).max(0);
-                let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
                 metrics.consumer_lag_records.with_label_values(&labels).set(lag);
             }
         }

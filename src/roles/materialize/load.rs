@@ -8,7 +8,7 @@ use super::partition::{Decoded, record_begins};
 use super::suspended::Waits;
 use super::{Materialize, joined};
 use crate::error::Result;
-use crate::history::newest::Newest;
+use crate::history::newest::NewestSaga;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
 
 /// Bytes of sagas loaded for one fold; then what can be folded is.
@@ -26,7 +26,7 @@ pub(super) struct LoadedSagas {
     generation: u64,
     /// Where the partition's owner had begun.
     base: Offset,
-    found: Result<Vec<Result<Option<Newest>>>>,
+    found: Result<Vec<Result<Option<NewestSaga>>>>,
 }
 
 impl Materialize {
@@ -106,7 +106,7 @@ impl Materialize {
     }
 
     /// Puts them into the cache; gives their bytes.
-    fn keep(&mut self, partition: &TopicPartition, found: Vec<Result<Option<Newest>>>) -> Result<usize> {
+    fn keep(&mut self, partition: &TopicPartition, found: Vec<Result<Option<NewestSaga>>>) -> Result<usize> {
         let Some(owned) = self.owned.get_mut(partition) else { return Ok(0) };
         let (mut bytes, mut failure) = (0, None);
         for newest in found {

@@ -49,11 +49,11 @@ use crate::kafka::ends::{EachEnd, Ends};
 use crate::kafka::intake::{Intake, IntakeEvent, MemoryPermit};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
 use crate::partitioning::Partitioning;
-use crate::saga::fold::FoldSettings;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 

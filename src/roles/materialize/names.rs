@@ -1,6 +1,6 @@
-//! The names of sagas and steps that get shelves of their own in the hot indexes. Names are what producers write: one with an
+//! The names of sagas and steps that get index buckets of their own in the hot indexes. Names are what producers write: one with an
 //! order's number in it would make a key for each saga and minute. Facts of names beyond the first few hundred of a partition
-//! lie on one shelf a minute, without their names. Pure.
+//! lie on one index bucket a minute, without their names. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::hot::{ActivityFact, FailureFact};
 
-/// Pairs of saga name and step with shelves of their own, per partition.
+/// Pairs of saga name and step with index buckets of their own, per partition.
 const MAX_NAMES: usize = 256;
 /// Bytes of the two together.
 const MAX_BYTES: usize = 512;
@@ -71,8 +71,9 @@ mod tests {
     #[test]
     fn a_name_for_each_saga_makes_no_key_for_each() {
         let mut names = Names::default();
-        let shelves: HashSet<String> = (0..10_000).map(|n| names.new_activity(fact(&format!("order-{n}"))).saga_name).collect();
-        assert_eq!(shelves.len(), MAX_NAMES + 1);
+        let index_buckets: HashSet<String> =
+            (0..10_000).map(|n| names.new_activity(fact(&format!("order-{n}"))).saga_name).collect();
+        assert_eq!(index_buckets.len(), MAX_NAMES + 1);
         assert_eq!(names.activity(fact("order-3")).saga_name, "order-3", "it stays where it was written");
         assert_eq!(names.new_activity(fact("order-9999")).saga_name, "");
     }

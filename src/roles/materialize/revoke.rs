@@ -27,6 +27,7 @@ impl Materialize {
             let labels = [&*partition.topic, &partition.partition.to_string()];
             // A series of a partition that somebody else has would stand still and mislead.
             let _ = self.deps.metrics.consumer_lag_records.remove_label_values(&labels);
+            let _ = self.deps.metrics.last_stable_offset_stuck_seconds.remove_label_values(&labels);
         }
         self.share_cache();
         Ok(())

@@ -2,7 +2,7 @@
 //! does not have yet is held by name, and stays.
 //!
 //! An owner holds a late fact when it writes it, and what is old and still not durable once a minute; whoever sweeps lets
-//! go of what is durable. Knows chains and shelves; must not know sagas.
+//! go of what is durable. Knows chains and index buckets; must not know sagas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -42,16 +42,21 @@ impl Sweep {
     }
 }
 
-/// Puts holds on the shelves of the batch's old facts: they are not durable before the chain is, up to `until`.
+/// Puts holds on the index buckets of the batch's old facts: they are not durable before the chain is, up to `until`.
 pub fn hold_old(batch: &mut HotBatch, before: i64, chain: &ChainId, until: Offset, hot: &dyn HotStore) {
-    let mut shelves: BTreeSet<(u16, IndexBucket)> = BTreeSet::new();
+    let mut index_buckets: BTreeSet<(u16, IndexBucket)> = BTreeSet::new();
     for fact in batch.failures.iter().filter(|fact| facts::minute(fact.at) < before) {
-        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_failure(fact)));
+        index_buckets.insert((hot.bucket(&fact.saga), IndexBucket::of_failure(fact)));
     }
     for fact in batch.activity.iter().filter(|fact| fact.minute < before) {
-        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
+        index_buckets.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
     }
-    batch.holds.extend(shelves.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
+    batch.holds.extend(index_buckets.into_iter().map(|(bucket, index_bucket)| Hold {
+        bucket,
+        index_bucket,
+        chain: chain.clone(),
+        until,
+    }));
 }
 
 impl Materialize {
@@ -226,10 +231,10 @@ mod tests {
         let bucket = hot.bucket(&"long-ago".into());
         // Each third is not durable yet.
         let until = |at: i64| Offset(if at % 3 == 0 { 9 } else { 5 });
-        let shelf = IndexBucket::of_failure(&failure("long-ago", 40));
+        let index_bucket = IndexBucket::of_failure(&failure("long-ago", 40));
         let hold = |at| Hold {
             bucket,
-            shelf: IndexBucket { minute: shelf.minute - at, ..shelf.clone() },
+            index_bucket: IndexBucket { minute: index_bucket.minute - at, ..index_bucket.clone() },
             chain: chain(),
             until: until(at),
         };

@@ -48,7 +48,7 @@ impl RoleTask for MaterializeTask {
             request_schema: parts.targets.schemas.request,
             dead_letters: config.topics.dead_letters.clone(),
             max_record_bytes: config.limits.max_record,
-            fold_text: format!("{fold:?}"),
+            fold_text: fold.text(),
             fold,
             flush_interval: config.cold.flush_interval,
             flush_bytes: config.cold.flush_bytes,

@@ -93,7 +93,7 @@ impl ObjectStore for Held {
 
 struct World {
     _cluster: MockKafka,
-    kafka: config::Kafka,
+    kafka: config::KafkaConfig,
     publisher: Publisher,
     store: Arc<Held>,
     metrics: Arc<Metrics>,
@@ -114,7 +114,7 @@ impl World {
         }
         // The mock keeps a member that left until its session ends.
         let properties = [("session.timeout.ms".into(), "6000".into())].into();
-        let kafka = config::Kafka { brokers: cluster.brokers(), properties, ..config::Kafka::default() };
+        let kafka = config::KafkaConfig { brokers: cluster.brokers(), properties, ..config::KafkaConfig::default() };
         let directory = tempfile::tempdir().expect("a directory");
         let store = Directory::open(directory.path()).expect("a store");
         let store = Arc::new(Held { store, what: watch::Sender::new(None) });

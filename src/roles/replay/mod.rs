@@ -42,10 +42,10 @@ use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, MemoryPermit, StartAt};
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::TransactionalPublisher;
 use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 
@@ -83,7 +83,7 @@ const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 const MAX_JUST_RESTORED: usize = 10_000;
 
 pub struct Dependencies {
-    pub kafka: config::Kafka,
+    pub kafka: config::KafkaConfig,
     pub transactional_id: String,
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,

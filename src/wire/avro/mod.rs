@@ -24,7 +24,7 @@ use super::fields::FieldError;
 use crate::error::{Error, Result};
 
 pub(super) use decode::to_json;
-pub(super) use plan::Plan;
+pub(super) use plan::ReadPlan;
 pub(super) use shape::Shape;
 use writer::WriterSchema;
 
@@ -58,20 +58,20 @@ const MAX_KNOWN: usize = 1_024;
 #[derive(Debug)]
 pub struct Schemas {
     registry: bool,
-    known: RwLock<HashMap<SchemaRef, Writer>>,
+    known: RwLock<HashMap<SchemaRef, CachedSchema>>,
 }
 
 /// A writer's schema, and how to read it for those of our shapes that were asked for; or why nobody here can.
 #[derive(Debug)]
-struct Writer {
+struct CachedSchema {
     schema: Result<WriterSchema, Arc<str>>,
-    plans: Vec<(&'static Shape, Arc<Plan>)>,
+    plans: Vec<(&'static Shape, Arc<ReadPlan>)>,
 }
 
 /// What a look-up of a schema gives.
 #[derive(Debug, Clone)]
 pub(super) enum Lookup {
-    Known(Arc<Plan>),
+    Known(Arc<ReadPlan>),
     /// Ask the registry, then decode again.
     Ask,
     NoRegistry,
@@ -113,7 +113,7 @@ impl Schemas {
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(of, Writer { schema, plans: Vec::new() });
+        known.insert(of, CachedSchema { schema, plans: Vec::new() });
     }
 
     pub(super) fn get(&self, of: SchemaRef, shape: &'static Shape) -> Lookup {
@@ -134,7 +134,7 @@ impl Schemas {
             Err(why) => return Lookup::Unreadable(why.clone()),
         };
         // Two that make it at the same time make the same one.
-        let plan = Arc::new(Plan::new(schema, shape));
+        let plan = Arc::new(ReadPlan::new(schema, shape));
         writer.plans.push((shape, plan.clone()));
         Lookup::Known(plan)
     }

@@ -19,12 +19,13 @@ use prost::Message;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::error::{Error, Result};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::ContextChange;
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::position::{EntrySequence, Offset, Position, SagaId};
 use crate::saga::splice::splice;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 pub use columns::EntryColumns;
 use out::Out;
@@ -61,7 +62,7 @@ pub struct MemberHeader {
     pub offset: Offset,
     /// It holds the saga after the entry: reading can begin here.
     pub has_saga: bool,
-    /// By which fold the entry was made ([`FoldSettings::id`](crate::saga::fold::FoldSettings::id)).
+    /// By which fold the entry was made ([`FoldSettings::id`](crate::saga::fold_settings::FoldSettings::id)).
     pub fold: u32,
 }
 
@@ -70,11 +71,11 @@ pub struct MemberHeader {
 /// `fold`: by which the entry was made.
 pub fn encode_member(entry: &Entry, fold: u32, context_before: Option<&Json>, saga_after: Option<&Saga>) -> Bytes {
     let context = match (&entry.event.context, saga_after, context_before) {
-        (ContextChange::Full(full), Some(saga), _) if *full == saga.state.context => encode::Context::Elsewhere,
+        (ContextChange::Full(full), Some(saga), _) if *full == saga.state.context => encode::ContextForm::Elsewhere,
         (change @ ContextChange::Full(full), None, Some(before)) => {
-            splice_or_full(before, full).unwrap_or(encode::Context::Own(change))
+            splice_or_full(before, full).unwrap_or(encode::ContextForm::Own(change))
         }
-        (change, _, _) => encode::Context::Own(change),
+        (change, _, _) => encode::ContextForm::Own(change),
     };
     let flags = if saga_after.is_some() { SAGA } else { 0 };
     let size = context.len() + saga_after.map_or(0, |saga| saga.state.context.len() + 512);
@@ -149,7 +150,7 @@ fn checksum(member: &[u8]) -> [u8; 4] {
 pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
     let (header, flags, body) = split_member(bytes)?;
     if bytes[CHECK..HEADER] != checksum(bytes) {
-        return Err(Error::corrupt("decode member: its checksum does not fit"));
+        return Err(Error::corrupt("decode member: its checksum is not that of its bytes: it is damaged"));
     }
     if flags & ABSENT != 0 {
         return Err(Error::corrupt("decode member: the entry was too large for the hot store"));
@@ -165,8 +166,8 @@ pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
         occurred_at: (!entry.no_occurred_at).then(|| Micros(entry.occurred_at.unwrap_or(occurred_time))),
         recorded_time: Micros(entry.effective_time.wrapping_add(entry.recorded_after)),
     };
-    let (mut entry, elsewhere) = convert::entry_back(entry, columns)?;
-    let saga = member.saga.map(|saga| convert::saga_back(saga, Some(&entry))).transpose()?;
+    let (mut entry, elsewhere) = convert::entry_of_message(entry, columns)?;
+    let saga = member.saga.map(|saga| convert::saga_of_message(saga, Some(&entry))).transpose()?;
     if elsewhere {
         let saga = saga.as_ref().ok_or_else(|| Error::corrupt("decode member: a context without the saga that holds it"))?;
         entry.event.context = ContextChange::Full(saga.state.context.clone());
@@ -180,15 +181,15 @@ pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
 /// An entry for the cold store, which keeps [`EntryColumns`] and the context after it in columns of their own.
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     let context = match &entry.event.context {
-        none @ ContextChange::None => encode::Context::Own(none),
-        _ => encode::Context::Elsewhere,
+        none @ ContextChange::None => encode::ContextForm::Own(none),
+        _ => encode::ContextForm::Elsewhere,
     };
     to_frame(128, |out| encode::entry(out, entry, encode::Beside::Row, context))
 }
 
 /// The entry with [`ContextChange::None`], and whether it changed the context.
 pub fn decode_entry(columns: EntryColumns, bytes: &[u8]) -> Result<(Entry, bool)> {
-    convert::entry_back(from_frame(bytes)?, columns)
+    convert::entry_of_message(from_frame(bytes)?, columns)
 }
 
 /// A saga with all that the fold needs to go on, except its context (`{}`), which the caller keeps elsewhere.
@@ -198,7 +199,7 @@ pub fn encode_saga(saga: &Saga) -> Vec<u8> {
 }
 
 pub fn decode_saga(bytes: &[u8]) -> Result<Saga> {
-    convert::saga_back(from_frame(bytes)?, None)
+    convert::saga_of_message(from_frame(bytes)?, None)
 }
 
 fn split_member(bytes: &[u8]) -> Result<(MemberHeader, u8, &[u8])> {
@@ -233,15 +234,16 @@ fn to_frame(size: usize, write: impl FnOnce(&mut Out)) -> Vec<u8> {
 
 fn from_frame<M: Message + Default>(frame: &[u8]) -> Result<M> {
     match frame {
-        [VERSION, message @ ..] => M::decode(message).map_err(|_| Error::corrupt("decode frame: not the message expected")),
-        _ => Err(Error::corrupt("decode frame: unknown version")),
+        [VERSION, message @ ..] => M::decode(message).map_err(|e| Error::corrupt(format!("decode frame: {e}"))),
+        [version, ..] => Err(Error::corrupt(format!("decode frame: version {version}, this build reads version {VERSION}"))),
+        [] => Err(Error::corrupt("decode frame: it is empty")),
     }
 }
 
 /// A splice must earn the reading of what came before: `None` where it is not much shorter.
-fn splice_or_full<'a>(before: &Json, full: &'a Json) -> Option<encode::Context<'a>> {
+fn splice_or_full<'a>(before: &Json, full: &'a Json) -> Option<encode::ContextForm<'a>> {
     let (prefix, suffix, middle) = splice(before.as_str(), full.as_str());
-    (middle.len() + 16 < full.as_str().len()).then_some(encode::Context::Splice(prefix, suffix, middle))
+    (middle.len() + 16 < full.as_str().len()).then_some(encode::ContextForm::Splice(prefix, suffix, middle))
 }
 
 thread_local! {

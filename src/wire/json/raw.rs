@@ -1,4 +1,4 @@
-//! One value as text, as the scanner gives it.
+//! One value as text, and why a text is no JSON.
 
 use std::borrow::Cow;
 

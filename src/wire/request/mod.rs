@@ -1,4 +1,4 @@
-//! Replay requests: records of the requests topic and HTTP bodies to [`ReplayRequest`], and back (INTERFACE 3).
+//! Replay requests: records of the requests topic and HTTP bodies to [`ReplayRequest`], and back (docs/interface/requests.md).
 //!
 //! What names a request id and a command is a request, however wrong the rest: it becomes [`Command::Invalid`], to be
 //! refused and logged. From anything else no request can be read: a dead letter `invalid_request`.
@@ -12,7 +12,7 @@ mod tests;
 use super::avro::{self, SchemaId, Schemas, Shape};
 use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Raw, Writer, read_object, read_value};
-use super::payload::{Headers, NotDecoded, open};
+use super::payload::{NotDecoded, RecordHeaders, open};
 use crate::error::{Error, Result};
 use crate::saga::ids::request_uuid;
 use crate::saga::position::SagaId;
@@ -26,7 +26,7 @@ const OURSELVES: &str = "resaga";
 pub fn decode_request(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &Headers,
+    headers: &RecordHeaders,
     schemas: &Schemas,
 ) -> Result<ReplayRequest, NotDecoded> {
     let dead = |message: String| NotDecoded::dead("invalid_request", message);
@@ -89,7 +89,7 @@ pub fn cancel(request_id: &str, saga_id: &SagaId, replay_id: &str, requested_by:
     decode_json(out.end().as_bytes())
 }
 
-/// The internal record that tells the owner of a request how its restored saga ended (DESIGN 6.6).
+/// The internal record that tells the owner of a request how its restored saga ended.
 pub fn outcome(request_id: &str, outcome: &Outcome) -> Result<ReplayRequest> {
     let mut out = Writer::with_capacity(512);
     out.str("request_id", request_id);

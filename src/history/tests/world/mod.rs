@@ -18,11 +18,12 @@ use crate::hot::{
 };
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
-use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use crate::saga::failure::SagaFailure;
+use crate::saga::fold::{Admitted, RecordMeta, Saga};
+use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use crate::saga::json::Json;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
-use crate::saga::selector::Failure;
 use crate::saga::time::Micros;
 use crate::wire::frame::{encode_member, encode_saga};
 
@@ -470,7 +471,7 @@ fn add(batch: &mut HotBatch, told: &Told, member: &Member) {
     batch.sagas.push(SagaWrite { saga: saga.clone(), members: vec![member.clone()], persist: true });
     let minute = told.entry.effective_time.0.div_euclid(60_000_000);
     let saga_name = told.saga.state.saga_name.clone();
-    if let Some(failure) = Failure::of(&told.entry) {
+    if let Some(failure) = SagaFailure::of(&told.entry) {
         batch.failures.push(FailureFact {
             saga: saga.clone(),
             saga_name: saga_name.clone(),
