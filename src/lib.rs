@@ -1,6 +1,6 @@
 //! resaga keeps every saga's history and replays failed sagas exactly once.
 //!
-//! Arrows point downwards only; `tests/tidy/arrows.rs` holds the rule.
+//! Arrows point downwards only; `tests/tidy/` holds the rule.
 //!
 //! - [`cli`]: one file a command group; calls the HTTP api or, for work on this machine, `serve`, `admin` and `demo`
 //! - [`serve`]: the process: what it is made of, what runs in it, how it ends; the only wiring

@@ -11,7 +11,7 @@ use crate::kafka::record::NewRecord;
 use crate::kafka::transaction::{Transaction, TransactionalPublisher};
 use crate::replay_log::newest_owners::{NewestOwner, of_other_groups};
 use crate::replay_log::owner::{GROUP, GROUP_WHY, LogOwner};
-use crate::roles::replay::owner::claim_id;
+use crate::roles::replay::log_claims::claim_id;
 use crate::serve::{partition_counts, partitions_of};
 
 /// Hands the log over to the configured group: the newest record of each partition is written again, as this group's.

@@ -17,7 +17,7 @@ use crate::replay_log::follow;
 use crate::replay_log::partition_counts::{CountedTopics, LogPartitionCounts};
 use crate::retry::until_available;
 use crate::roles::Components;
-use crate::roles::replay::{ReplayTargets, Schemas as TopicSchemas};
+use crate::roles::replay::{ReplayTargets, SchemaIds};
 use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
@@ -39,7 +39,7 @@ pub async fn components(
     };
     let schemas = Arc::new(avro::Schemas::new(registry.is_some()));
     let ids = match &registry {
-        None => TopicSchemas::default(),
+        None => SchemaIds::default(),
         Some(registry) => schemas::register(registry, &topics, &schemas).await?,
     };
     let log = Arc::new(ReplayLog::new(config.replay.max_log_records));

@@ -44,10 +44,10 @@ impl ReplayService for ReplayApi {
         let made = Uuid::now_v7().to_string();
         let request = decode_body(body, idempotency_key.unwrap_or(&made))?;
         Ok(match self.submit.replay(&request, request.request_id != made).await? {
-            submit::Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
+            submit::SubmitOutcome::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
                 SubmitAnswer::Accepted { request_id, replay_id, new_saga_id, request_sha256 }
             }
-            submit::Submitted::DryRun(plan) => {
+            submit::SubmitOutcome::DryRun(plan) => {
                 let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
                 SubmitAnswer::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
             }

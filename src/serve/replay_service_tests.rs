@@ -131,7 +131,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     log.set_topic_start(0, Offset(2));
     let planner = &side.submit.planner;
     assert_eq!(planner.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
-    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay(&[])).await), "unavailable");
+    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "unavailable");
     assert_eq!(code(side.get(&record.replay_id).await), "unavailable");
     assert_eq!(code(side.standing(&saga).await), "unavailable");
     assert_eq!(code(side.children(&saga).await), "unavailable");
@@ -169,7 +169,7 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
         let here = planner.homes_of(&"order-1".into());
         assert!(here.contains(&0) && here.contains(&home), "{here:?}");
         assert_eq!(planner.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
-        assert_eq!(code(planner.record(&record.replay_id, Some(&here), LogOverlay(&[])).await), "unavailable");
+        assert_eq!(code(planner.record(&record.replay_id, Some(&here), LogOverlay::default()).await), "unavailable");
         log.apply(0, Vec::new(), Offset(3));
         assert_eq!(planner.is_known(&here).await, Ok(false), "history has nothing of the log yet");
 
@@ -196,7 +196,7 @@ async fn a_replay_whose_record_nobody_understands_is_not_new() {
     log.mark_unreadable(0, &record.replay_id, Offset(3));
     let planner = &side.submit.planner;
     assert!(!log.has_everything(), "history and memory together do not tell");
-    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay(&[])).await), "corrupt");
+    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "corrupt");
     let looked_up = planner.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
     let looked_up: Vec<_> = looked_up.into_iter().map(|(id, _, found)| (id, found.map_err(|error| error.code()))).collect();
     assert_eq!(looked_up, [(record.replay_id.clone(), Err("corrupt"))]);

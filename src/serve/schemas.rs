@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::retry::until_available;
-use crate::roles::replay::Schemas;
+use crate::roles::replay::SchemaIds;
 use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro;
 
@@ -13,7 +13,7 @@ use crate::wire::avro;
 const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits for a registry that does not answer yet.
-pub async fn register(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<Schemas> {
+pub async fn register(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<SchemaIds> {
     let register = || register_once(registry, topics, schemas);
     tokio::time::timeout(REGISTER_WITHIN, until_available("register schemas", register)).await.map_err(|_| {
         Error::unavailable(format!(
@@ -24,7 +24,7 @@ pub async fn register(registry: &SchemaRegistry, topics: &config::TopicsConfig, 
 }
 
 /// What is written with them can be read from then on, whether the registry answers or not.
-async fn register_once(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<Schemas> {
+async fn register_once(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<SchemaIds> {
     let mut ids = Vec::new();
     for (topic, text) in schemas_of(topics) {
         let id = registry.register(topic, text).await?;
@@ -32,7 +32,7 @@ async fn register_once(registry: &SchemaRegistry, topics: &config::TopicsConfig,
         ids.push(Some(id));
     }
     let [event, restored, log, request] = ids[..] else { return Err(Error::bug("register schemas: four topics have one")) };
-    Ok(Schemas { event, restored, log, request })
+    Ok(SchemaIds { event, restored, log, request })
 }
 
 /// The topics that resaga writes, with the schemas of their values.

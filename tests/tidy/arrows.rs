@@ -127,14 +127,6 @@ const CLOSES_A_CIRCLE: &[(&str, &str, &str)] = &[
     ("roles/materialize/settle.rs", "roles/materialize/mod.rs", "one struct for all duties: goes with the carving of the role"),
     ("roles/materialize/split.rs", "roles/materialize/mod.rs", "one struct for all duties: goes with the carving of the role"),
     ("roles/materialize/suspended.rs", "roles/materialize/mod.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/decide.rs", "roles/replay/seen.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/known_log.rs", "roles/replay/mod.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/leaders.rs", "roles/replay/mod.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/mod.rs", "roles/replay/batch.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/mod.rs", "roles/replay/seen.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/mod.rs", "roles/replay/too_large.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/owner.rs", "roles/replay/mod.rs", "one struct for all duties: goes with the carving of the role"),
-    ("roles/replay/read.rs", "roles/replay/batch.rs", "one struct for all duties: goes with the carving of the role"),
 ];
 
 #[test]

@@ -1,74 +1,54 @@
-//! Carrying out one batch: take up what is due and what was read, decide, publish together, forget what is done. The
+//! One batch, from take-up to commit: what is due and what was read is decided, published together, and forgotten. The
 //! next one is decided while a batch is committed, if there is enough to do: as if it were committed, and for nothing
 //! if it is not.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::catch_up::EndOffsets;
-use super::decide::FRESH_WITHIN;
-use super::outbox::TransactionOutbox;
-use super::owner::may_be_of;
-use super::parked::Parked;
-use super::read::ReadRecords;
-use super::take_up::{Item, TakenRequest, dead, take_up};
-use super::{MAX_JUST_RESTORED, PARTITION_RESTS, RECORD_TOO_LARGE, Replay, TICK};
+use super::commit::RECORD_TOO_LARGE;
+use super::committer::commit_beside;
+use super::decide::{BatchTimes, decide};
+use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
+use super::facts::{LoadedBatch, Surroundings};
+use super::histories::{HistoryLoader, LoadedHistories, all_ends_are_known};
+use super::history_lookup::HistoryLookup;
+use super::incoming::{IncomingRecord, dead_letter, read_record};
+use super::intake_events::{IntakeEvents, ReadingEvent};
+use super::log_alarms::NOT_KNOWN;
+use super::oversized::cut_dead_letter;
+use super::queue::item::{NextOffsets, RequestItem};
+use super::queue::requests::{NextRecords, PARTITION_RESTS};
+use super::runner::BatchRunner;
 use crate::error::{Error, Result};
-use crate::kafka::intake::GroupMetadata;
-use crate::kafka::record::Record;
-use crate::saga::position::{Offset, SagaId, TopicPartition};
-use crate::saga::request::ReplayStatus;
+use crate::kafka::record::{NewRecord, Record};
+use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::time::Micros;
 use crate::wire::payload::NotDecoded;
 
+/// How long a batch waits for its sagas' partitions; what is still behind then is parked.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 /// Requests that make it worth deciding a batch while the one before it is committed. What is read meanwhile comes only
-/// after it: a few are rather taken up together with that.
+/// after it: a few are better decided together with that.
 const MIN_PREPARED: usize = 64;
-/// A batch that waited longer to be published is decided anew: what it carries out may have expired.
-const LONGEST_PREPARED: Duration = Duration::from_secs(1);
+/// A batch that waited longer to be published is decided again: what it publishes may have expired.
+const MAX_PREPARED_AGE: Duration = Duration::from_secs(1);
+/// Requests that are decided before others get their turn: some 100 us each.
+const DECIDED_AT_ONCE: usize = 16;
 
-/// Longest time between two looks at parked requests of which none could go.
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
-
-/// Next offsets, of every partition that gave something.
-pub(super) type Offsets = HashMap<TopicPartition, Offset>;
-
-/// A batch that is decided and not published.
-pub(super) struct Prepared {
-    pub draft: TransactionOutbox,
-    pub offsets: Offsets,
-    /// The membership under which it was taken up.
-    pub group: GroupMetadata,
-    /// What was parked in it: waits once it is committed.
-    pub again: Vec<(Parked, TopicPartition)>,
-    /// The one partition that it is of, whose log it claims.
-    pub claims: Option<TopicPartition>,
-    pub replay_ids: Vec<String>,
-    /// Requests that were parked before, and records.
+/// What a batch takes up.
+#[derive(Default)]
+struct TakenUp {
+    items: Vec<RequestItem>,
+    /// Of the items: those that were parked before, which come first.
     parked: usize,
     records: usize,
-    decided: Instant,
 }
 
-/// What one batch works on.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
-    draft: TransactionOutbox,
-    offsets: Offsets,
-}
-
-impl Prepared {
-    pub fn requests(&self) -> usize {
-        self.parked + self.records
-    }
-}
-
-impl Replay {
+impl BatchRunner {
     /// `false`: there was nothing that could be done.
-    pub(super) async fn batch(&mut self) -> Result<bool> {
+    pub async fn run(&mut self, events: &mut IntakeEvents) -> Result<bool> {
         self.release_foreign_partitions().await?;
-        let prepared = self.prepared.take().filter(|batch| batch.decided.elapsed() < LONGEST_PREPARED);
+        let instant = (self.instant)();
+        let prepared = self.prepared.take().filter(|prepared| instant.duration_since(prepared.batch.decided) < MAX_PREPARED_AGE);
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => match self.prepare(None).await? {
@@ -76,87 +56,94 @@ impl Replay {
                 None => return Ok(false),
             },
         };
-        let (replay_ids, requests) = (prepared.replay_ids.clone(), prepared.requests());
-        let (culprit, offsets) = (prepared.culprit(), prepared.offsets.clone());
-        self.read_batch();
-        self.fetch_end_offsets_of_batch(&prepared.offsets).await;
-        match self.publish(prepared).await {
+        let batch = &prepared.batch;
+        let (replay_ids, requests) = (batch.replay_ids.clone(), batch.requests());
+        let (source, offsets) = (batch.source(), batch.draft.offsets.clone());
+        while let Some(event) = events.try_reading() {
+            self.apply_reading(event);
+        }
+        self.fetch_end_offsets_of_batch(&offsets).await;
+        match self.commit(prepared, events.is_idle()).await {
             Err(Error::Refused { code: RECORD_TOO_LARGE, .. }) => {
-                return self.was_too_large(culprit, requests).await.map(|()| true);
+                let stuck = self.oversized.not_taken(source, requests);
+                self.give_back(stuck.into_iter().collect()).await;
+                return Ok(true);
             }
             other => other?,
         }
-        self.alone = self.alone.saturating_sub(1);
-        self.too_large.committed(&replay_ids, &offsets);
-        self.drop_taken();
+        self.oversized.committed(&replay_ids, &offsets);
+        self.queue.drop_done();
         Ok(true)
+    }
+
+    /// What only adds to the queue.
+    pub fn apply_reading(&mut self, event: ReadingEvent) {
+        match event {
+            ReadingEvent::Records(batch) => self.queue.add(batch),
+            ReadingEvent::ReadsAgain { partition, ticket, outcome } => {
+                self.queue.reads_again(&partition, ticket, outcome, (self.instant)());
+            }
+        }
+    }
+
+    /// Commits a batch; the next one is prepared meanwhile. `is_idle`: no event waits.
+    async fn commit(&mut self, prepared: PreparedBatch, is_idle: bool) -> Result<()> {
+        let may_prepare = is_idle && self.may_prepare_behind(&prepared.batch);
+        let (open, transaction) = self.begin_commit(prepared).await?;
+        let prepare = async { if may_prepare { self.prepare_behind(&open.offsets).await } else { None } };
+        let (commit, next) = commit_beside(&open.producer, transaction, prepare).await;
+        self.finish_commit(open, commit).await?;
+        self.prepared = next;
+        Ok(())
     }
 
     /// Takes up a batch and decides it. `behind`: the next offsets of the batch that is being committed, if one is; then only
     /// what needs no waiting.
-    async fn prepare(&mut self, behind: Option<&Offsets>) -> Result<Option<Prepared>> {
-        self.see_leaders().await;
+    async fn prepare(&mut self, behind: Option<&NextOffsets>) -> Result<Option<PreparedBatch>> {
+        self.writable.refresh().await;
         let group = self.intake.group_metadata().await?;
-        let now = (self.deps.now)();
-        let mut batch = Batch::default();
-        let limit = self.batch_limit();
+        let taken_up_at = (self.now)();
         let mut claims = None;
         if behind.is_none() {
             self.look_at_logs().await?;
-            claims = self.unclaimed().await?;
+            claims = self.partition_to_claim().await?;
         }
-        self.sign(&mut batch.draft);
-        if behind.is_none() && Instant::now() >= self.look_again.0 && self.rate.allows(Instant::now()) > 0 {
-            // Half, so that requests which cannot go yet never keep new ones out.
-            self.take_parked(&mut batch, now, (limit / 2).max(1), claims.as_ref());
-        }
-        let parked = batch.items.len();
-        let records = self.take_read(&mut batch, limit.saturating_sub(parked), behind, claims.as_ref()).await?;
-        if batch.items.is_empty() && records == 0 {
+        let batch = self.decide_batch(taken_up_at, behind, claims).await?;
+        Ok(batch.map(|batch| PreparedBatch { batch, group }))
+    }
+
+    /// Takes up what is due and what was read, and decides it. `None`: nothing comes of it now.
+    pub async fn decide_batch(
+        &mut self,
+        taken_up_at: Micros,
+        behind: Option<&NextOffsets>,
+        claims: Option<TopicPartition>,
+    ) -> Result<Option<DecidedBatch>> {
+        let mut draft = BatchDraft::default();
+        draft.outbox.signatures = self.claims.signatures();
+        let TakenUp { items, parked, records } = self.take_up(&mut draft, taken_up_at, behind, claims.as_ref()).await?;
+        if items.is_empty() && records == 0 {
             return Ok(None);
         }
-        let Batch { items, mut draft, offsets } = batch;
-        if behind.is_some() && !self.all_ends_are_known(&items) {
-            return Ok(None);
-        }
-        let patience = if behind.is_some() { Duration::ZERO } else { FRESH_WITHIN };
-        let mut loaded = self.load_fresh(&items, now, patience).await?;
-        if behind.is_some() && !loaded.has_all() {
-            return Ok(None);
-        }
-        loaded.dropped = self.look_up(&items).await?;
-        let mut again: Vec<(Parked, TopicPartition)> = Vec::new();
+        let Some(loaded) = self.load(&items, taken_up_at, behind.is_some()).await? else { return Ok(None) };
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
-        self.decide_all(items, loaded, &mut draft, &mut again, now).await?;
-        let decided = Instant::now();
-        self.looked(&replay_ids[..parked], &draft);
+        self.decide_all(items, &loaded, &mut draft).await?;
+        let decided = (self.instant)();
+        if parked > 0 {
+            let some_went = replay_ids[..parked].iter().any(|replay_id| draft.outbox.log.get(replay_id).is_some());
+            self.queue.looked_at_parked(some_went, decided);
+        }
         if draft.is_empty() && records == 0 {
             // Only parked ones that are still behind.
             return Ok(None);
         }
-        // What was cancelled or replaced in this very batch does not wait.
-        let waits = |parked: &Parked| {
-            let last = draft.log.get(&parked.record.replay_id);
-            last.is_some_and(|last| last.status == ReplayStatus::Accepted && last.dry_run == parked.record.dry_run)
-        };
-        again.retain(|(parked, _)| waits(parked));
-        Ok(Some(Prepared { draft, offsets, group, again, claims, replay_ids, parked, records, decided }))
+        draft.forget_done();
+        Ok(Some(DecidedBatch { draft, claims, replay_ids, parked, records, decided }))
     }
 
-    /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
-    /// saga keep their order; nor with a rate, of which a batch that is decided for nothing would take its part.
-    pub(super) fn may_prepare_behind(&self, batch: &Prepared) -> bool {
-        let nothing_is_passed = batch.draft.passed.is_empty() && self.owned.values().all(|owned| owned.passed.is_empty());
-        let nothing_waits = batch.parked == 0 && batch.again.is_empty() && nothing_is_passed && !self.is_anything_due();
-        let known = self.read.iter().filter(|read| read.ends.is_some()).flat_map(|read| read.behind(&batch.offsets));
-        let enough = MIN_PREPARED.min(self.batch_limit());
-        let is_free = self.alone == 0 && !self.rate.is_limited();
-        nothing_waits && is_free && self.came.is_empty() && known.take(enough).count() == enough
-    }
-
-    /// The batch behind these next offsets, which are being committed. What cannot be decided now is met again by the next
-    /// batch in its turn.
-    pub(super) async fn prepare_behind(&mut self, offsets: &Offsets) -> Option<Prepared> {
+    /// The batch behind these next offsets, which are being committed. What cannot be decided now comes again with the next
+    /// batch.
+    async fn prepare_behind(&mut self, offsets: &NextOffsets) -> Option<PreparedBatch> {
         match self.prepare(Some(offsets)).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -166,203 +153,258 @@ impl Replay {
         }
     }
 
-    /// Where nothing of what is parked could go, the next look is later each time: it asks both stores.
-    fn looked(&mut self, parked: &[String], draft: &TransactionOutbox) {
-        let (at, pause) = &mut self.look_again;
-        if parked.iter().any(|replay_id| draft.log.get(replay_id).is_some()) {
-            *pause = Duration::ZERO;
-        } else if !parked.is_empty() {
-            *pause = (*pause * 2).clamp(TICK, LONGEST_LOOK);
-            *at = Instant::now() + *pause;
-        }
+    /// Whether the next batch can be decided as if this one were committed. Not if that depends on what waits: requests of a
+    /// saga keep their order; nor with a rate, of which a batch that is decided for nothing would take its part.
+    fn may_prepare_behind(&self, batch: &DecidedBatch) -> bool {
+        let draft = &batch.draft;
+        let nothing_waits = batch.parked == 0
+            && draft.parked.is_empty()
+            && draft.changes.skipped.is_empty()
+            && self.queue.nothing_waits((self.now)());
+        let enough = MIN_PREPARED.min(self.batch_limit());
+        let is_free = !self.oversized.is_looked_for() && !self.queue.is_limited();
+        nothing_waits && is_free && self.queue.has_behind(&draft.offsets, enough)
     }
 
     /// Requests of one batch; one, while the one that is too large for its topic is looked for.
     fn batch_limit(&self) -> usize {
-        if self.alone > 0 { 1 } else { self.settings.max_batch_requests }
+        if self.oversized.is_looked_for() { 1 } else { self.settings.max_batch_requests }
     }
 
-    fn take_parked(&mut self, batch: &mut Batch, now: Micros, limit: usize, only: Option<&TopicPartition>) {
-        let share = (limit / self.owned.len().max(1)).max(1);
-        let (unreadable, instant) = (&self.unreadable, Instant::now());
-        let rests = |saga: &SagaId| unreadable.get(saga).is_some_and(|(again, _)| *again > instant);
-        // Another one first each time, should there be more partitions than room.
-        let mut partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
-        partitions.sort_unstable();
-        let first = self.turn % partitions.len().max(1);
-        partitions.rotate_left(first);
-        self.turn = self.turn.wrapping_add(1);
-        let (log, view) = (&self.settings.targets.log, &self.deps.planner.log);
-        let may_be = |of: &&TopicPartition| !self.writable.lacks(log, of.partition) && may_be_of(view, of, only);
-        for partition in partitions.iter().filter(may_be) {
-            let Some(owned) = self.owned.get_mut(partition) else { continue };
-            let due = owned.waiting.due(now, share.min(limit.saturating_sub(batch.items.len())));
-            for parked in due.into_iter().filter(|parked| !rests(&parked.order.saga_id)) {
-                batch.offsets.insert(partition.clone(), owned.next);
-                batch.items.push(Item {
-                    request: parked.request.clone(),
-                    partition: partition.clone(),
-                    record: parked.record.clone(),
-                    trace: parked.trace.clone(),
-                    ends: parked.ends.clone(),
-                    parked: Some(parked),
-                });
+    /// Looks, for each partition with something read, whether its requests can be told from those seen before: by memory, else
+    /// by history. Where neither has it yet (the log's materializer stands still), the partition's requests wait, unread: a
+    /// request must not be parked under an id that may be done with, and none may be replayed twice.
+    async fn look_at_logs(&mut self) -> Result<()> {
+        let now = (self.instant)();
+        for partition in self.queue.partitions_to_look_up(now) {
+            let planner = &self.facts.planner;
+            let known = match planner.is_known(&planner.homes_of_partition(partition.partition)).await {
+                Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {
+                    tracing::debug!(%partition, reason, "replay log not looked up in history");
+                    false
+                }
+                other => other?,
+            };
+            if known {
+                if self.queue.log_is_known(&partition) {
+                    self.alarms.clear(partition.partition, NOT_KNOWN);
+                }
+            } else if self.queue.log_is_not_known(&partition, now) {
+                self.alarms.raise(partition.partition, NOT_KNOWN);
+                tracing::error!(
+                    %partition, log = self.settings.targets.log,
+                    "replay requests wait: what the log had before is neither in memory nor, yet, in history; see that role materialize reads it"
+                );
             }
         }
+        Ok(())
     }
 
-    /// Takes up records read, without removing them: they go when the transaction is committed. Gives how many. Behind a
-    /// batch that is being committed only those whose ends are known: those of now take in what it writes.
-    async fn take_read(
+    /// A partition with something to do whose log is unclaimed yet: the next batch is of it alone, and claims it.
+    async fn partition_to_claim(&mut self) -> Result<Option<TopicPartition>> {
+        let may_be = |number| !self.claims.is_claimed(number) && !self.writable.lacks_log(number);
+        let unclaimed = self.queue.claimable((self.now)(), (self.instant)(), may_be);
+        let opened = self.claims.open_missing(&unclaimed).await?;
+        if !opened.is_empty() {
+            // Whoever claimed them before is fenced now, and what it wrote is visible.
+            let known = self.log_end.reached(&opened, self.has_work_beside()).await?;
+            self.claims.keep_known(&opened, &known);
+            self.release_foreign_partitions().await?;
+        }
+        let claims = self.claims.first_ready(&unclaimed);
+        // Should nothing come of it, the others go first: what cannot go must keep out no other.
+        let tried = claims.map_or(&unclaimed[..], std::slice::from_ref);
+        self.queue.rest_claims_until(tried, (self.instant)() + PARTITION_RESTS);
+        Ok(claims.cloned())
+    }
+
+    /// Gives up what was handed to another group meanwhile.
+    async fn release_foreign_partitions(&mut self) -> Result<()> {
+        let is_foreign = |partition: &&TopicPartition| self.claims.foreign_owner(partition.partition).is_some();
+        let foreign: Vec<TopicPartition> = self.queue.partitions().filter(is_foreign).cloned().collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        self.prepared = None;
+        self.queue.remove(&foreign);
+        for partition in &foreign {
+            self.claims.report_foreign(partition.partition);
+        }
+        self.intake.pause(foreign).await
+    }
+
+    /// Takes up what is due and records read. `claims`: only of this partition.
+    async fn take_up(
         &mut self,
-        batch: &mut Batch,
-        room: usize,
-        behind: Option<&Offsets>,
-        only: Option<&TopicPartition>,
-    ) -> Result<usize> {
-        let mut taken = 0;
-        let instant = Instant::now();
-        let read: Vec<(TopicPartition, Option<EndOffsets>, Vec<Record>)> = {
-            let mut left = room;
-            let mut out = Vec::new();
-            for ReadRecords { records, ends, .. } in &self.read {
-                if behind.is_some() && ends.is_none() {
-                    break;
-                }
-                let owned = self
-                    .owned
-                    .get(&records.partition)
-                    .filter(|owned| owned.log_not_known.is_none() && owned.head_rests <= instant);
-                let Some(owned) = owned.filter(|_| may_be_of(&self.deps.planner.log, &records.partition, only)) else { continue };
-                if self.writable.lacks(&self.settings.targets.log, records.partition.partition) {
-                    continue;
-                }
-                let next = behind.and_then(|offsets| offsets.get(&records.partition)).copied();
-                let wanted = |record: &&Record| match next {
-                    Some(next) => record.offset >= next,
-                    None => owned.wants(record.offset),
-                };
-                let some: Vec<Record> = records.records.iter().filter(wanted).take(left).cloned().collect();
-                left -= some.len();
-                if !some.is_empty() {
-                    out.push((records.partition.clone(), ends.clone(), some));
-                }
-                if left == 0 {
-                    break;
-                }
+        draft: &mut BatchDraft,
+        now: Micros,
+        behind: Option<&NextOffsets>,
+        claims: Option<&TopicPartition>,
+    ) -> Result<TakenUp> {
+        let (limit, instant) = (self.batch_limit(), (self.instant)());
+        let (log_claims, writable) = (&self.claims, &self.writable);
+        let may_be = |of: &TopicPartition| !writable.lacks_log(of.partition) && log_claims.may_be_of(of, claims);
+        let mut taken = TakenUp::default();
+        if behind.is_none() && self.queue.may_look_at_parked(instant) {
+            // Half, so that requests which cannot go yet never keep new ones out.
+            for (item, next) in self.queue.take_due(now, (limit / 2).max(1), instant, may_be) {
+                draft.offsets.insert(item.partition.clone(), next);
+                taken.items.push(item);
             }
-            out
-        };
+        }
+        taken.parked = taken.items.len();
+        let records = self.queue.next_records(limit.saturating_sub(taken.parked), behind, (self.instant)(), may_be);
+        self.take_records(records, behind.is_some(), draft, &mut taken).await?;
+        Ok(taken)
+    }
+
+    /// Takes up records read: each is a request, a dead letter, or forwarded.
+    async fn take_records(
+        &mut self,
+        read: Vec<NextRecords>,
+        is_behind: bool,
+        draft: &mut BatchDraft,
+        taken: &mut TakenUp,
+    ) -> Result<()> {
         let mut waits: Vec<TopicPartition> = Vec::new();
-        for (partition, ends, records) in read {
+        for NextRecords { partition, ends, records } in read {
             if waits.contains(&partition) {
                 continue;
             }
             for record in records {
-                let next = self.owned.get(&partition).map(|owned| owned.next).unwrap_or_default();
-                let is_again = behind.is_none() && record.offset < next;
-                if is_again && !batch.draft.looked_again.entry(partition.clone()).or_default().insert(record.offset) {
+                let next = self.queue.next_offset(&partition);
+                let is_again = !is_behind && record.offset < next;
+                if is_again && !draft.changes.looked_again.entry(partition.clone()).or_default().insert(record.offset) {
                     continue;
                 }
-                // Its schema is asked for: it waits where it is, and what comes behind it.
-                let Some(what) = self.take_up_record(&record, &partition)? else {
-                    batch.draft.look_again_at(&partition, record.offset);
-                    waits.push(partition.clone());
-                    break;
-                };
-                match what {
-                    TakenRequest::Item(item) => batch.items.push(Item { ends: ends.clone(), ..*item }),
-                    TakenRequest::Dead(letter) => {
-                        let mut letter = self.as_small_as_it_must_be(letter, &partition, record.offset).await?;
-                        batch.draft.tally.dead_letters += 1;
-                        letter.partition = self.writable.another(&letter.topic, letter.key.as_deref().unwrap_or_default());
-                        batch.draft.records.push(letter);
+                match self.read_record(&record, &partition)? {
+                    Some(IncomingRecord::Request(item)) => taken.items.push(RequestItem { ends: ends.clone(), ..*item }),
+                    Some(IncomingRecord::DeadLetter(letter)) => {
+                        let letter = self.address_dead_letter(letter, &partition, record.offset).await?;
+                        draft.metrics.dead_letters += 1;
+                        draft.outbox.records.push(letter);
                     }
-                    // It waits where it is, and what comes behind it, until its home has a leader.
-                    TakenRequest::Forward(forwarded)
-                        if forwarded.partition.is_some_and(|home| self.writable.lacks(&forwarded.topic, home)) =>
-                    {
-                        batch.draft.look_again_at(&partition, record.offset);
+                    Some(IncomingRecord::Forward(forwarded)) if self.has_home(&forwarded) => {
+                        draft.outbox.records.push(forwarded);
+                    }
+                    // Its schema is asked for, or its home has no leader: it waits where it is, and what comes behind it.
+                    Some(IncomingRecord::Forward(_)) | None => {
+                        draft.changes.look_again_at(&partition, record.offset);
                         waits.push(partition.clone());
                         break;
                     }
-                    TakenRequest::Forward(forwarded) => batch.draft.records.push(forwarded),
                 }
-                let looked = batch.offsets.entry(partition.clone()).or_insert(next);
+                let looked = draft.offsets.entry(partition.clone()).or_insert(next);
                 *looked = (*looked).max(record.offset.next());
-                taken += 1;
+                taken.records += 1;
             }
         }
-        // Their next batches have room for others.
-        for partition in &waits {
-            if let Some(owned) = self.owned.get_mut(partition) {
-                owned.head_rests = Instant::now() + PARTITION_RESTS;
-            }
+        self.queue.rest_heads(&waits, (self.instant)());
+        if taken.records == 0 {
+            self.queue.drop_done();
         }
-        if taken == 0 {
-            self.drop_taken();
+        Ok(())
+    }
+
+    fn has_home(&self, forwarded: &NewRecord) -> bool {
+        forwarded.partition.is_none_or(|home| !self.writable.lacks(&forwarded.topic, home))
+    }
+
+    /// A dead letter as small as it must be, and where there is a leader.
+    async fn address_dead_letter(&self, letter: NewRecord, from: &TopicPartition, offset: Offset) -> Result<NewRecord> {
+        let times = self.oversized.times_at(from, offset);
+        if times > 0 {
+            self.metrics.dead_letters_cut.inc();
         }
-        Ok(taken)
+        let mut letter = cut_dead_letter(letter, times).await?;
+        letter.partition = self.writable.another(&letter.topic, letter.key.as_deref().unwrap_or_default());
+        Ok(letter)
     }
 
     /// `None`: its schema is not known yet.
-    fn take_up_record(&mut self, record: &Record, partition: &TopicPartition) -> Result<Option<TakenRequest>> {
-        let (targets, schemas) = (&self.settings.targets, &self.deps.schemas);
+    fn read_record(&mut self, record: &Record, partition: &TopicPartition) -> Result<Option<IncomingRecord>> {
+        let dead_letters = &self.settings.targets.dead_letters;
         // With the headers of a forwarding it is larger than its topic takes.
-        let stays = self.too_large.times_at(partition, record.offset) > 0;
-        let of = (!stays).then_some(self.settings.request_partitions);
-        match take_up(record, partition, of, &targets.dead_letters, schemas) {
-            Ok(taken) => Ok(Some(taken)),
-            Err(NotDecoded::NeedSchema(schema)) if self.is_given_up(partition, record.offset, schema) => {
+        let stays = self.oversized.times_at(partition, record.offset) > 0;
+        let partitions = (!stays).then_some(self.settings.request_partitions);
+        match read_record(record, partition, partitions, dead_letters, &self.schemas) {
+            Ok(incoming) => Ok(Some(incoming)),
+            Err(NotDecoded::NeedSchema(schema))
+                if self.queue.has_no_schema(partition, record.offset) || self.schema_waits.is_missing(schema) =>
+            {
                 let message = format!("the registry has no Avro schema with {schema}");
-                Ok(Some(TakenRequest::Dead(dead(record, partition, &targets.dead_letters, "invalid_request", &message))))
+                let letter = dead_letter(record, partition, dead_letters, "invalid_request", &message);
+                Ok(Some(IncomingRecord::DeadLetter(letter)))
             }
             Err(NotDecoded::NeedSchema(schema)) => {
-                self.wait_for(partition, schema, record.offset);
+                self.schema_waits.ask(schema);
+                self.queue.wait_for_schema(partition, schema, record.offset);
                 Ok(None)
             }
             Err(NotDecoded::DeadLetter { message, .. }) => Err(Error::bug(message)),
         }
     }
 
-    /// Records that were looked at are done with.
-    fn drop_taken(&mut self) {
-        let owned = &mut self.owned;
-        self.read.retain_mut(|read| match owned.get_mut(&read.records.partition) {
-            Some(owned) => {
-                let is_new = |record: &Record| record.offset >= owned.next;
-                owned.cut_off |= owned.passed.is_full() && read.records.records.iter().any(is_new);
-                read.records.records.retain(|record| owned.wants(record.offset));
-                !read.records.records.is_empty()
-            }
-            None => false,
-        });
-        if self.read.is_empty() || self.just_restored.len() > MAX_JUST_RESTORED {
-            self.forget_ends();
+    /// What the requests of a batch are decided by. `None`: behind another batch, and something needs waiting.
+    async fn load(&mut self, items: &[RequestItem], taken_up_at: Micros, is_behind: bool) -> Result<Option<LoadedBatch>> {
+        if is_behind && !all_ends_are_known(items, self.queue.just_restored()) {
+            return Ok(None);
         }
+        let patience = if is_behind { Duration::ZERO } else { CAUGHT_UP_WITHIN };
+        let histories = self.load_histories(items, taken_up_at, patience).await?;
+        if is_behind && !histories.has_all() {
+            return Ok(None);
+        }
+        let facts = &mut self.facts;
+        let mut replays =
+            HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms, (self.instant)()).await?;
+        if let Some(failed) = replays.failed.take() {
+            self.queue.log_look_up_failed(&failed.partitions, (self.instant)());
+            return Err(failed.error);
+        }
+        let decided_at = (self.now)().max(taken_up_at);
+        Ok(Some(LoadedBatch { times: BatchTimes { taken_up_at, decided_at }, histories, replays }))
+    }
+
+    async fn load_histories(&mut self, items: &[RequestItem], now: Micros, patience: Duration) -> Result<LoadedHistories> {
+        let loader = HistoryLoader {
+            planner: &self.facts.planner,
+            catch_up: &self.facts.catch_up,
+            writable: &self.writable,
+            metrics: &self.metrics,
+            instant: self.instant,
+        };
+        loader.load(items, now, patience, &mut self.queue).await
+    }
+
+    /// One after the other: each sees what was decided of those before it.
+    async fn decide_all(&mut self, items: Vec<RequestItem>, loaded: &LoadedBatch, draft: &mut BatchDraft) -> Result<()> {
+        for (number, item) in items.into_iter().enumerate() {
+            if number % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let mut around = Surroundings {
+                loaded,
+                draft,
+                unapplied: &self.unapplied,
+                oversized: &self.oversized,
+                writable: &self.writable,
+                queue: &mut self.queue,
+            };
+            let facts = self.facts.load(&item, &mut around).await?;
+            let decision = decide(&facts, &item);
+            draft.apply(decision, item, facts, &mut self.queue, &self.settings.targets)?;
+        }
+        Ok(())
     }
 
     /// Ends of what was read since they were asked last. Before the transaction: what it writes need not be waited for.
     /// Where Kafka does not answer now, the next batch asks.
-    async fn fetch_end_offsets_of_batch(&mut self, offsets: &Offsets) {
-        if self.read.iter().any(|read| read.ends.is_none() && read.behind(offsets).next().is_some())
-            && let Ok(now) = self.deps.catch_up.fetch_end_offsets().await
+    async fn fetch_end_offsets_of_batch(&mut self, offsets: &NextOffsets) {
+        if self.queue.needs_ends(offsets)
+            && let Ok(now) = self.facts.catch_up.fetch_end_offsets().await
         {
-            self.know_ends(&now);
+            self.queue.know_ends(&now);
         }
-    }
-
-    /// What was read so far was recorded before these ends were asked: its batches need not ask again, and need not wait for
-    /// what the batches before them write.
-    pub(super) fn know_ends(&mut self, ends: &EndOffsets) {
-        for read in &mut self.read {
-            read.ends.get_or_insert_with(|| ends.clone());
-        }
-    }
-
-    /// Ends are asked anew for all that is read.
-    pub(super) fn forget_ends(&mut self) {
-        self.just_restored.clear();
-        self.read.iter_mut().for_each(|read| read.ends = None);
     }
 }

@@ -1,5 +1,5 @@
-//! Fresh first: a replay never answers from less than what was recorded before its request was read, or woke at its
-//! `not_before` (DESIGN 6.2).
+//! Catch up first: a replay is never planned from less than what was recorded before its request was read, or woke at its
+//! `not_before` (docs/ARCHITECTURE.md, Guarantees).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct EndOffsets(Arc<EndsRequest>);
 #[derive(Debug)]
 struct EndsRequest {
     at: Instant,
-    /// `None`: the partition has no leader that tells; what is behind it waits.
+    /// `None`: the partition has no leader that answers; what is behind it waits.
     ends: HashMap<TopicPartition, Option<Offset>>,
 }
 
@@ -49,7 +49,7 @@ impl EndOffsets {
         })
     }
 
-    /// Whether the ends of all these chains were told.
+    /// Whether the ends of all these chains are known.
     fn know(&self, chains: &[ChainId]) -> bool {
         chains.iter().all(|chain| self.0.ends.get(&chain.topic_partition()) != Some(&None))
     }
@@ -176,6 +176,7 @@ mod tests {
         assert!(!ends.are_reached(&chains, &whole(Source::Cold, &[(0, 8)])));
         assert!(ends.are_reached(&chains[2..], &whole(Source::Cold, &[])));
     }
+
     #[test]
     fn what_has_no_leader_is_reached_by_nothing() {
         let ends = [(chain(0).topic_partition(), Some(Offset(8))), (chain(1).topic_partition(), None)];

@@ -1,42 +1,267 @@
 use super::*;
-use crate::saga::position::Position;
+use crate::roles::replay::log_record::record_of;
+use crate::roles::replay::queue::parked::Parked;
+use crate::saga::json::Json;
+use crate::saga::lineage::Mode;
+use crate::saga::partitioner::Partitioner;
+use crate::saga::position::{Position, TopicPartition};
+use crate::saga::testing::{log_record, restored};
 use crate::wire::request::decode_json;
 
-/// A request of `order-1`, read; `more`: members besides.
-fn item(number: i64, more: &str, ends: Option<&EndOffsets>) -> Item {
-    let text = format!(
-        r#"{{"request_id":"r-{number}","command":"REPLAY","saga_id":"order-1","from":{{"start":true}},"requested_by":"ops","reason":"x"{more}}}"#
-    );
-    let request = decode_json(text.as_bytes()).expect("a request");
-    let record = outbox::record_of(&request, Position::new("requests", 0, number), Micros(number));
-    let partition = TopicPartition::new("requests", 0);
-    Item { request, partition, record, trace: None, ends: ends.cloned(), parked: None }
+const NOW: Micros = Micros(1_780_000_000_000_000);
+
+/// Something that tells a case from one where all is well.
+type Adjust = fn(&mut Facts);
+
+/// What it is about, a request, its facts, and what is expected.
+type Case<T> = (&'static str, fn() -> RequestItem, Adjust, T);
+
+/// Facts of a batch with room for everything.
+fn facts(change: Adjust) -> Facts {
+    let mut facts =
+        Facts { times: BatchTimes { taken_up_at: NOW, decided_at: Micros(NOW.0 + 1) }, may_park: true, ..Facts::default() };
+    change(&mut facts);
+    facts
 }
 
-fn parked(number: i64, ends: Option<&EndOffsets>) -> Item {
-    let item = item(number, "", ends);
+fn item(command: &str, members: &str) -> RequestItem {
+    let text =
+        format!(r#"{{"request_id":"r","command":"{command}","saga_id":"order-1","requested_by":"ops","reason":"x"{members}}}"#);
+    let request = decode_json(text.as_bytes()).expect("a request");
+    let record = record_of(&request, Position::new("requests", 0, 7), NOW);
+    RequestItem { request, partition: TopicPartition::new("requests", 0), record, trace: None, ends: None, parked: None }
+}
+
+fn new_replay() -> RequestItem {
+    item("REPLAY", r#","from":{"start":true}"#)
+}
+
+fn later() -> RequestItem {
+    item("REPLAY", r#","from":{"start":true},"not_before":"2100-01-01T00:00:00Z""#)
+}
+
+fn dry_run() -> RequestItem {
+    item("REPLAY", r#","from":{"start":true},"dry_run":true"#)
+}
+
+fn parked() -> RequestItem {
+    let item = new_replay();
     let Command::Replay(order) = item.request.command.clone() else { panic!("a replay") };
     let (request, record) = (item.request.clone(), item.record.clone());
-    Item { parked: Some(Parked { request, order, record, trace: None, ends: ends.cloned() }), ..item }
+    RequestItem { parked: Some(Parked { request, order, record, trace: None, ends: None }), ..item }
 }
 
-/// The ends that `order-1` is looked at to: 1 or 2, or those of now.
-fn ends_of(items: &[Item], just_restored: &[&str], asked: [&EndOffsets; 2]) -> Option<usize> {
-    let just_restored = just_restored.iter().map(|id| SagaId::from(*id)).collect();
-    let (ends, _) = known_ends(items, &just_restored)[&SagaId::from("order-1")];
-    ends.map(|ends| 1 + asked.iter().position(|asked| asked.is_same(ends)).expect("one of them"))
+fn cancel() -> RequestItem {
+    item("CANCEL", r#","replay_id":"other""#)
+}
+
+fn invalid() -> RequestItem {
+    item("REPLAY", "")
+}
+
+fn known(status: ReplayStatus) -> Option<Arc<LogRecord>> {
+    Some(Arc::new(log_record("other", "order-1", 1, status)))
+}
+
+fn known_dry_run() -> Option<Arc<LogRecord>> {
+    Some(Arc::new(LogRecord { dry_run: true, ..log_record("other", "order-1", 1, ReplayStatus::DryRun) }))
+}
+
+/// A plan; `is_writable`: of what it publishes, if it does.
+fn planned(is_writable: Option<bool>) -> PlanFact {
+    let restored = restored("r", Mode::Resume);
+    let event = RestoredEvent::of(&restored).expect("an event");
+    let plan = Plan { restored, changed: Vec::new(), before: Json::from_valid("{}"), runs: Vec::new(), would_refuse: None };
+    let events = EventPartitions { partitioner: Partitioner::Murmur2, count: 3 };
+    let publishing = is_writable.map(|is_writable| Publishing { events, is_writable });
+    PlanFact::Planned(Box::new(PlannedReplay { plan, event, publishing }))
+}
+
+fn refusal() -> Refusal {
+    Refusal::new("saga_running", "it runs")
+}
+
+/// A decision in short.
+fn short(decision: &Decision) -> String {
+    match decision {
+        Decision::Restore => "restore".into(),
+        Decision::Refuse(refusal) => format!("refuse {}", refusal.code),
+        Decision::Park { holds_saga: true } => "park".into(),
+        Decision::Park { holds_saga: false } => "park for later".into(),
+        Decision::Skip { holds_saga: true } => "skip".into(),
+        Decision::Skip { holds_saga: false } => "skip, others go".into(),
+        Decision::SkipBehind { replay_id } => format!("skip behind {replay_id}"),
+        Decision::Duplicate => "duplicate".into(),
+        Decision::Unpark => "unpark".into(),
+        Decision::Cancel { .. } => "cancel".into(),
+        Decision::Outcome(record) => format!("outcome {}", record.status.as_str()),
+        Decision::NoChange { is_unknown: true } => "unknown".into(),
+        Decision::NoChange { is_unknown: false } => "no change".into(),
+    }
+}
+
+fn check(cases: &[Case<&str>]) {
+    for (what, item, change, expected) in cases {
+        assert_eq!(short(&decide(&facts(*change), &item())), *expected, "{what}");
+    }
 }
 
 #[test]
-fn a_request_sees_what_was_recorded_before_it_was_read_or_woke() {
-    let (older, newer) = (EndOffsets::asked_at(Instant::now()), EndOffsets::asked_at(Instant::now() + Duration::from_secs(1)));
-    let of = |items: &[Item], just_restored: &[&str]| ends_of(items, just_restored, [&older, &newer]);
-    assert_eq!(of(&[item(1, "", Some(&older))], &[]), Some(1));
-    assert_eq!(of(&[item(1, "", None)], &[]), None, "ends were not asked since it was read");
-    assert_eq!(of(&[item(1, "", Some(&older))], &["order-1"]), None, "the saga was restored since");
-    let later = r#","not_before":"2026-01-10T10:00:00Z""#;
-    assert_eq!(of(&[item(1, later, Some(&older))], &[]), None, "it woke after that");
-    assert_eq!(of(&[parked(1, Some(&newer)), item(2, "", Some(&older))], &[]), Some(2), "of several the latest");
-    assert_eq!(of(&[item(2, "", Some(&older)), parked(1, Some(&newer))], &[]), Some(2), "in whatever order");
-    assert_eq!(of(&[parked(1, None), item(2, "", Some(&older))], &[]), None, "or those of now");
+fn a_new_replay_is_restored_refused_parked_or_skipped() {
+    check(&[
+        ("planned and writable", new_replay, |f| f.plan = planned(Some(true)), "restore"),
+        ("a dry run publishes nothing", dry_run, |f| f.plan = planned(None), "restore"),
+        ("refused by its plan", new_replay, |f| f.plan = PlanFact::Refused(refusal()), "refuse saga_running"),
+        ("no leader where it goes", new_replay, |f| f.plan = planned(Some(false)), "park"),
+        ("a store does not answer", new_replay, |f| f.plan = PlanFact::Unknown, "park"),
+        ("its saga is behind, or the rate lets no more go", new_replay, |_| (), "park"),
+        ("its time has not come: it holds nobody up", later, |_| (), "park for later"),
+        ("no room", new_replay, |f| f.may_park = false, "skip"),
+        ("no room, not its time", later, |f| f.may_park = false, "skip, others go"),
+        ("no room, no leader", new_replay, |f| (f.may_park, f.plan) = (false, planned(Some(false))), "skip"),
+        ("behind one that was skipped", new_replay, |f| f.follows_skipped = true, "skip"),
+        ("behind one that was skipped, not its time", later, |f| f.follows_skipped = true, "skip, others go"),
+        ("behind one that is parked", new_replay, |f| f.follows_parked = true, "park"),
+        ("whether it is new cannot be known", new_replay, |f| f.is_unreadable = true, "skip, others go"),
+    ]);
+}
+
+#[test]
+fn a_request_that_was_seen_comes_to_nothing() {
+    check(&[
+        ("accepted before", new_replay, |f| f.own = known(ReplayStatus::Accepted), "duplicate"),
+        ("refused before", new_replay, |f| f.own = known(ReplayStatus::Refused), "duplicate"),
+        (
+            "even where it could go",
+            new_replay,
+            |f| (f.own, f.plan) = (known(ReplayStatus::Published), planned(Some(true))),
+            "duplicate",
+        ),
+        ("a dry run is not the real run", new_replay, |f| (f.own, f.plan) = (known_dry_run(), planned(Some(true))), "restore"),
+        ("a cancel", cancel, |f| (f.own, f.named) = (known(ReplayStatus::Published), known(ReplayStatus::Accepted)), "duplicate"),
+        ("one that is wrong", invalid, |f| f.own = known(ReplayStatus::Refused), "duplicate"),
+        ("the same for the first time", invalid, |_| (), "refuse request_invalid"),
+    ]);
+}
+
+#[test]
+fn a_parked_replay_goes_if_it_still_waits() {
+    check(&[
+        ("it waits", parked, |f| (f.own, f.plan) = (known(ReplayStatus::Accepted), planned(Some(true))), "restore"),
+        ("and goes on waiting, room or not", parked, |f| (f.own, f.may_park) = (known(ReplayStatus::Accepted), false), "park"),
+        ("it was cancelled", parked, |f| f.own = known(ReplayStatus::Cancelled), "unpark"),
+        ("it was committed after all", parked, |f| f.own = known(ReplayStatus::Published), "unpark"),
+        ("the log does not know it", parked, |_| (), "unpark"),
+        ("what was skipped came later", parked, |f| (f.own, f.follows_skipped) = (known(ReplayStatus::Accepted), true), "park"),
+    ]);
+}
+
+#[test]
+fn what_a_topic_did_not_take_is_refused() {
+    check(&[
+        ("its log record", new_replay, |f| f.times_oversized = 1, "refuse too_large"),
+        ("its restored saga", new_replay, |f| (f.times_oversized, f.plan) = (1, planned(None)), "refuse too_large"),
+        (
+            "by its plan's refusal, if there is one",
+            new_replay,
+            |f| (f.times_oversized, f.plan) = (1, PlanFact::Refused(refusal())),
+            "refuse saga_running",
+        ),
+        ("its record is there: it waits", parked, |f| (f.own, f.times_oversized) = (known(ReplayStatus::Accepted), 1), "park"),
+        ("a cancel", cancel, |f| (f.times_oversized, f.named) = (1, known(ReplayStatus::Accepted)), "refuse too_large"),
+    ]);
+}
+
+#[test]
+fn a_cancel_reaches_what_waits() {
+    let of_another = |f: &mut Facts| f.named = Some(Arc::new(log_record("other", "order-2", 1, ReplayStatus::Accepted)));
+    assert_eq!(short(&decide(&facts(of_another), &cancel())), "refuse request_invalid", "of another saga");
+    check(&[
+        ("it waits", cancel, |f| f.named = known(ReplayStatus::Accepted), "cancel"),
+        ("it was published", cancel, |f| f.named = known(ReplayStatus::Published), "refuse request_invalid"),
+        ("the log does not know it", cancel, |_| (), "refuse request_invalid"),
+        ("it stays in the topic", cancel, |f| f.names_skipped = true, "skip behind other"),
+        (
+            "it stayed in the topic and is parked now",
+            cancel,
+            |f| (f.names_skipped, f.named) = (true, known(ReplayStatus::Accepted)),
+            "cancel",
+        ),
+    ]);
+    let decided = decide(&facts(|f| f.named = known(ReplayStatus::Accepted)), &cancel());
+    let Decision::Cancel { cancelled, done } = decided else { panic!("{decided:?}") };
+    assert_eq!((cancelled.replay_id.as_str(), cancelled.status), ("other", ReplayStatus::Cancelled));
+    assert_eq!(done.published_at, Some(Micros(NOW.0 + 1)), "when it was decided");
+}
+
+#[test]
+fn an_outcome_counts_once_and_only_forward() {
+    let outcome = |status, sequence| Outcome {
+        replay_id: "other".into(),
+        original_saga_id: "order-1".into(),
+        ended_saga_id: "new of other".into(),
+        status,
+        sequence,
+        ended_at: Micros(NOW.0 + 9),
+    };
+    let of = |known: Option<LogRecord>, outcome: Outcome| {
+        let mut item = new_replay();
+        item.request.command = Command::Outcome(outcome);
+        decide(&Facts { named: known.map(Arc::new), ..facts(|_| ()) }, &item)
+    };
+    let published = || LogRecord { published_at: Some(NOW), ..log_record("other", "order-1", 1, ReplayStatus::Published) };
+    let ended = LogRecord { outcome_sequence: Some(4), ..published() };
+    for (what, known, outcome, expected) in [
+        ("the log does not know it", None, outcome(Status::Completed, 5), "unknown"),
+        (
+            "it was not published",
+            Some(LogRecord { published_at: None, ..published() }),
+            outcome(Status::Completed, 5),
+            "no change",
+        ),
+        ("an earlier end", Some(ended.clone()), outcome(Status::Failed, 3), "no change"),
+        ("the same end", Some(ended.clone()), outcome(Status::Failed, 4), "no change"),
+        ("a later end", Some(ended), outcome(Status::Compensated, 5), "outcome compensated"),
+        ("cancelled as a saga", Some(published()), outcome(Status::Cancelled, 5), "outcome saga_cancelled"),
+        ("completed", Some(published()), outcome(Status::Completed, 5), "outcome completed"),
+    ] {
+        assert_eq!(short(&of(known, outcome)), expected, "{what}");
+    }
+    let by_another = Outcome { ended_saga_id: "another".into(), ..outcome(Status::Completed, 5) };
+    for (outcome, executed_as) in [(outcome(Status::Completed, 5), None), (by_another, Some("another"))] {
+        let Decision::Outcome(record) = of(Some(published()), outcome) else { panic!("an end") };
+        assert_eq!(
+            record.executed_as.as_ref().map(|id| id.as_str()),
+            executed_as,
+            "the saga that ran, if it is not the restored one"
+        );
+        assert_eq!((record.ended_at, record.outcome_sequence), (Some(Micros(NOW.0 + 9)), Some(5)));
+    }
+}
+
+#[test]
+fn only_what_overtakes_nobody_is_planned() {
+    let cases: [Case<bool>; 11] = [
+        ("a new one", new_replay, |_| (), true),
+        ("one seen before", new_replay, |f| f.own = known(ReplayStatus::Refused), false),
+        ("a dry run was seen before", new_replay, |f| f.own = known_dry_run(), true),
+        ("before its time", later, |_| (), false),
+        ("behind one that was skipped", new_replay, |f| f.follows_skipped = true, false),
+        ("behind one that is parked", new_replay, |f| f.follows_parked = true, false),
+        ("behind one of this batch", new_replay, |f| f.follows_in_batch = true, false),
+        ("one that may be an old one", new_replay, |f| f.is_unreadable = true, false),
+        ("parked, in its order", parked, |f| (f.own, f.follows_parked) = (known(ReplayStatus::Accepted), true), true),
+        (
+            "parked, behind one of this batch",
+            parked,
+            |f| (f.own, f.follows_in_batch) = (known(ReplayStatus::Accepted), true),
+            false,
+        ),
+        ("parked, and cancelled", parked, |f| f.own = known(ReplayStatus::Cancelled), false),
+    ];
+    for (what, item, change, expected) in cases {
+        let item = item();
+        let Command::Replay(order) = &item.request.command else { panic!("a replay") };
+        assert_eq!(facts(change).may_go(&item, order), expected, "{what}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Work under one name goes one after the other; under different names at once. Holds only names that somebody works on.
+//! Locks by name: work under one name goes one after the other, under different names at once. Keeps only names in use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +18,12 @@ pub struct KeyedLockGuard {
 }
 
 impl KeyedLocks {
-    pub async fn turn(&self, name: &str) -> KeyedLockGuard {
+    pub async fn lock(&self, name: &str) -> KeyedLockGuard {
         // Made before the wait: a caller that gives up while it waits leaves nothing behind.
-        let mut turn = KeyedLockGuard { name: name.to_owned(), locks: self.0.clone(), held: None };
+        let mut guard = KeyedLockGuard { name: name.to_owned(), locks: self.0.clone(), held: None };
         let lock = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().clone();
-        turn.held = Some(lock.lock_owned().await);
-        turn
+        guard.held = Some(lock.lock_owned().await);
+        guard
     }
 }
 
@@ -45,14 +45,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_name_has_one_turn_at_a_time_and_is_forgotten_after_the_last() {
-        let turns = KeyedLocks::default();
-        let first = turns.turn("a").await;
+    async fn one_name_is_locked_once_at_a_time_and_is_forgotten_after_the_last() {
+        let locks = KeyedLocks::default();
+        let first = locks.lock("a").await;
         let soon = Duration::from_millis(20);
-        assert!(tokio::time::timeout(soon, turns.turn("a")).await.is_err(), "it is taken");
-        assert!(tokio::time::timeout(soon, turns.turn("b")).await.is_ok(), "another is not");
+        assert!(tokio::time::timeout(soon, locks.lock("a")).await.is_err(), "it is taken");
+        assert!(tokio::time::timeout(soon, locks.lock("b")).await.is_ok(), "another is not");
         drop(first);
-        drop(turns.turn("a").await);
-        assert!(turns.0.lock().expect("not poisoned").is_empty());
+        drop(locks.lock("a").await);
+        assert!(locks.0.lock().expect("not poisoned").is_empty());
     }
 }

@@ -64,19 +64,44 @@ impl UnappliedRecords {
     }
 }
 
+/// What this process knows of the log before the view of the log does.
+#[derive(Default)]
+pub struct UnappliedLog {
+    /// Log records of the transaction that is being committed.
+    pub committing: UnappliedRecords,
+    /// Committed by this process; the view of the log follows.
+    pub committed: UnappliedRecords,
+}
+
+impl UnappliedLog {
+    /// As a batch that decides more sees it: `decided` is what it has so far.
+    pub fn with<'a>(&'a self, decided: &'a UnappliedRecords) -> LogOverlay<'a> {
+        LogOverlay([Some(decided), Some(&self.committing), Some(&self.committed)])
+    }
+
+    pub fn overlay(&self) -> LogOverlay<'_> {
+        LogOverlay([None, Some(&self.committing), Some(&self.committed)])
+    }
+}
+
 /// What is newer than the view of the log, newest first.
-#[derive(Clone, Copy)]
-pub struct LogOverlay<'a>(pub &'a [&'a UnappliedRecords]);
+#[derive(Clone, Copy, Default)]
+pub struct LogOverlay<'a>([Option<&'a UnappliedRecords>; 3]);
 
 impl<'a> LogOverlay<'a> {
+    pub fn of(records: &'a UnappliedRecords) -> Self {
+        Self([Some(records), None, None])
+    }
+
     pub fn get(self, replay_id: &str) -> Option<&'a Arc<LogRecord>> {
-        self.0.iter().find_map(|pending| pending.get(replay_id))
+        self.0.into_iter().flatten().find_map(|records| records.get(replay_id))
     }
 
     /// The newest of each replay of a saga, or that makes it.
     pub fn of_saga(self, saga: &SagaId) -> impl Iterator<Item = &'a Arc<LogRecord>> {
-        let newest = move |at: usize, id: &str| !self.0[..at].iter().any(|newer| newer.get(id).is_some());
-        let all = self.0.iter().enumerate().flat_map(move |(at, pending)| pending.of_saga(saga).map(move |record| (at, record)));
+        let newest = move |at: usize, id: &str| !self.0[..at].iter().flatten().any(|newer| newer.get(id).is_some());
+        let all = self.0.into_iter().enumerate().filter_map(|(at, records)| Some((at, records?)));
+        let all = all.flat_map(move |(at, records)| records.of_saga(saga).map(move |record| (at, record)));
         all.filter(move |(at, record)| newest(*at, &record.replay_id)).map(|(_, record)| record)
     }
 }
@@ -103,12 +128,14 @@ mod tests {
         older.insert(record("r1", "a", "b", ReplayStatus::Accepted));
         older.insert(record("r2", "b", "c", ReplayStatus::Accepted));
         newer.insert(record("r1", "a", "b", ReplayStatus::Published));
-        let both = [&newer, &older];
-        assert_eq!(ids(LogOverlay(&both), "b"), [("r1".into(), ReplayStatus::Published), ("r2".into(), ReplayStatus::Accepted)]);
-        assert_eq!(ids(LogOverlay(&both), "a"), [("r1".into(), ReplayStatus::Published)]);
+        assert_eq!(
+            ids(LogOverlay([Some(&newer), Some(&older), None]), "b"),
+            [("r1".into(), ReplayStatus::Published), ("r2".into(), ReplayStatus::Accepted)]
+        );
+        assert_eq!(ids(LogOverlay([Some(&newer), Some(&older), None]), "a"), [("r1".into(), ReplayStatus::Published)]);
         newer.retain(|record| record.replay_id != "r1");
         assert!(newer.by_id.is_empty() && newer.by_saga.is_empty());
         older.insert(record("r1", "a", "d", ReplayStatus::Accepted));
-        assert_eq!(ids(LogOverlay(&[&older]), "b"), [("r2".into(), ReplayStatus::Accepted)], "r1 makes another now");
+        assert_eq!(ids(LogOverlay::of(&older), "b"), [("r2".into(), ReplayStatus::Accepted)], "r1 makes another now");
     }
 }

@@ -1,5 +1,5 @@
-//! Where one replay is decided: history in, plan or refusal out. Shared by the worker and the HTTP side, so that what is
-//! answered at once and what is carried out later follow the same rules.
+//! Where one replay is planned: history in, plan or refusal out. Shared by the worker and the HTTP side, so that what is
+//! answered at once and what is published later follow the same rules.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -77,6 +77,13 @@ impl RequestOrder {
     }
 }
 
+/// When a replay is decided, and when its saga counts as restored: see [`PlanFacts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanTimes {
+    pub decided_at: Micros,
+    pub restored_at: Micros,
+}
+
 /// May planning take more than a moment?
 fn is_long(order: &ReplayOrder, full_history: &FullHistory) -> bool {
     matches!(order.override_, Some(Override::Patch(_))) || full_history.entries.len() > LONG_HISTORY
@@ -134,7 +141,7 @@ impl ReplayPlanner {
         Ok(ends.filter(|(_, end)| *end > Offset(0)).collect())
     }
 
-    /// Each partition is a history of its own: of a replay with records in several, what was carried out counts.
+    /// Each partition is a history of its own: of a replay with records in several, what was published counts.
     async fn in_history(&self, replay_id: &str, ends: &[(i32, Offset)]) -> Result<Option<LogRecord>> {
         let read = |end| in_history::newest(&self.log_history, replay_id, std::slice::from_ref(end));
         let found = try_join_all(ends.iter().map(read)).await?;
@@ -232,15 +239,15 @@ impl ReplayPlanner {
     }
 
     /// Plans a replay from loaded history, with the SAGA_RESTORED that it makes. `asked`: the request's place; `None`: it is
-    /// not recorded yet, so it comes after all that are. `restored_at` and `now`: see [`PlanFacts`].
-    pub async fn decide(
+    /// not recorded yet, so it comes after all that are.
+    pub async fn plan(
         &self,
         request: &ReplayRequest,
         order: &ReplayOrder,
         known: &SagaHistory,
         log_overlay: LogOverlay<'_>,
         asked: Option<RequestOrder>,
-        (restored_at, now): (Micros, Micros),
+        times: PlanTimes,
     ) -> Result<std::result::Result<(Plan, RestoredEvent), Refusal>> {
         let replay_id = ids::replay_id(&request.request_id, &order.saga_id).to_string();
         let id_taken = match &order.new_saga_id {
@@ -248,8 +255,8 @@ impl ReplayPlanner {
             None => false,
         };
         let facts = PlanFacts {
-            now,
-            restored_at,
+            now: times.decided_at,
+            restored_at: times.restored_at,
             max_depth: self.rules.max_depth,
             target_allowed: order.target.as_ref().is_none_or(|target| self.rules.restored_allowed.contains(target)),
             // Where it makes no difference the stores are not asked.

@@ -1,4 +1,4 @@
-//! The HTTP side of replays: planned at once, published to the requests topic, carried out by whoever owns the saga.
+//! The HTTP side of replays: planned at once, published to the requests topic, restored by the process that owns the partition.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::catch_up::CatchUpBarrier;
 use super::keyed_locks::KeyedLocks;
 use super::log_overlay::{LogOverlay, UnappliedRecords};
-use super::outbox::{accepted, new_saga_id, record_of};
-use super::planner::ReplayPlanner;
+use super::log_record::{accepted, new_saga_id, record_of};
+use super::planner::{PlanTimes, ReplayPlanner};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
@@ -54,7 +54,7 @@ pub struct Submit {
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Submitted {
+pub enum SubmitOutcome {
     /// On its way.
     Accepted { request_id: String, replay_id: String, new_saga_id: SagaId, request_sha256: String },
     /// A dry run: what would be published.
@@ -88,24 +88,24 @@ impl Submit {
         }
     }
 
-    /// Plans a replay and, if it can be carried out, publishes the request. `Refused` with the refusal's code; `Refused`
+    /// Plans a replay and, if it can go, publishes the request. `Refused` with the refusal's code; `Refused`
     /// `behind`: not caught up in time; `id_taken`: the request id was used with another body. `may_be_elsewhere`: others may
     /// know the request id, and post it to another process at this moment.
-    pub async fn replay(&self, request: &ReplayRequest, may_be_elsewhere: bool) -> Result<Submitted> {
+    pub async fn replay(&self, request: &ReplayRequest, may_be_elsewhere: bool) -> Result<SubmitOutcome> {
         let order = match &request.command {
             Command::Replay(order) => order,
             Command::Invalid { message, .. } => return Err(Error::invalid("request_invalid", message.clone())),
             _ => return Err(Error::invalid("request_invalid", "command: only REPLAY can be posted here")),
         };
         let replay_id = ids::replay_id(&request.request_id, &order.saga_id).to_string();
-        let on_its_way = Submitted::Accepted {
+        let on_its_way = SubmitOutcome::Accepted {
             request_id: request.request_id.clone(),
             replay_id: replay_id.clone(),
             new_saga_id: new_saga_id(&request.request_id, order),
             request_sha256: request.sha256.clone(),
         };
         // Two posts of one id here go one after the other: the second finds what the first published.
-        let _turn = self.posting.turn(&replay_id).await;
+        let _lock = self.posting.lock(&replay_id).await;
         if let Some(known) = self.seen(&replay_id, &order.saga_id).await?.filter(|known| !known.dry_run) {
             if known.request_sha256 != request.sha256 {
                 return Err(Error::refused("id_taken", ID_TAKEN));
@@ -117,10 +117,10 @@ impl Submit {
             plan.await.map_err(|_| Error::unavailable("plan the replay: no answer from the brokers or stores in time"))??;
         self.publish(request, &order.saga_id).await?;
         if order.dry_run {
-            return Ok(Submitted::DryRun(Box::new(plan)));
+            return Ok(SubmitOutcome::DryRun(Box::new(plan)));
         }
-        let nowhere_yet = Position::new(self.topic.as_str(), -1, -1);
-        let record = accepted(record_of(request, nowhere_yet, (self.now)()), request);
+        let not_recorded_yet = Position::new(self.topic.as_str(), -1, -1);
+        let record = accepted(record_of(request, not_recorded_yet, (self.now)()), request);
         self.published.lock().unwrap_or_else(PoisonError::into_inner).put(replay_id.clone(), Arc::new(record));
         if may_be_elsewhere {
             self.is_the_one_that_counts(&replay_id, request).await?;
@@ -139,9 +139,9 @@ impl Submit {
         Ok(())
     }
 
-    /// Asks for a waiting replay not to be carried out. `Refused` `replay_not_found`; `request_invalid`: it does not wait.
+    /// Cancels a waiting replay. `Refused` `replay_not_found`; `request_invalid`: it does not wait.
     pub async fn cancel(&self, replay_id: &str, request_id: &str, requested_by: &str, reason: &str) -> Result<Cancelling> {
-        // One that the log does not show yet can be called off too: the CANCEL goes to its partition, behind it.
+        // One that the log does not show yet can be cancelled too: the CANCEL goes to its partition, behind it.
         let Some(record) = self.record(replay_id).await? else {
             return Err(Error::refused("replay_not_found", NOT_FOUND));
         };
@@ -157,7 +157,7 @@ impl Submit {
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
     /// with this process's clock and no offset.
     pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
-        self.planner.record(replay_id, None, LogOverlay(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, None, LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// The same of a replay of this saga. Waits for what history must have to tell.
@@ -170,7 +170,7 @@ impl Submit {
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.planner.record(replay_id, Some(&homes), LogOverlay(&[&self.not_in_the_log()])).await
+        self.planner.record(replay_id, Some(&homes), LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.
@@ -198,10 +198,10 @@ impl Submit {
             return Err(behind());
         }
         let now = (self.now)();
-        let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
-        let decided =
-            self.planner.decide(request, order, &known, LogOverlay(&[&self.not_in_the_log()]), None, (restored_at, now)).await?;
-        decided.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
+        let times = PlanTimes { decided_at: now, restored_at: now.max(order.not_before.unwrap_or(Micros::MIN)) };
+        let unapplied = self.not_in_the_log();
+        let planned = self.planner.plan(request, order, &known, LogOverlay::of(&unapplied), None, times).await?;
+        planned.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
     }
 
     async fn publish(&self, request: &ReplayRequest, saga: &SagaId) -> Result<()> {

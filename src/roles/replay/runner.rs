@@ -1,0 +1,118 @@
+//! What batches are made with: the parts of the role, each with a duty and fields of its own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::committer::Committer;
+use super::draft::PreparedBatch;
+use super::facts::FactLoader;
+use super::history_alarms::HistoryAlarms;
+use super::incoming::parked_again;
+use super::log_alarms::LogAlarms;
+use super::log_claims::LogClaims;
+use super::log_end::LogEnd;
+use super::log_overlay::UnappliedLog;
+use super::oversized::OversizedRecords;
+use super::queue::RequestQueue;
+use super::reassign::Reassignment;
+use super::schema_waits::SchemaWaits;
+use super::settings::{Dependencies, RecordPartitionCounts, Settings};
+use super::writable::WritablePartitions;
+use crate::kafka::ends::Ends;
+use crate::kafka::intake::Intake;
+use crate::saga::position::Shown;
+use crate::saga::time::Micros;
+use crate::telemetry::Metrics;
+use crate::wire::avro::Schemas;
+
+pub struct BatchRunner {
+    pub settings: Settings,
+    pub queue: RequestQueue,
+    pub unapplied: UnappliedLog,
+    pub facts: FactLoader,
+    pub committer: Committer,
+    pub claims: LogClaims,
+    pub writable: WritablePartitions,
+    pub oversized: OversizedRecords,
+    pub schema_waits: SchemaWaits,
+    pub log_end: LogEnd,
+    pub alarms: LogAlarms,
+    pub reassignment: Reassignment,
+    /// The next batch, decided while the one before it was committed.
+    pub prepared: Option<PreparedBatch>,
+    /// Requests that wait and came back from history to the view of the log, so far.
+    pub returned: u64,
+    pub intake: Intake,
+    pub ends: Ends,
+    pub schemas: Arc<Schemas>,
+    pub partition_counts: RecordPartitionCounts,
+    pub metrics: Arc<Metrics>,
+    pub now: fn() -> Micros,
+    /// What pauses are counted by.
+    pub instant: fn() -> Instant,
+}
+
+impl BatchRunner {
+    pub fn new(deps: Dependencies, settings: Settings, intake: Intake) -> Self {
+        let Dependencies { kafka, planner, catch_up, ends, partitioning, registry, schemas, metrics, .. } = deps;
+        let alarms = LogAlarms::new(metrics.clone(), &settings.targets.log);
+        let allowed = planner.rules.restored_allowed.clone();
+        let (chains, targets) = (catch_up.chains.clone(), settings.targets.clone());
+        Self {
+            queue: RequestQueue::new(settings.max_parked_requests, settings.rate, Instant::now()),
+            unapplied: UnappliedLog::default(),
+            claims: LogClaims::new(kafka.clone(), settings.group.clone(), planner.log.clone(), alarms.clone()),
+            writable: WritablePartitions::new(ends.clone(), chains, partitioning.clone(), targets, allowed),
+            log_end: LogEnd { ends: ends.clone(), planner: planner.clone(), log: settings.targets.log.clone() },
+            facts: FactLoader {
+                planner,
+                catch_up,
+                partitioning,
+                metrics: metrics.clone(),
+                alarms: HistoryAlarms::new(alarms.clone()),
+                instant: Instant::now,
+            },
+            committer: Committer::new(kafka, deps.transactional_id),
+            oversized: OversizedRecords::default(),
+            schema_waits: SchemaWaits::new(registry, schemas.clone()),
+            alarms,
+            reassignment: Reassignment::new(intake.clone()),
+            prepared: None,
+            returned: 0,
+            intake,
+            ends,
+            schemas,
+            partition_counts: deps.partition_counts,
+            metrics,
+            now: deps.now,
+            instant: Instant::now,
+            settings,
+        }
+    }
+
+    /// Are other partitions worked on?
+    pub fn has_work_beside(&self) -> bool {
+        self.queue.partitions().next().is_some()
+    }
+
+    /// Is there something parked that may go now?
+    pub fn is_something_due(&mut self) -> bool {
+        self.queue.is_anything_due((self.now)()) && self.queue.may_look_at_parked((self.instant)())
+    }
+
+    /// Parks every request that the log says is waiting and that is not parked here.
+    pub fn park_waiting(&mut self) {
+        for record in self.facts.planner.log.waiting() {
+            let number = record.position.partition;
+            if !self.queue.has_number(number) || self.queue.is_parked(number, &record.replay_id) {
+                continue;
+            }
+            match parked_again(&record) {
+                Ok(parked) => self.queue.park(parked),
+                Err(reason) => {
+                    tracing::error!(replay_id = %Shown(&record.replay_id), %reason, "waiting request cannot be read again");
+                }
+            }
+        }
+    }
+}
