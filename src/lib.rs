@@ -2,13 +2,10 @@
 //!
 //! Arrows point downwards only; `tests/tidy/` holds the rule.
 //!
-//! - [`cli`]: one file per command group; calls the HTTP api or, for local work, the roles
-//! - [`admin`]: commands that look at or change an installation without being one of its processes
+//! - [`cli`]: one file a command group; calls the HTTP api or, for work on this machine, `serve`, `admin` and `demo`
 //! - [`serve`]: the process: what it is made of, what runs in it, how it ends; the only wiring
+//! - [`admin`]: commands that look at or change an installation without being one of its processes
 //! - [`demo`]: the story of an outage and its repair, played from outside
-//! - [`config`]: all settings with units and defaults
-//! - [`nearest`]: the name that was meant by an unknown one
-//! - [`telemetry`]: tracing, and one struct with every metric
 //! - [`api`]: HTTP routes
 //! - [`roles`]: what a process does: materialize, replay
 //! - [`replay_log`]: the replay log: its view in memory, reading it, what its topic has dropped, whose it is
@@ -18,10 +15,12 @@
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
 //! - [`schema_registry`]: Avro schemas by id, over HTTP
-//! - [`retry`]: the one place for trying again
-//! - [`cpu`]: long work on threads of its own
 //! - [`wire`]: pure: bytes <-> domain
+//! - [`config`]: all settings with units and defaults
+//! - [`telemetry`]: tracing, and one struct with every metric
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
+//! - for all: [`error`], [`retry`] (the one place for trying again), [`cpu`] (long work on threads of its own), [`failpoint`],
+//!   [`nearest`] (the name that was meant by an unknown one)
 
 pub mod admin;
 pub mod api;

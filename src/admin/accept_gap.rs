@@ -1,6 +1,6 @@
 //! `store accept-gap`: an operator accepts that offsets are lost, and the partition goes on after them.
 
-use super::chains::only;
+use super::doctor::chains::single_offset;
 use crate::cold::chain::{Appended, ChainWriter, newest_incarnation};
 use crate::cold::gaps;
 use crate::cold::owner;
@@ -19,14 +19,14 @@ pub async fn accept_gap(config: &Config, partition: TopicPartition, requested_by
     let mine = installation(config, &ends).await?;
     owner::owners(&*objects).await?.check(&mine)?;
     let one = std::slice::from_ref(&partition);
-    let earliest = only(&ends.earliest(one).await?);
+    let earliest = single_offset(&ends.earliest(one).await?);
     let topic_id = ends.topic_id(&partition.topic).await?;
     let incarnation = newest_incarnation(&*objects, &partition.topic, partition.partition).await?;
     let chain = ChainId { topic: partition.topic.clone(), incarnation, partition: partition.partition };
     let mut writer = ChainWriter::open(objects.clone(), chain.clone(), None).await?;
     let next = writer.next();
     // After the chain: an owner at work makes it longer meanwhile, and it must not seem to pass the end.
-    let end = only(&ends.ends(one).await?);
+    let end = single_offset(&ends.ends(one).await?);
     let was = writer.newest().and_then(|newest| newest.topic_id.clone());
     let replaced = matches!((&was, &topic_id), (Some(was), Some(is)) if was != is);
     if replaced || next > end {

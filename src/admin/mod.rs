@@ -4,18 +4,13 @@
 //! knows nothing of the command line.
 
 mod accept_gap;
-mod chains;
-mod check;
-mod conflicts;
 mod doctor;
 mod hand_over;
-mod partitioner;
 mod take_over_log;
 mod topics;
 
 pub use accept_gap::accept_gap;
-pub use check::{Check, Verdict};
-pub use doctor::doctor;
+pub use doctor::{Check, Verdict, doctor};
 pub use hand_over::hand_over;
 pub use take_over_log::take_over_log;
 pub use topics::{TopicRow, topics_apply, topics_plan};

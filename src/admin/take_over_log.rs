@@ -1,47 +1,18 @@
-//! Whose the replay log is: what `doctor` says of it, and `store take-over-log`, with which an operator hands it over.
+//! `store take-over-log`: an operator hands the replay log to the configured group.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::check::{Check, Verdict, ok};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::kafka::ends::Ends;
 use crate::kafka::record::NewRecord;
 use crate::kafka::transaction::{Transaction, TransactionalPublisher};
 use crate::replay_log::newest_owners::{NewestOwner, of_other_groups};
 use crate::replay_log::owner::{GROUP, GROUP_WHY, LogOwner};
 use crate::roles::replay::log_claims::claim_id;
-use crate::saga::position::TopicPartition;
-use crate::serve::partition_counts;
-
-fn partitions(config: &Config, counts: &[(String, i32)]) -> Vec<TopicPartition> {
-    let log = &config.topics.log;
-    let count = counts.iter().find(|(name, _)| name == log).map_or(0, |(_, count)| *count);
-    (0..count).map(|partition| TopicPartition::new(log.as_str(), partition)).collect()
-}
-
-pub(super) async fn check(config: &Config, counts: &[(String, i32)]) -> Result<Check> {
-    let anothers = of_other_groups(&config.kafka, &Ends::new(&config.kafka)?, partitions(config, counts)).await?;
-    if anothers.is_empty() {
-        return Ok(ok("replay log", "no other group has written to it"));
-    }
-    let groups: BTreeSet<&str> = anothers.iter().map(|newest| newest.owner.group.as_str()).collect();
-    let groups = groups.into_iter().collect::<Vec<_>>().join(", ");
-    Ok(Check {
-        check: "replay log".into(),
-        verdict: Verdict::Problem,
-        detail: format!(
-            "{} partitions of {} belong to group {groups}: group {} carries out no replays from them",
-            anothers.len(),
-            config.topics.log,
-            config.kafka.group_id
-        ),
-        remedy: Some("stop that group's role replay, then: resaga store take-over-log --reason ... --yes".into()),
-        exit: None,
-    })
-}
+use crate::serve::{partition_counts, partitions_of};
 
 /// Hands the log over to the configured group: the newest record of each partition is written again, as this group's.
 /// Tells what was done.
@@ -49,7 +20,7 @@ pub async fn take_over_log(config: &Config, requested_by: &str, reason: &str) ->
     let counts = partition_counts(config).await?;
     let ends = Ends::new(&config.kafka)?;
     let group = &config.kafka.group_id;
-    let found = of_other_groups(&config.kafka, &ends, partitions(config, &counts)).await?;
+    let found = of_other_groups(&config.kafka, &ends, partitions_of(&config.topics.log, &counts)).await?;
     if found.is_empty() {
         let message = format!("no partition of {} belongs to another group than {group}", config.topics.log);
         return Err(Error::invalid("request_invalid", message).into());
@@ -69,7 +40,7 @@ pub async fn take_over_log(config: &Config, requested_by: &str, reason: &str) ->
         let id = claim_id(&config.topics.log, partition.partition);
         let publisher = TransactionalPublisher::open(&config.kafka, &id).await?;
         let Some(newest) = of_other_groups(&config.kafka, &ends, vec![partition]).await?.pop() else { continue };
-        let records = vec![again(newest, group, &why)];
+        let records = vec![with_owner(newest, group, &why)];
         let transaction = Transaction { records, ..Transaction::default() };
         publisher.publish(transaction).await.map_err(|e| Error::unavailable(format!("hand over the replay log: {e}")))?;
         taken += 1;
@@ -77,8 +48,8 @@ pub async fn take_over_log(config: &Config, requested_by: &str, reason: &str) ->
     Ok(format!("{taken} partitions of {} belong to group {group} now; restart its processes with role replay", config.topics.log))
 }
 
-/// The same record, of the next generation.
-fn again(newest: NewestOwner, group: &str, why: &str) -> NewRecord {
+/// The same record, as the group's, of the next generation.
+fn with_owner(newest: NewestOwner, group: &str, why: &str) -> NewRecord {
     let NewestOwner { partition, record, owner } = newest;
     let mut headers = record.headers;
     headers.retain(|(name, _)| name != GROUP && name != GROUP_WHY);

@@ -71,7 +71,7 @@ pub struct Many {
     terms: Terms,
     #[arg(long)]
     rate_per_second: Option<f64>,
-    /// Pause when more than so many failed.
+    /// Pause when more than this many failed.
     #[arg(long)]
     max_failures: Option<u64>,
     #[arg(long)]

@@ -49,7 +49,7 @@ pub enum Store {
         #[command(flatten)]
         asked: Attribution,
     },
-    /// Hands the replay log to the configured group, once the group before carries out no more replays.
+    /// Hands the replay log to the configured group, once the group before executes no more replays.
     #[command(
         after_help = "Example:\n  resaga store take-over-log --setting kafka.group_id=green --reason 'blue is gone, INC-4412' --yes"
     )]
@@ -143,7 +143,7 @@ pub async fn store(session: &Session, command: Store) -> Result<(), Failure> {
             (*yes, asked, "offsets that are lost stay lost once this is done", "stop the partition's owner first")
         }
         Store::TakeOverLog { yes, asked } => {
-            (*yes, asked, "the group before carries out no more replays once this is done", "stop its role replay first")
+            (*yes, asked, "the group before executes no more replays once this is done", "stop its role replay first")
         }
         Store::HandOver { yes, asked } => {
             (*yes, asked, "the installation that has the archive is refused it from now on", "stop it first")

@@ -200,7 +200,7 @@ impl Attribution {
     }
 }
 
-/// An object with one member. Not by `json!`, which writes the numbers of its parts anew.
+/// An object with one member. Not by `json!`, which writes the numbers of its parts in another form.
 pub fn one(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value)]))
 }

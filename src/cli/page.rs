@@ -31,7 +31,7 @@ impl Page {
     }
 }
 
-/// Goes on until so many items were received: a page may be short, even empty, and still have a `next`.
+/// Goes on until this many items were received: a page may be short, even empty, and still have a `next`.
 async fn gather(
     limit: u64,
     mut after: Option<String>,

@@ -1,4 +1,4 @@
-//! `resaga replay`: ask for one replay, follow it, call it off.
+//! `resaga replay`: ask for one replay, follow it, cancel it.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub enum Replay {
         #[command(flatten)]
         page: Page,
     },
-    /// Calls off a replay that is not yet published.
+    /// Cancels a replay that is not yet published.
     #[command(after_help = "Example:\n  resaga replay cancel 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong saga'")]
     Cancel {
         replay_id: String,

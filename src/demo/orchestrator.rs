@@ -20,7 +20,7 @@ use crate::saga::position::TopicPartition;
 
 /// Records handed to the producer at once.
 const CHUNK: usize = 2_000;
-/// Of so many events one is published twice, as a producer may that had no answer the first time.
+/// One in this many events is published twice, as a producer may that had no answer the first time.
 const REPEATED: usize = 100;
 
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use super::gateways::PRIMARY;
 
 /// Two orders in a row are this far apart: 1,500 in 20 minutes.
 const EVERY: Duration = Duration::from_millis(800);
-/// Of so many orders one has a neighbour that fails for a reason of its own.
+/// One in this many orders has a neighbour that fails for a reason of its own.
 const UNLUCKY: u32 = 100;
 
 pub const SOLD_OUT: &str = "sku-sold-out";

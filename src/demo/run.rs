@@ -30,38 +30,38 @@ pub async fn demo(base: Config, options: DemoOptions) -> anyhow::Result<ExitCode
         prefix: if options.brokers.is_some() { format!("order-{}-", environment.suffix) } else { "order-".into() },
         now: || Moment(now().0),
     };
-    let told = tokio::select! {
+    let outcome = tokio::select! {
         played = play(&story) => played,
-        ended = supervisor.ended() => Err(early(ended)),
+        ended = supervisor.ended() => Err(ended_early(ended)),
         () = signal() => Err(anyhow::anyhow!("interrupted")),
     };
-    let outcome = match told {
+    let outcome = match outcome {
         Ok(mut played) if options.serve => {
-            invite(&story, &played);
+            print_next_steps(&story, &played);
             tokio::select! {
                 ended = &mut played.orchestrator => Err(anyhow::anyhow!("the orchestrator ended: {ended:?}")),
-                ended = supervisor.ended() => Err(early(ended)),
+                ended = supervisor.ended() => Err(ended_early(ended)),
                 () = signal() => Ok(played),
             }
         }
-        told => told,
+        outcome => outcome,
     };
     if let Ok(played) = &outcome {
         played.orchestrator.abort();
     }
     let drained = tokio::time::timeout(shutdown_timeout, supervisor.stop()).await;
     let played = outcome?;
-    drained.map_err(|_| anyhow::anyhow!("not drained within serve.shutdown_timeout"))??;
+    drained.map_err(|_| anyhow::anyhow!("not drained within serve.shutdown_timeout ({shutdown_timeout:?})"))??;
     Ok(if played.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A task that ended before it was told to.
-fn early(ended: Result<()>) -> anyhow::Error {
+fn ended_early(ended: Result<()>) -> anyhow::Error {
     ended.err().unwrap_or_else(|| Error::bug("a task of the process ended early")).into()
 }
 
 /// What to try next.
-fn invite(story: &Story, played: &Played) {
+fn print_next_steps(story: &Story, played: &Played) {
     let (one, at) = (&played.one, played.day.middle_of_the_outage());
     let server = if story.server.ends_with(":8080") { String::new() } else { format!(" --server {}", story.server) };
     say(&format!("\nHTTP is at {}; interrupt to end. The orchestrator goes on: what you replay is resumed.", story.server));

@@ -11,6 +11,6 @@ pub mod newest_keys;
 pub mod observed;
 pub mod settings;
 
-pub use newest_keys::{Keys, newest_keys};
+pub use newest_keys::{PartitionKeys, newest_keys};
 pub use observed::{Partitioning, Strays};
-pub use settings::{configured, place, used};
+pub use settings::{configured, partitioner_of, placement};

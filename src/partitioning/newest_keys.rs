@@ -19,7 +19,7 @@ const OFFSETS: i64 = 50;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Keys found in a partition of a topic that has `of` partitions.
-pub struct Keys {
+pub struct PartitionKeys {
     pub partition: TopicPartition,
     pub of: i32,
     pub keys: Vec<SagaId>,
@@ -32,11 +32,11 @@ pub async fn newest_keys(
     ends: &Ends,
     registry: Option<&SchemaRegistry>,
     schemas: &Schemas,
-) -> Result<Vec<Keys>> {
+) -> Result<Vec<PartitionKeys>> {
     let mut found = Vec::new();
     for topic in &config.topics.events {
         let of = counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
-        found.extend((0..of).map(|n| Keys { partition: TopicPartition::new(topic.as_str(), n), of, keys: Vec::new() }));
+        found.extend((0..of).map(|n| PartitionKeys { partition: TopicPartition::new(topic.as_str(), n), of, keys: Vec::new() }));
     }
     let partitions: Vec<TopicPartition> = found.iter().map(|keys| keys.partition.clone()).collect();
     let mut sample = Sample::start(&config.kafka, ends, &partitions, OFFSETS, WITHIN).await?;

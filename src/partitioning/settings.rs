@@ -1,6 +1,6 @@
 //! The partitioner that the settings name, if they do, or that keys found tell of.
 
-use super::newest_keys::Keys;
+use super::newest_keys::PartitionKeys;
 use crate::config::PartitionerSetting;
 use crate::saga::partitioner::{Partitioner, PartitionerGuess};
 
@@ -14,7 +14,7 @@ pub fn configured(setting: PartitionerSetting) -> Option<Partitioner> {
 }
 
 /// How keys of step events are spread, as far as it is known.
-pub fn place(partitioner: Option<Partitioner>) -> Option<fn(&[u8], i32) -> i32> {
+pub fn placement(partitioner: Option<Partitioner>) -> Option<fn(&[u8], i32) -> i32> {
     match partitioner? {
         Partitioner::Murmur2 => Some(|key, of| Partitioner::Murmur2.partition(key, of)),
         Partitioner::Crc32 => Some(|key, of| Partitioner::Crc32.partition(key, of)),
@@ -23,7 +23,7 @@ pub fn place(partitioner: Option<Partitioner>) -> Option<fn(&[u8], i32) -> i32> 
 }
 
 /// The partitioner that these keys, or the settings, tell of.
-pub fn used(setting: PartitionerSetting, found: &[Keys]) -> Option<Partitioner> {
+pub fn partitioner_of(setting: PartitionerSetting, found: &[PartitionKeys]) -> Option<Partitioner> {
     let mut guess = PartitionerGuess::default();
     for keys in found {
         for key in &keys.keys {

@@ -25,12 +25,12 @@ use crate::wire::log::decode_log;
 use crate::wire::payload::NotDecoded;
 
 /// Between two looks for partitions that had no leader.
-const AGAIN: Duration = Duration::from_millis(500);
+const LEADER_RETRY: Duration = Duration::from_millis(500);
 /// What is under way is looked after this often; its answer comes by itself.
-const LOOKED_UP_WITHIN: Duration = Duration::from_secs(30);
+const LOOKUP_RETRY: Duration = Duration::from_secs(30);
 
 /// Bytes of a replay id: a UUID.
-const LONGEST_KEY: usize = 64;
+const MAX_KEY_BYTES: usize = 64;
 
 /// What reading takes.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl LogFollower {
     async fn run(mut self, mut partitions: watch::Receiver<i32>) -> Result<()> {
         loop {
             let count = *partitions.borrow_and_update();
-            self.begin(count).await?;
+            self.start_partitions(count).await?;
             let is_missing = self.ends.len() < usize::try_from(count).unwrap_or_default();
             tokio::select! {
                 Some(ended) = self.tails.join_next() => ended.map_err(|e| Error::bug(format!("read replay log: {e}")))??,
@@ -69,13 +69,13 @@ impl LogFollower {
                     // Nobody is left to tell of more.
                     return self.tails.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or(Ok(())));
                 },
-                () = tokio::time::sleep(AGAIN), if is_missing => {}
+                () = tokio::time::sleep(LEADER_RETRY), if is_missing => {}
             }
         }
     }
 
     /// Reads those partitions that are not read yet and have a leader.
-    async fn begin(&mut self, count: i32) -> Result<()> {
+    async fn start_partitions(&mut self, count: i32) -> Result<()> {
         let missing = (0..count).filter(|partition| !self.ends.contains_key(partition));
         let missing: Vec<TopicPartition> =
             missing.map(|partition| TopicPartition::new(self.log.topic.as_str(), partition)).collect();
@@ -91,14 +91,14 @@ impl LogFollower {
                 Err(error) => return Err(error),
             };
             self.log.view.apply(partition.partition, Vec::new(), earliest);
-            self.log.view.topic_begins(partition.partition, earliest);
-            self.log.view.begins_to_read(partition.partition, end);
+            self.log.view.set_topic_start(partition.partition, earliest);
+            self.log.view.start_reading(partition.partition, end);
             self.ends.insert(partition.partition, end);
             from.push((partition, earliest));
         }
         if !self.whole && self.ends.len() >= usize::try_from(count).unwrap_or_default() {
             self.whole = true;
-            self.log.view.whole_from(self.ends.iter().map(|(partition, end)| (*partition, *end)));
+            self.log.view.set_initial_ends(self.ends.iter().map(|(partition, end)| (*partition, *end)));
         }
         if !from.is_empty() {
             let (tail, events) = Tail::start(&self.log.kafka, "resaga-replay-log", &from, TailLimits::default())?;
@@ -110,32 +110,32 @@ impl LogFollower {
 
 async fn read(log: LogTopic, tail: Tail, mut events: mpsc::Receiver<TailEvent>) -> Result<()> {
     let lookups = SchemaLookups::new(log.registry.clone(), log.schemas.clone());
-    let mut reading = Reading { log, tail, lookups, resting: HashMap::new(), given_up: HashMap::new(), tickets: 0 };
+    let mut reader = LogReader { log, tail, lookups, awaiting_schema: HashMap::new(), unreadable: HashMap::new(), tickets: 0 };
     loop {
-        let due = reading.resting.values().map(|rests| rests.again).min();
+        let due = reader.awaiting_schema.values().map(|rests| rests.again).min();
         tokio::select! {
             event = events.recv() => match event {
-                Some(event) => reading.event(event)?,
+                Some(event) => reader.event(event)?,
                 None => return Err(Error::unavailable("read replay log: its reader ended")),
             },
-            Some(looked) = reading.lookups.next(), if !reading.lookups.is_idle() => reading.looked_up(looked?)?,
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => reading.ask_again(),
+            Some(looked) = reader.lookups.next(), if !reader.lookups.is_idle() => reader.on_lookup(looked?)?,
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => reader.retry_due(),
         }
     }
 }
 
 /// Reads some partitions. One with a record whose schema is not known yet rests, and is not read meanwhile.
-struct Reading {
+struct LogReader {
     log: LogTopic,
     tail: Tail,
     lookups: SchemaLookups,
-    resting: HashMap<i32, Resting>,
+    awaiting_schema: HashMap<i32, AwaitingSchema>,
     /// Of a partition the last record that was given up: nobody has its schema.
-    given_up: HashMap<i32, Offset>,
+    unreadable: HashMap<i32, Offset>,
     tickets: u64,
 }
 
-struct Resting {
+struct AwaitingSchema {
     partition: TopicPartition,
     /// The record that needs the schema.
     from: Offset,
@@ -148,13 +148,13 @@ struct Resting {
     ticket: Option<u64>,
 }
 
-impl Resting {
+impl AwaitingSchema {
     fn rest(&mut self, reason: &str) {
         (self.again, self.ticket) = (Instant::now() + self.backoff.failed(reason), None);
     }
 }
 
-impl Reading {
+impl LogReader {
     fn event(&mut self, event: TailEvent) -> Result<()> {
         match event {
             TailEvent::Records { batch } => {
@@ -162,13 +162,13 @@ impl Reading {
                     self.apply(records);
                 }
             }
-            TailEvent::ReachedEnd { partition, position } if !self.resting.contains_key(&partition.partition) => {
+            TailEvent::ReachedEnd { partition, position } if !self.awaiting_schema.contains_key(&partition.partition) => {
                 self.log.view.apply(partition.partition, Vec::new(), position);
             }
             TailEvent::ReachedEnd { .. } => {}
             TailEvent::ReadsAgain { partition, ticket, outcome } => {
-                match (self.resting.get_mut(&partition.partition).filter(|rests| rests.ticket == Some(ticket)), outcome) {
-                    (Some(_), Ok(())) => drop(self.resting.remove(&partition.partition)),
+                match (self.awaiting_schema.get_mut(&partition.partition).filter(|rests| rests.ticket == Some(ticket)), outcome) {
+                    (Some(_), Ok(())) => drop(self.awaiting_schema.remove(&partition.partition)),
                     (Some(rests), Err(reason)) => rests.rest(&reason.to_string()),
                     (None, _) => {}
                 }
@@ -184,7 +184,7 @@ impl Reading {
     fn apply(&mut self, records: PartitionRecords) {
         let number = records.partition.partition;
         // They were on their way, and come again.
-        if self.resting.contains_key(&number) {
+        if self.awaiting_schema.contains_key(&number) {
             return;
         }
         let mut read = Vec::with_capacity(records.records.len());
@@ -195,19 +195,19 @@ impl Reading {
             match decode_log(record.value.as_deref(), &record.headers, &self.log.schemas) {
                 Ok(found) => read.push((record.offset, found)),
                 // Skipping what may be a replay would let it be done twice.
-                Err(NotDecoded::NeedSchema(schema)) if !self.is_given_up(number, record.offset, schema) => {
+                Err(NotDecoded::NeedSchema(schema)) if !self.is_unreadable(number, record.offset, schema) => {
                     self.log.view.apply(number, read, record.offset);
                     return self.rest(&records.partition, record.offset, schema);
                 }
                 Err(NotDecoded::NeedSchema(_)) => {
                     // What was read before comes first.
                     self.log.view.apply(number, std::mem::take(&mut read), record.offset);
-                    is_not_understood(&self.log, &records.partition, record);
+                    mark_unreadable(&self.log, &records.partition, record);
                     tracing::warn!(partition = %records.partition, offset = record.offset.0, "replay log record has an unknown schema");
                 }
                 Err(NotDecoded::DeadLetter { code, message }) => {
                     self.log.view.apply(number, std::mem::take(&mut read), record.offset);
-                    is_not_understood(&self.log, &records.partition, record);
+                    mark_unreadable(&self.log, &records.partition, record);
                     tracing::warn!(
                         partition = %records.partition, offset = record.offset.0, code, message, "replay log record not understood"
                     );
@@ -217,8 +217,8 @@ impl Reading {
         self.log.view.apply(number, read, records.position);
     }
 
-    fn is_given_up(&self, partition: i32, offset: Offset, schema: SchemaRef) -> bool {
-        self.given_up.get(&partition) == Some(&offset) || self.lookups.is_missing(schema)
+    fn is_unreadable(&self, partition: i32, offset: Offset, schema: SchemaRef) -> bool {
+        self.unreadable.get(&partition) == Some(&offset) || self.lookups.is_missing(schema)
     }
 
     fn rest(&mut self, partition: &TopicPartition, from: Offset, schema: SchemaRef) {
@@ -226,25 +226,25 @@ impl Reading {
             tracing::debug!(%partition, %reason, "what comes of a partition that rests is dropped");
         }
         self.lookups.ask(schema);
-        let rests = Resting {
+        let rests = AwaitingSchema {
             partition: partition.clone(),
             from,
             schema,
-            again: Instant::now() + LOOKED_UP_WITHIN,
+            again: Instant::now() + LOOKUP_RETRY,
             backoff: Backoff::new("learn schema of a replay log record"),
             answered: false,
             ticket: None,
         };
-        self.resting.insert(partition.partition, rests);
+        self.awaiting_schema.insert(partition.partition, rests);
     }
 
-    fn looked_up(&mut self, (of, known): SchemaLookup) -> Result<()> {
-        for (number, rests) in self.resting.iter_mut().filter(|(_, rests)| rests.schema == of && !rests.answered) {
+    fn on_lookup(&mut self, (of, known): SchemaLookup) -> Result<()> {
+        for (number, rests) in self.awaiting_schema.iter_mut().filter(|(_, rests)| rests.schema == of && !rests.answered) {
             match &known {
                 Ok(is_there) => {
                     (rests.answered, rests.again) = (true, Instant::now());
                     if !is_there {
-                        self.given_up.insert(*number, rests.from);
+                        self.unreadable.insert(*number, rests.from);
                     }
                 }
                 Err(Error::Unavailable(reason)) => rests.rest(reason),
@@ -255,10 +255,10 @@ impl Reading {
     }
 
     /// What is due: the tail is told to read on, or the registry is asked once more.
-    fn ask_again(&mut self) {
+    fn retry_due(&mut self) {
         let now = Instant::now();
-        for rests in self.resting.values_mut().filter(|rests| rests.again <= now) {
-            rests.again = now + LOOKED_UP_WITHIN;
+        for rests in self.awaiting_schema.values_mut().filter(|rests| rests.again <= now) {
+            rests.again = now + LOOKUP_RETRY;
             if !rests.answered {
                 self.lookups.ask(rests.schema);
             } else if rests.ticket.is_none() {
@@ -273,9 +273,9 @@ impl Reading {
 }
 
 /// Its key names a replay, of which nothing else may be known. A record without value is no record: somebody took it away.
-fn is_not_understood(log: &LogTopic, partition: &TopicPartition, record: &Record) {
+fn mark_unreadable(log: &LogTopic, partition: &TopicPartition, record: &Record) {
     let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-    if let Some(replay_id) = key.filter(|key| record.value.is_some() && key.len() <= LONGEST_KEY) {
-        log.view.is_not_understood(partition.partition, replay_id, record.offset);
+    if let Some(replay_id) = key.filter(|key| record.value.is_some() && key.len() <= MAX_KEY_BYTES) {
+        log.view.mark_unreadable(partition.partition, replay_id, record.offset);
     }
 }

@@ -27,7 +27,7 @@ impl Homes {
         Self::new(now, &[], false, now)
     }
 
-    /// Nothing is to be learned, with so many partitions of the log.
+    /// Nothing is to be learned, with this many partitions of the log.
     pub fn is_known(&self, log: i32) -> bool {
         self.complete && self.log == log && self.now == log
     }

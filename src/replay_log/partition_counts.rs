@@ -34,7 +34,7 @@ impl RecordedPartitionCounts {
     }
 
     /// Whoever has read more of them, in whatever order; `tell` is told of all that are known by now, one after the other.
-    fn learned(&self, more: LogCounts, tell: impl FnOnce(&LogCounts)) {
+    fn merge(&self, more: LogCounts, tell: impl FnOnce(&LogCounts)) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The archive keeps one list, and it only grows.
         if more.partitions.len() > known.partitions.len() {
@@ -98,7 +98,7 @@ impl LogPartitionCounts {
     pub async fn load(&self, log: i32) -> Result<()> {
         let known = self.recorded.read(&*self.objects, &self.topics.log).await?;
         let requests = { self.homes.borrow().now() };
-        self.know_homes(requests, log, known);
+        self.update_homes(requests, log, known);
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl LogPartitionCounts {
         self.partitions.subscribe()
     }
 
-    /// Nothing is to be learned of a log of so many partitions.
+    /// Nothing is to be learned of a log with this many partitions.
     pub fn is_known(&self, log: i32) -> bool {
         self.homes.borrow().is_known(log)
     }
@@ -145,7 +145,7 @@ impl LogPartitionCounts {
                 known = self.recorded.add(objects, topic, requests, empty?).await?;
             }
         }
-        self.know_homes(requests, log, known);
+        self.update_homes(requests, log, known);
         Ok(())
     }
 
@@ -153,12 +153,12 @@ impl LogPartitionCounts {
     pub async fn refresh(&self, log: i32) -> Result<()> {
         let requests = self.ends.partitions_of(&self.topics.requests).await?;
         let known = self.recorded.read(&*self.objects, &self.topics.log).await?;
-        self.know_homes(requests, log, known);
+        self.update_homes(requests, log, known);
         Ok(())
     }
 
-    fn know_homes(&self, requests: i32, log: i32, known: LogCounts) {
-        self.recorded.learned(known, |known| {
+    fn update_homes(&self, requests: i32, log: i32, known: LogCounts) {
+        self.recorded.merge(known, |known| {
             self.homes.send_if_modified(|homes| {
                 // They never become fewer: a broker may not have heard of the last ones.
                 let homes_now = Homes::new(requests.max(homes.now()), &known.partitions, known.complete, log);
@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(look, Ok(Ok(LogCounts::default())), "a store that takes nothing");
         store.hold(false);
         let written = writes.await.expect("ended").expect("written");
-        counts.learned(written.clone(), |known| assert_eq!(*known, written));
-        counts.learned(LogCounts::default(), |known| assert_eq!(*known, written, "what was read before is no news"));
+        counts.merge(written.clone(), |known| assert_eq!(*known, written));
+        counts.merge(LogCounts::default(), |known| assert_eq!(*known, written, "what was read before is no news"));
         assert_eq!(counts.known(), LogCounts { partitions: vec![12], complete: true });
     }
 }

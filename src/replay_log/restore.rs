@@ -1,7 +1,7 @@
 //! Brings back into the view of the replay log what its topic has dropped: history keeps replays as long as their sagas.
 //!
 //! After the topic was read (the view is whole); until then, and for what the view has no room for, single replays are
-//! still found in history by their ids. A replay that still waits is carried out by whoever owns its partition, if
+//! still found in history by their ids. A replay that still waits is executed by whoever owns its partition, if
 //! history surely has the last word on it; where that cannot be known it is an alarm.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 
 use super::in_history;
-use super::view::{ReplayLog, Restored};
+use super::view::{ReplayLog, RestoreOutcome};
 use crate::cold::gaps::gaps;
 use crate::cold::object_store::ObjectStore;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub const ALARM_AFTER: Duration = Duration::from_secs(60);
 /// Most replays that are to be looked at again before others are looked at.
 const MAX_UNDECIDED: usize = 10_000;
-/// Alarm of a partition of the log: a replay may wait there that nobody carries out.
+/// Alarm of a partition of the log: a replay may wait there that nobody executes.
 const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
 pub struct LogRestore<'a> {
@@ -106,7 +106,7 @@ impl LogRestore<'_> {
         let known = self.history.is_durable_to(&ends).await == Ok(true);
         self.find_archived_replays(&ends, known, &mut progress).await?;
         if !known {
-            self.archived(&ends, &mut progress).await?;
+            self.wait_until_archived(&ends, &mut progress).await?;
             self.find_archived_replays(&ends, true, &mut progress).await?;
         }
         self.decide_all_but(0, &ends, &mut progress).await?;
@@ -126,13 +126,13 @@ impl LogRestore<'_> {
         progress.lost.insert(partition);
         tracing::error!(
             topic = self.topic, partition, replay_id = %Shown(id),
-            "a replay waits by its newest record that is understood, and the topic has a newer one that is not: it may have been carried \
-             out and is left alone; start a version that understands it, or give the registry its schema"
+            "a replay waits by its newest record that is understood, and the topic has a newer one that is not: it may have been executed \
+             and is left alone; start a version that understands it, or give the registry its schema"
         );
     }
 
     /// Waits until the archive has the log up to these ends.
-    async fn archived(&self, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
+    async fn wait_until_archived(&self, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         loop {
             match self.history.is_durable_to(ends).await {
                 Ok(true) => {
@@ -144,14 +144,14 @@ impl LogRestore<'_> {
                 Err(error) => return Err(error),
             }
             if progress.is_stuck_for(self.alarm_after) && progress.alarmed.is_empty() {
-                progress.alarmed.extend(self.not_known(ends).await);
+                progress.alarmed.extend(self.alarm_unarchived(ends).await);
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Tells of which partitions history does not have what the topic had.
-    async fn not_known(&self, ends: &PartitionEnds) -> Vec<i32> {
+    async fn alarm_unarchived(&self, ends: &PartitionEnds) -> Vec<i32> {
         let mut partitions = Vec::new();
         for end in ends {
             if self.history.is_durable_to(std::slice::from_ref(end)).await != Ok(true) {
@@ -160,7 +160,7 @@ impl LogRestore<'_> {
                     topic = self.topic,
                     partition = end.0,
                     end = end.1.0,
-                    "replays may wait that nobody carries out: the topic has dropped them, and the archive does not have it up to this \
+                    "replays may wait that nobody executes: the topic has dropped them, and the archive does not have it up to this \
                      end; see that role materialize reads the log"
                 );
                 partitions.push(end.0);
@@ -176,7 +176,7 @@ impl LogRestore<'_> {
             let page = self.search(after.as_deref(), ends, progress).await?;
             for found in page.sagas {
                 let Some(id) = in_history::replay_id(&found.saga_id) else { continue };
-                self.look(id, ends, known, progress).await;
+                self.examine(id, ends, known, progress).await;
                 self.decide_all_but(MAX_UNDECIDED, ends, progress).await?;
             }
             after = page.next;
@@ -204,7 +204,7 @@ impl LogRestore<'_> {
         }
     }
 
-    /// Looks again at those that could not be told of, until no more than so many are left.
+    /// Looks again at those that could not be told of, until at most this many are left.
     async fn decide_all_but(&self, left: usize, ends: &PartitionEnds, progress: &mut Progress) -> Result<()> {
         while progress.undecided.len() > left {
             let all = || ends.iter().map(|(partition, _)| *partition);
@@ -213,7 +213,7 @@ impl LogRestore<'_> {
             // An operator may have accepted a gap.
             progress.given_up.clear();
             for (id, _) in std::mem::take(&mut progress.undecided) {
-                self.look(&id, ends, true, progress).await;
+                self.examine(&id, ends, true, progress).await;
             }
         }
         progress.goes_on();
@@ -229,7 +229,7 @@ impl LogRestore<'_> {
                 let first = progress.undecided.keys().next().map_or("", String::as_str);
                 tracing::error!(
                     topic = self.topic, partition, undecided = progress.undecided.len(), first = %Shown(first), reason = progress.reason,
-                    "replays may wait that nobody carries out: the topic has dropped them, and history cannot be asked for them; trying again"
+                    "replays may wait that nobody executes: the topic has dropped them, and history cannot be asked for them; trying again"
                 );
             }
         }
@@ -237,7 +237,7 @@ impl LogRestore<'_> {
     }
 
     /// One replay that history has. What cannot be told of it is looked at again, where history has all that the topic had.
-    async fn look(&self, id: &str, ends: &PartitionEnds, known: bool, progress: &mut Progress) {
+    async fn examine(&self, id: &str, ends: &PartitionEnds, known: bool, progress: &mut Progress) {
         if self.view.get(id).is_some() {
             return;
         }
@@ -260,10 +260,12 @@ impl LogRestore<'_> {
             Some((record, at)) if record.status == ReplayStatus::Accepted => {
                 *partition = Some(at.partition);
                 match self.still_waits(id, &at, progress).await? {
-                    Restored::Newer if self.view.not_understood(id, None).is_some() => self.may_wait(id, at.partition, progress),
-                    Restored::Waits => progress.restored += 1,
-                    Restored::Newer => {}
-                    Restored::AskAgain => return Ok(false),
+                    RestoreOutcome::Newer if self.view.not_understood(id, None).is_some() => {
+                        self.may_wait(id, at.partition, progress)
+                    }
+                    RestoreOutcome::Waits => progress.restored += 1,
+                    RestoreOutcome::Newer => {}
+                    RestoreOutcome::AskAgain => return Ok(false),
                 }
             }
             // Once it is full what waits is looked for all the same.
@@ -277,12 +279,12 @@ impl LogRestore<'_> {
     }
 
     /// A replay whose newest record in history says that it waits: it does where nothing newer was ever recorded.
-    async fn still_waits(&self, id: &str, at: &Position, progress: &mut Progress) -> Result<Restored> {
+    async fn still_waits(&self, id: &str, at: &Position, progress: &mut Progress) -> Result<RestoreOutcome> {
         // What the view has dropped since is newer than what was asked for.
         let end = self.view.unknown_below(at.partition);
         let newest = in_history::newest_at(self.history, id, &[(at.partition, end)]).await?;
         let Some((record, at)) = newest.filter(|(record, _)| record.status == ReplayStatus::Accepted) else {
-            return Ok(Restored::Newer);
+            return Ok(RestoreOutcome::Newer);
         };
         let lost = match progress.given_up.get(&at.partition) {
             Some(lost) => *lost,
@@ -297,10 +299,10 @@ impl LogRestore<'_> {
             progress.lost.insert(at.partition);
             tracing::error!(
                 topic = self.topic, partition = at.partition, offset = at.offset.0, replay_id = %Shown(id),
-                "a replay waits by what history has, and what was recorded after that is lost (an accepted gap): it may have been carried \
-                 out and is left alone; cancel it, and ask for it anew if it was not"
+                "a replay waits by what history has, and what was recorded after that is lost (an accepted gap): it may have been executed \
+                 and is left alone; cancel it, and request it again if it was not"
             );
-            return Ok(Restored::Newer);
+            return Ok(RestoreOutcome::Newer);
         }
         Ok(self.view.restore_waiting(record, end))
     }

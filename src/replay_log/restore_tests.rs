@@ -35,9 +35,9 @@ fn events(config: &Config, records: &[LogRecord]) -> Vec<StepEvent> {
 /// The topic began with nothing, and has dropped all below this offset.
 fn view_from(begin: Offset) -> ReplayLog {
     let view = ReplayLog::new(10);
-    view.whole_from([(0, begin)]);
+    view.set_initial_ends([(0, begin)]);
     view.apply(0, Vec::new(), begin);
-    view.topic_begins(0, begin);
+    view.set_topic_start(0, begin);
     view
 }
 
@@ -71,37 +71,37 @@ async fn replays_that_the_topic_dropped_are_listed_and_found_by_their_sagas_agai
     };
     // The topic still has the newest, and a newer record of it than history.
     let view = ReplayLog::new(10);
-    view.whole_from([(0, Offset(5))]);
+    view.set_initial_ends([(0, Offset(5))]);
     view.apply(0, vec![(Offset(4), record("new", 3, "completed"))], Offset(5));
     assert_eq!(restore(&view).await.expect("nothing to do"), 0, "the topic has dropped nothing");
 
-    view.topic_begins(0, Offset(4));
+    view.set_topic_start(0, Offset(4));
     assert_eq!(restore(&view).await.expect("restored"), 3);
     let found = view.of_saga(&"order-1".into());
     let found: Vec<_> = found.iter().map(|record| (record.replay_id.as_str(), record.status.as_str())).collect();
     assert_eq!(found, [("new", "completed"), ("mid", "refused"), ("waits", "accepted"), ("old", "completed")]);
     let waiting: Vec<_> = view.waiting().iter().map(|record| record.replay_id.clone()).collect();
-    assert_eq!((waiting, view.waiting_restored()), (vec!["waits".to_owned()], 1), "it is to be carried out");
+    assert_eq!((waiting, view.waiting_restored()), (vec!["waits".to_owned()], 1), "it is to be executed");
     assert_eq!(view.unknown_below(0), Offset(4), "what is not here is looked for in history all the same");
 
     // There is room for one that no longer waits.
     let view = ReplayLog::new(1);
-    view.whole_from([(0, Offset(5))]);
+    view.set_initial_ends([(0, Offset(5))]);
     view.apply(0, Vec::new(), Offset(5));
-    view.topic_begins(0, Offset(4));
+    view.set_topic_start(0, Offset(4));
     assert_eq!(restore(&view).await.expect("restored"), 2);
     assert!(
         view.get("new").is_some() && view.get("mid").is_none() && view.get("waits").is_some(),
         "those that wait are all there"
     );
 
-    // An operator gave up what was recorded behind it: it may have been carried out.
+    // An operator gave up what was recorded behind it: it may have been executed.
     let chain = ChainId { topic: config.topics.log.as_str().into(), incarnation: 0, partition: 0 };
     give_up(&*stores.objects, &chain, Offset(2), Offset(2), "{}".into()).await.expect("given up");
     let view = ReplayLog::new(10);
-    view.whole_from([(0, Offset(5))]);
+    view.set_initial_ends([(0, Offset(5))]);
     view.apply(0, Vec::new(), Offset(5));
-    view.topic_begins(0, Offset(4));
+    view.set_topic_start(0, Offset(4));
     assert_eq!(restore(&view).await.expect("restored"), 3);
     assert!(view.waiting().is_empty());
     assert_eq!(view.unknown_below(0), Offset(4), "it exists: history is asked for it");
@@ -183,12 +183,12 @@ async fn what_waited_before_a_record_that_is_not_understood_is_left_alone_with_a
 
     // History has the older one.
     let view = view_from(Offset(1));
-    view.is_not_understood(0, "r", Offset(500));
+    view.mark_unreadable(0, "r", Offset(500));
     assert_eq!((restoring(&view).restore().await, view.waiting().len(), alarm()), (Ok(0), 0, 1));
     metrics.partition_alarms.reset();
     // The topic has it.
     let view = view_from(Offset(0));
     view.apply(0, vec![(Offset(10), record("r", 0, "accepted"))], Offset(501));
-    view.is_not_understood(0, "r", Offset(500));
+    view.mark_unreadable(0, "r", Offset(500));
     assert_eq!((restoring(&view).restore().await, view.waiting().len(), alarm()), (Ok(0), 0, 1));
 }

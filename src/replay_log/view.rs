@@ -22,7 +22,7 @@ const MAX_NOT_UNDERSTOOD: usize = 10_000;
 
 /// What became of a replay that still waits by what history has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restored {
+pub enum RestoreOutcome {
     /// It is in the view, and waits.
     Waits,
     /// The topic has more of it, understood or not.
@@ -32,7 +32,7 @@ pub enum Restored {
 }
 
 /// Does a record of a replay tell more than one, in the place `unread`, that is not understood? Of records in two partitions (the
-/// topics were given more) what was carried out counts.
+/// topics were given more) what was executed counts.
 fn outdates(record: &LogRecord, at: (i32, Offset), unread: (i32, Offset)) -> bool {
     if at.0 == unread.0 { at.1 >= unread.1 } else { !record.dry_run && record.published_at.is_some() }
 }
@@ -57,7 +57,7 @@ struct View {
     /// Where each partition that is read ended then.
     first_ends: HashMap<i32, Offset>,
     /// Where each partition must have been read to before the view answers; `None`: not known yet.
-    whole_from: Option<HashMap<i32, Offset>>,
+    initial_ends: Option<HashMap<i32, Offset>>,
 }
 
 /// The view. Cheap to share.
@@ -103,7 +103,7 @@ impl ReplayLog {
     }
 
     /// The partition is read from now on, to this end at least, before what it has is known.
-    pub fn begins_to_read(&self, partition: i32, end: Offset) {
+    pub fn start_reading(&self, partition: i32, end: Offset) {
         self.write(|view| view.first_ends.insert(partition, end));
     }
 
@@ -117,7 +117,7 @@ impl ReplayLog {
         self.read(|view| {
             let read = |partition: &i32| view.is_read(*partition) && view.unknown_below(*partition) == Offset(0);
             let all_understood = view.not_understood.is_empty() && view.forgotten.is_empty();
-            view.whole_from.is_some() && all_understood && view.first_ends.keys().all(read)
+            view.initial_ends.is_some() && all_understood && view.first_ends.keys().all(read)
         })
     }
 
@@ -127,7 +127,7 @@ impl ReplayLog {
     }
 
     /// The topic has a record of this replay that nobody understands: what became of it is not known, unless a newer one tells.
-    pub fn is_not_understood(&self, partition: i32, replay_id: &str, offset: Offset) {
+    pub fn mark_unreadable(&self, partition: i32, replay_id: &str, offset: Offset) {
         self.write(|view| {
             let at = (partition, offset);
             if view.records.kept(replay_id).is_some_and(|kept| outdates(&kept.record, kept.at, at)) {
@@ -165,7 +165,7 @@ impl ReplayLog {
     }
 
     /// Below this offset the topic has dropped records (retention, DeleteRecords): they may still exist in history.
-    pub fn topic_begins(&self, partition: i32, earliest: Offset) {
+    pub fn set_topic_start(&self, partition: i32, earliest: Offset) {
         self.write(|view| view.begins.insert(partition, earliest));
     }
 
@@ -186,20 +186,20 @@ impl ReplayLog {
     }
 
     /// One that still waits, by all that history has below `end`.
-    pub fn restore_waiting(&self, record: LogRecord, end: Offset) -> Restored {
+    pub fn restore_waiting(&self, record: LogRecord, end: Offset) -> RestoreOutcome {
         let restored = self.write(|view| {
             let partition = record.position.partition;
             if view.has_of(&record.replay_id) {
-                return Restored::Newer;
+                return RestoreOutcome::Newer;
             }
             if view.unknown_below(partition) != end {
-                return Restored::AskAgain;
+                return RestoreOutcome::AskAgain;
             }
             view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
             view.waiting_restored += 1;
-            Restored::Waits
+            RestoreOutcome::Waits
         });
-        if restored == Restored::Waits {
+        if restored == RestoreOutcome::Waits {
             self.changed.send_modify(|version| *version += 1);
         }
         restored
@@ -228,26 +228,26 @@ impl ReplayLog {
     }
 
     /// The ends of the topic's partitions when reading began.
-    pub fn whole_from(&self, ends: impl IntoIterator<Item = (i32, Offset)>) {
+    pub fn set_initial_ends(&self, ends: impl IntoIterator<Item = (i32, Offset)>) {
         let ends: HashMap<i32, Offset> = ends.into_iter().collect();
         self.write(|view| {
             view.first_ends.extend(&ends);
-            view.whole_from = Some(ends);
+            view.initial_ends = Some(ends);
         });
     }
 
     /// Was the topic read to the ends that it had when reading began? Before that, what is not here may be in the topic.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.read(|view| {
-            let ends = view.whole_from.as_ref();
+            let ends = view.initial_ends.as_ref();
             ends.is_some_and(|ends| ends.iter().all(|(partition, end)| view.position(*partition) >= *end))
         })
     }
 
-    /// Waits until the view [`is_whole`](Self::is_whole).
+    /// Waits until the view [`is_caught_up`](Self::is_caught_up).
     pub async fn whole(&self) {
         let mut changed = self.changed.subscribe();
-        while !self.is_whole() && changed.changed().await.is_ok() {}
+        while !self.is_caught_up() && changed.changed().await.is_ok() {}
     }
 
     /// Waits until the reader's position in the partition is at least `end`.

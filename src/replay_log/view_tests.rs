@@ -61,8 +61,8 @@ fn what_was_dropped_says_how_far_history_must_be_known_before_a_replay_is_new() 
 #[test]
 fn what_the_topic_dropped_is_taken_from_history_but_never_over_what_the_topic_gave() {
     let log = ReplayLog::new(2);
-    log.topic_begins(0, Offset(8));
-    log.topic_begins(1, Offset(0));
+    log.set_topic_start(0, Offset(8));
+    log.set_topic_start(1, Offset(0));
     assert_eq!(log.all_unknown_below(), [(0, Offset(8))]);
     log.apply(0, vec![(Offset(8), record("a", "s", 5, ReplayStatus::Completed))], Offset(9));
     assert!(log.restore(record("a", "s", 5, ReplayStatus::Published)));
@@ -79,25 +79,25 @@ fn a_record_that_is_not_understood_outdates_older_ones_and_no_newer_one() {
     let log = ReplayLog::new(10);
     let waits = |id: &str| record(id, "s", 1, ReplayStatus::Accepted);
     log.apply(0, vec![(Offset(10), waits("r"))], Offset(11));
-    log.is_not_understood(0, "r", Offset(500));
-    assert!(log.get("r").is_none() && log.waiting().is_empty(), "it may have been carried out");
+    log.mark_unreadable(0, "r", Offset(500));
+    assert!(log.get("r").is_none() && log.waiting().is_empty(), "it may have been executed");
     assert_eq!(log.not_understood("r", Some(&[0])), Some((0, Offset(500))));
     assert_eq!(ids(&log.may_wait()), ["r"]);
     assert!(log.standing_of(&"s".into(), |_| ControlFlow::Break(())).is_some(), "another replay of its saga is a repeat");
     assert!(log.newest_of(&"new of r".into(), |_| Some(())).is_some(), "the saga's id is not free");
     // In the other order too: the reader tells of what is not understood before the rest of a batch.
-    log.is_not_understood(0, "q", Offset(500));
+    log.mark_unreadable(0, "q", Offset(500));
     log.apply(0, vec![(Offset(499), waits("q"))], Offset(501));
     assert!(log.get("q").is_none() && log.waiting().is_empty());
     // The topic has dropped what is older, and history has it.
-    log.topic_begins(0, Offset(50));
-    assert_eq!(log.restore_waiting(waits("r"), Offset(50)), Restored::Newer);
+    log.set_topic_start(0, Offset(50));
+    assert_eq!(log.restore_waiting(waits("r"), Offset(50)), RestoreOutcome::Newer);
     assert!(log.restore(record("r", "s", 1, ReplayStatus::Refused)), "there is room");
     assert!(log.get("r").is_none() && log.waiting().is_empty() && !log.has_everything());
 
     log.apply(0, vec![(Offset(501), record("r", "s", 1, ReplayStatus::Completed))], Offset(502));
     assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Completed), None));
-    log.is_not_understood(0, "r", Offset(500));
+    log.mark_unreadable(0, "r", Offset(500));
     assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Completed), None));
     assert_eq!(ids(&log.may_wait()), ["q"]);
 }
@@ -105,9 +105,9 @@ fn a_record_that_is_not_understood_outdates_older_ones_and_no_newer_one() {
 #[test]
 fn of_records_in_two_partitions_what_was_carried_out_counts() {
     let log = ReplayLog::new(10);
-    log.is_not_understood(0, "r", Offset(5));
+    log.mark_unreadable(0, "r", Offset(5));
     log.apply(1, vec![(Offset(9), record("r", "s", 1, ReplayStatus::Accepted))], Offset(10));
-    assert!(log.get("r").is_none(), "it may have been carried out from the other");
+    assert!(log.get("r").is_none(), "it may have been executed from the other");
     let published = LogRecord { published_at: Some(Micros(7)), ..record("r", "s", 1, ReplayStatus::Published) };
     log.apply(1, vec![(Offset(10), published)], Offset(11));
     assert_eq!((log.get("r").map(|r| r.status), log.not_understood("r", None)), (Some(ReplayStatus::Published), None));
@@ -116,18 +116,18 @@ fn of_records_in_two_partitions_what_was_carried_out_counts() {
 #[test]
 fn beyond_those_that_are_remembered_every_replay_that_is_not_here_may_be_one() {
     let log = ReplayLog::new(10);
-    log.whole_from([(0, Offset(0)), (1, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0)), (1, Offset(0))]);
     for number in 0..MAX_NOT_UNDERSTOOD {
-        log.is_not_understood(0, &format!("r{number}"), Offset(number as i64));
+        log.mark_unreadable(0, &format!("r{number}"), Offset(number as i64));
     }
     assert_eq!(log.not_understood("another", None), None);
     log.apply(1, vec![(Offset(1), record("last", "s", 1, ReplayStatus::Accepted))], Offset(2));
-    log.is_not_understood(1, "last", Offset(7));
+    log.mark_unreadable(1, "last", Offset(7));
     assert!(log.waiting().is_empty() && log.get("last").is_none());
     assert_eq!(log.not_understood("last", Some(&[1])), Some((1, Offset(7))));
     assert_eq!(log.not_understood("another", Some(&[0, 1])), Some((1, Offset(7))), "nobody can tell them apart");
     assert_eq!((log.not_understood("another", Some(&[0])), log.forgotten(&[0])), (None, None), "but the other partition's");
-    assert_eq!(log.restore_waiting(record("another", "s", 1, ReplayStatus::Accepted), Offset(0)), Restored::Newer);
+    assert_eq!(log.restore_waiting(record("another", "s", 1, ReplayStatus::Accepted), Offset(0)), RestoreOutcome::Newer);
     log.apply(1, vec![(Offset(8), record("last", "s", 1, ReplayStatus::Completed))], Offset(9));
     assert_eq!((log.not_understood("last", None), log.has_everything()), (None, false), "a newer record tells");
 }
@@ -172,13 +172,13 @@ fn the_replays_of_one_saga_may_be_many() {
 #[test]
 fn the_view_is_whole_once_every_partition_is_read_to_where_it_ended() {
     let log = ReplayLog::new(2);
-    assert!(!log.is_whole(), "nothing is known yet");
-    log.whole_from([(0, Offset(0)), (1, Offset(3))]);
-    assert!(!log.is_whole());
+    assert!(!log.is_caught_up(), "nothing is known yet");
+    log.set_initial_ends([(0, Offset(0)), (1, Offset(3))]);
+    assert!(!log.is_caught_up());
     log.apply(1, Vec::new(), Offset(2));
-    assert!(!log.is_whole());
+    assert!(!log.is_caught_up());
     log.apply(1, Vec::new(), Offset(3));
-    assert!(log.is_whole());
+    assert!(log.is_caught_up());
 }
 
 #[tokio::test]

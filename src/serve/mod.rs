@@ -30,9 +30,9 @@ pub use clock::now;
 pub use process::Process;
 pub use roles::{ROLES, Role, role_names};
 pub use schemas::schemas_of;
-pub use stores::{Stores, installation, look, open};
+pub use stores::{Stores, installation, open, open_read_only};
 pub use supervisor::{Supervisor, signal};
-pub use topics::partition_counts;
+pub use topics::{partition_counts, partitions_of};
 
 /// Runs the roles until a signal says to stop.
 pub async fn serve(config: Config, roles: Vec<&Role>) -> anyhow::Result<ExitCode> {
@@ -55,7 +55,9 @@ pub async fn serve(config: Config, roles: Vec<&Role>) -> anyhow::Result<ExitCode
     tokio::select! {
         stopped = tokio::time::timeout(shutdown_timeout, supervisor.stop()) => match stopped {
             Ok(stopped) => outcome.and(stopped)?,
-            Err(_) => anyhow::bail!("not drained within serve.shutdown_timeout; what was not committed is read again at the next start"),
+            Err(_) => anyhow::bail!(
+                "not drained within serve.shutdown_timeout ({shutdown_timeout:?}): what was not committed is read again at the next start"
+            ),
         },
         () = signal() => {
             tracing::warn!("second signal: leaving at once");

@@ -27,7 +27,13 @@ impl ReplayApi {
     /// `Unavailable` until the view of the log is whole: an answer from less would miss replays that there are.
     fn planner(&self) -> Result<&ReplayPlanner> {
         let planner = &self.submit.planner;
-        if planner.log.is_whole() { Ok(planner) } else { Err(Error::unavailable("the replay log is not read to its end yet")) }
+        if planner.log.is_caught_up() {
+            Ok(planner)
+        } else {
+            Err(Error::unavailable(
+                "the replay log is not read to its end yet: ask again once /readyz says that replay-log holds",
+            ))
+        }
     }
 }
 

@@ -91,7 +91,7 @@ fn code<T: std::fmt::Debug>(answer: Result<T>) -> &'static str {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_answered_from_a_log_that_is_not_read_to_its_end() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([(0, Offset(1))]);
+    log.set_initial_ends([(0, Offset(1))]);
     assert_eq!(code(side.get("r").await), "unavailable");
     assert_eq!(code(side.list(&ReplayFilter::default(), None, 10).await), "unavailable");
     assert_eq!(code(side.submit(BODY, None).await), "unavailable");
@@ -105,7 +105,7 @@ async fn nothing_is_answered_from_a_log_that_is_not_read_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([(0, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0))]);
     let SubmitAnswer::Accepted { replay_id, .. } = side.submit(BODY, None).await.expect("accepted") else { panic!("dry") };
     let record = side.get(&replay_id).await.expect("answered").expect("found");
     assert_eq!((record.status, record.request_id.as_str()), (ReplayStatus::Accepted, "r-1"));
@@ -116,7 +116,7 @@ async fn a_replay_is_found_and_called_off_before_the_log_shows_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_was_refused_is_refused_again_with_the_code_recorded() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([(0, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0))]);
     let refused = known(r#""status":"refused","code":"saga_running","message":"it ran""#);
     log.apply(0, vec![(Offset(0), refused)], Offset(1));
     assert_eq!(side.submit(BODY, None).await, Err(Error::refused("saga_running", "it ran")));
@@ -126,9 +126,9 @@ async fn a_request_that_was_refused_is_refused_again_with_the_code_recorded() {
 async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let World { side, log, hot, .. } = &world().await;
     let saga = SagaId::from("order-1");
-    log.whole_from([(0, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0))]);
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
-    log.topic_begins(0, Offset(2));
+    log.set_topic_start(0, Offset(2));
     let planner = &side.submit.planner;
     assert_eq!(planner.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
     assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "unavailable");
@@ -162,9 +162,9 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
     for homes in [Homes::new(now, &[1, now], true, now), Homes::of_unknown(now)] {
         let World { side, log, hot, .. } = &world_of(homes.clone()).await;
         let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
-        log.topic_begins(0, Offset(2));
-        log.whole_from((0..now).map(|partition| (partition, Offset(0))));
-        log.begins_to_read(0, Offset(3));
+        log.set_topic_start(0, Offset(2));
+        log.set_initial_ends((0..now).map(|partition| (partition, Offset(0))));
+        log.start_reading(0, Offset(3));
         let (planner, home) = (&side.submit.planner, homes.home(b"order-1"));
         let here = planner.homes_of(&"order-1".into());
         assert!(here.contains(&0) && here.contains(&home), "{here:?}");
@@ -190,10 +190,10 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_whose_record_nobody_understands_is_not_new() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([(0, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0))]);
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
     log.apply(0, vec![(Offset(2), known(r#""status":"accepted""#))], Offset(3));
-    log.is_not_understood(0, &record.replay_id, Offset(3));
+    log.mark_unreadable(0, &record.replay_id, Offset(3));
     let planner = &side.submit.planner;
     assert!(!log.has_everything(), "history and memory together do not tell");
     assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "corrupt");
@@ -209,7 +209,7 @@ async fn a_replay_whose_record_nobody_understands_is_not_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
     let World { side, log, .. } = &world().await;
-    log.whole_from([(0, Offset(0))]);
+    log.set_initial_ends([(0, Offset(0))]);
     let other = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
     let (one, two) = tokio::join!(side.submit(BODY, None), side.submit(other.as_bytes(), None));
     let answers = [one, two].map(|answer| answer.map(drop).map_err(|error| error.code().to_owned()));
@@ -220,7 +220,7 @@ async fn of_two_posts_of_one_id_at_once_the_second_finds_the_first() {
 async fn a_dry_run_is_never_the_real_run_seen_before() {
     for status in ["accepted", "dry_run", "refused"] {
         let World { side, log, .. } = &world().await;
-        log.whole_from([(0, Offset(0))]);
+        log.set_initial_ends([(0, Offset(0))]);
         log.apply(
             0,
             vec![(Offset(0), known(&format!(r#""dry_run":true,"request_sha256":"other","status":"{status}","code":"expired""#)))],

@@ -10,14 +10,17 @@ use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro;
 
 /// Longest wait for the registry at the start.
-const WITHIN: Duration = Duration::from_secs(30);
+const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits for a registry that does not answer yet.
 pub async fn register(registry: &SchemaRegistry, topics: &config::TopicsConfig, schemas: &avro::Schemas) -> Result<SchemaIds> {
     let register = || register_once(registry, topics, schemas);
-    tokio::time::timeout(WITHIN, until_available("register schemas", register))
-        .await
-        .map_err(|_| Error::unavailable("register schemas: the registry did not take them in time"))?
+    tokio::time::timeout(REGISTER_WITHIN, until_available("register schemas", register)).await.map_err(|_| {
+        Error::unavailable(format!(
+            "register schemas of {} topics: the registry did not take them within {REGISTER_WITHIN:?}",
+            schemas_of(topics).len()
+        ))
+    })?
 }
 
 /// What is written with them can be read from then on, whether the registry answers or not.

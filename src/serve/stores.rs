@@ -13,7 +13,7 @@ use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
-use crate::partitioning::{Partitioning, configured, newest_keys, place};
+use crate::partitioning::{Partitioning, configured, newest_keys, placement};
 use crate::roles::fold_settings;
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::Topic;
@@ -56,10 +56,10 @@ pub async fn open(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
     let mine = installation(config, &Ends::new(&config.kafka)?).await?;
     let owners = claim(&*objects, &mine).await.map_err(|e| e.context("reach the cold store"))?;
     check_owner(&hot.claim(&mine).await?, &mine)?;
-    with(config, counts, (hot, objects), (mine, owners)).await
+    assemble(config, counts, (hot, objects), (mine, owners)).await
 }
 
-/// Several processes may start at once, and of conditional writes at the same time some are turned away.
+/// Several processes may start at once, and of conditional writes at the same time some are refused.
 async fn claim(objects: &dyn ObjectStore, mine: &Installation) -> Result<Owners> {
     for _ in 1..CLAIMS {
         match owner::claim(objects, mine).await {
@@ -71,14 +71,14 @@ async fn claim(objects: &dyn ObjectStore, mine: &Installation) -> Result<Owners>
 }
 
 /// As [`open`], to look at them only: claims nothing.
-pub async fn look(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
+pub async fn open_read_only(config: &Config, counts: &[(String, i32)]) -> Result<Stores> {
     let objects = crate::cold::open(&config.cold).await?;
     let (installation, owners) = (Installation::default(), owner::owners(&*objects).await?);
-    with(config, counts, (crate::hot::open(&config.hot)?, objects), (installation, owners)).await
+    assemble(config, counts, (crate::hot::open(&config.hot)?, objects), (installation, owners)).await
 }
 
 /// As [`open`], on stores that are there already.
-pub async fn with(
+pub async fn assemble(
     config: &Config,
     counts: &[(String, i32)],
     (hot, objects): (Arc<dyn HotStore>, Arc<dyn ObjectStore>),
@@ -86,7 +86,7 @@ pub async fn with(
 ) -> Result<Stores> {
     let cold = Arc::new(ColdReader::new(objects.clone(), config.cold.cache_bytes).of(owners.clone()));
     let partitioning = Arc::new(Partitioning::new(configured(config.topics.partitioner)));
-    let place = place(partitioning.settled());
+    let place = placement(partitioning.settled());
     let mut events = Vec::new();
     for topic in &config.topics.events {
         events.push(layout(&cold, topic, counts, place).await?);
@@ -117,13 +117,13 @@ impl Stores {
                 self.partitioning.see(keys.keys.iter().map(|key| key.as_str().as_bytes()), keys.partition.partition, of);
             }
         }
-        self.follow_partitioner();
+        self.apply_partitioner();
         Ok(())
     }
 
     /// Are hot and cold still this installation's? `Invalid`: one of them is another's now. A hot store that was wiped is
     /// claimed again. Inside: whether each answers.
-    pub async fn still_ours(&self) -> Result<(Result<()>, Result<()>)> {
+    pub async fn check_ownership(&self) -> Result<(Result<()>, Result<()>)> {
         let hot = match self.hot.claim(&self.installation).await {
             Ok(owner) => {
                 check_owner(&owner, &self.installation)?;
@@ -133,7 +133,12 @@ impl Stores {
         };
         let cold = match self.objects.head(&self.owners.next_key()).await {
             Ok(Some(_)) => {
-                return Err(Error::invalid(OF_ANOTHER, "cold store: the archive was handed over to another installation"));
+                let own = &self.installation;
+                let message = format!(
+                    "cold store: the archive was handed over from this installation ({own}) to another one; \
+                     `resaga store hand-over` gives it back once that one has stopped"
+                );
+                return Err(Error::invalid(OF_ANOTHER, message));
             }
             found => found.map(drop),
         };
@@ -141,9 +146,9 @@ impl Stores {
     }
 
     /// Looks for sagas where the keys seen say they are; everywhere, until they say something.
-    pub fn follow_partitioner(&self) {
-        self.chains.prefer(place(self.partitioning.partitioner()));
-        self.chains.place_by(place(self.partitioning.settled()));
+    pub fn apply_partitioner(&self) {
+        self.chains.prefer(placement(self.partitioning.partitioner()));
+        self.chains.place_by(placement(self.partitioning.settled()));
     }
 }
 

@@ -41,7 +41,7 @@ pub async fn stores_for(config: &Config, partitions: i32) -> (Stores, tempfile::
 pub async fn stores_on(config: &Config, partitions: i32, objects: Arc<dyn ObjectStore>) -> Stores {
     let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
     let counts = [(config.topics.events[0].clone(), partitions), (config.topics.log.clone(), partitions)];
-    stores::with(config, &counts, (hot, objects), Default::default()).await.expect("stores")
+    stores::assemble(config, &counts, (hot, objects), Default::default()).await.expect("stores")
 }
 
 /// A store that takes nothing while it is held, and of which single reads fail.
@@ -49,9 +49,9 @@ pub struct Faulty {
     store: Directory,
     held: watch::Sender<bool>,
     waits: watch::Sender<bool>,
-    /// So many reads from now on succeed.
+    /// This many reads from now on succeed.
     good: AtomicI64,
-    /// Then so many fail.
+    /// Then this many fail.
     bad: AtomicI64,
     pub failed: AtomicUsize,
 }

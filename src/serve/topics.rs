@@ -7,22 +7,23 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::topics::{Topics, wanted};
+use crate::saga::position::TopicPartition;
 
-const COUNTS_DIFFER: &str = "partition_counts_differ";
+const PARTITION_COUNTS_DIFFER: &str = "partition_counts_differ";
 
 /// Two topics cannot be raised at once, and a broker hears of a raise when it does: longest wait for counts to become equal.
-const EQUAL_WITHIN: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Partition counts of every topic the roles work with. `Invalid`: one is missing, or requests and log differ for long.
 pub async fn partition_counts(config: &Config) -> Result<Vec<(String, i32)>> {
     let topics = Topics::new(&config.kafka)?;
-    let deadline = Instant::now() + EQUAL_WITHIN;
+    let deadline = Instant::now() + MAX_WAIT;
     loop {
         match counts_now(config, &topics).await {
-            Err(Error::Invalid { code, .. }) if code == COUNTS_DIFFER && Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            Err(Error::Invalid { code, .. }) if code == PARTITION_COUNTS_DIFFER && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             counts => return counts,
         }
@@ -44,7 +45,7 @@ async fn counts_now(config: &Config, topics: &Topics) -> Result<Vec<(String, i32
     let (requests, log) = (count_of(&config.topics.requests), count_of(&config.topics.log));
     if requests != log {
         return Err(Error::invalid(
-            COUNTS_DIFFER,
+            PARTITION_COUNTS_DIFFER,
             format!(
                 "topics {} and {} must have equal partition counts: they have {} and {}; raise the smaller one",
                 config.topics.requests,
@@ -55,4 +56,10 @@ async fn counts_now(config: &Config, topics: &Topics) -> Result<Vec<(String, i32
         ));
     }
     Ok(counts)
+}
+
+/// The partitions of a topic, of those that were counted.
+pub fn partitions_of(topic: &str, counts: &[(String, i32)]) -> Vec<TopicPartition> {
+    let count = counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
+    (0..count).map(|partition| TopicPartition::new(topic, partition)).collect()
 }

@@ -1,4 +1,4 @@
-//! Records of the replay log as JSON and Avro (INTERFACE 3): the form on the topic, and the form of answers, which
+//! Records of the replay log as JSON and Avro (docs/INTERFACE.md, Topics): the form on the topic, and the form of answers, which
 //! leaves out what is for resaga alone.
 
 use super::avro::{self, SchemaId, Schemas, Shape};

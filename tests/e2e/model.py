@@ -1,4 +1,4 @@
-"""The judge: the fold of INTERFACE 2, as naive as it can be written, from the text of that page alone.
+"""The judge: the fold of docs/INTERFACE.md, Topics, as naive as it can be written, from the text of that page alone.
 
 Shares nothing with resaga. Takes the records of the log as any reader sees them, and says which become entries, which are
 duplicates or dead letters, and what the state is after each entry.

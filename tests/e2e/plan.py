@@ -1,4 +1,4 @@
-"""What a replay request should become, from the text of INTERFACE 3 alone: the restored saga, or the code of the refusal."""
+"""What a replay request should become, from the text of docs/INTERFACE.md alone: the restored saga, or the code of the refusal."""
 
 import copy
 import uuid

@@ -1,4 +1,4 @@
-"""Times as INTERFACE 1 writes them: microseconds in UTC."""
+"""Times as docs/INTERFACE.md, Common rules, writes them: microseconds in UTC."""
 
 import calendar
 import re

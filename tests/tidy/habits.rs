@@ -134,10 +134,6 @@ const NOT_CITED: [&str; 3] = [concat!("DES", "IGN"), concat!("INTER", "FACE"), c
 const STILL_CITING: &[&str] = &[
     "src/roles/materialize/assign.rs",
     "src/roles/materialize/hot_writer.rs",
-    "src/wire/log.rs",
-    "tests/e2e/model.py",
-    "tests/e2e/plan.py",
-    "tests/e2e/times.py",
 ];
 
 #[test]

@@ -1,14 +1,14 @@
-//! For `doctor`: which partitioner explains the newest keys of the events topics, and where none does.
+//! Which partitioner explains the newest keys of the events topics, and where none does.
 
 use super::check::{Check, Verdict, ok, warning};
 use crate::config::PartitionerSetting;
-use crate::partitioning::{Keys, configured};
+use crate::partitioning::{PartitionKeys, configured};
 use crate::saga::partitioner::{Partitioner, PartitionerGuess};
 
 /// What `doctor` says of these keys. Names partitions, never keys.
-pub(super) fn check(setting: PartitionerSetting, found: &[Keys]) -> Check {
+pub(super) fn check(setting: PartitionerSetting, found: &[PartitionKeys]) -> Check {
     const CHECK: &str = "partitioner";
-    let explains = |partitioner: Partitioner, keys: &Keys| {
+    let explains = |partitioner: Partitioner, keys: &PartitionKeys| {
         keys.keys.iter().all(|key| partitioner.partition(key.as_str().as_bytes(), keys.of) == keys.partition.partition)
     };
     let strange = |partitioner| -> Vec<String> {
@@ -63,9 +63,9 @@ mod tests {
     use crate::saga::position::{SagaId, TopicPartition};
 
     /// Forty keys where `partitioner` of them puts them.
-    fn found(partitioner: impl Fn(usize) -> Partitioner) -> Vec<Keys> {
-        let keys = |n| Keys { partition: TopicPartition::new("t", n), of: 3, keys: Vec::new() };
-        let mut found: Vec<Keys> = (0..3).map(keys).collect();
+    fn found(partitioner: impl Fn(usize) -> Partitioner) -> Vec<PartitionKeys> {
+        let keys = |n| PartitionKeys { partition: TopicPartition::new("t", n), of: 3, keys: Vec::new() };
+        let mut found: Vec<PartitionKeys> = (0..3).map(keys).collect();
         for n in 0..40 {
             let key = format!("order-{n}");
             found[partitioner(n).partition(key.as_bytes(), 3) as usize].keys.push(key.as_str().into());
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn doctor_says_which_partitioner_explains_the_keys_and_where_none_does() {
         use PartitionerSetting::{Auto, Crc32, Murmur2};
-        let verdict = |setting, found: &[Keys]| {
+        let verdict = |setting, found: &[PartitionKeys]| {
             let check = check(setting, found);
             (check.verdict, check.detail)
         };

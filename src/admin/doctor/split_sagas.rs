@@ -1,11 +1,11 @@
-//! For `doctor`: sagas with events in more than one partition, by name: among the newest keys, and of those where they should not
+//! Sagas with events in more than one partition, by name: among the newest keys, and of those where they should not
 //! be whether history has them elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Check, ok, warning};
 use crate::error::Result;
-use crate::partitioning::Keys;
+use crate::partitioning::PartitionKeys;
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{SagaId, TopicPartition};
 use crate::serve::Stores;
@@ -18,7 +18,7 @@ const MAX_NAMED: usize = 5;
 const MAX_SHOWN: usize = 80;
 
 /// The partitions of each saga that the newest keys have in several.
-fn in_several(found: &[Keys]) -> BTreeMap<SagaId, BTreeSet<&TopicPartition>> {
+fn in_several(found: &[PartitionKeys]) -> BTreeMap<SagaId, BTreeSet<&TopicPartition>> {
     let mut homes: BTreeMap<SagaId, BTreeSet<&TopicPartition>> = BTreeMap::new();
     for keys in found {
         for saga in &keys.keys {
@@ -30,7 +30,7 @@ fn in_several(found: &[Keys]) -> BTreeMap<SagaId, BTreeSet<&TopicPartition>> {
 }
 
 /// Keys that lie elsewhere than where this partitioner puts them.
-fn strays(found: &[Keys], partitioner: Partitioner) -> BTreeMap<SagaId, BTreeSet<&TopicPartition>> {
+fn strays(found: &[PartitionKeys], partitioner: Partitioner) -> BTreeMap<SagaId, BTreeSet<&TopicPartition>> {
     let mut strays: BTreeMap<SagaId, BTreeSet<&TopicPartition>> = BTreeMap::new();
     for keys in found {
         let is_stray = |saga: &&SagaId| partitioner.partition(saga.as_str().as_bytes(), keys.of) != keys.partition.partition;
@@ -42,7 +42,7 @@ fn strays(found: &[Keys], partitioner: Partitioner) -> BTreeMap<SagaId, BTreeSet
 }
 
 /// What `doctor` says. `stores`: where they answer.
-pub(super) async fn check(found: &[Keys], partitioner: Option<Partitioner>, stores: Option<&Stores>) -> Result<Check> {
+pub(super) async fn check(found: &[PartitionKeys], partitioner: Option<Partitioner>, stores: Option<&Stores>) -> Result<Check> {
     const CHECK: &str = "sagas";
     let mut split = in_several(found);
     if let (Some(partitioner), Some(stores)) = (partitioner, stores) {
@@ -74,12 +74,12 @@ fn named(saga: &SagaId, partitions: &BTreeSet<&TopicPartition>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::Verdict;
     use super::*;
-    use crate::admin::check::Verdict;
 
-    fn keys(partition: i32, sagas: &[&str]) -> Keys {
+    fn keys(partition: i32, sagas: &[&str]) -> PartitionKeys {
         let keys = sagas.iter().map(|saga| SagaId::from(*saga)).collect();
-        Keys { partition: TopicPartition::new("t", partition), of: 3, keys }
+        PartitionKeys { partition: TopicPartition::new("t", partition), of: 3, keys }
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! For `doctor`: every partition's chain in the archive against what the log still has.
+//! Every partition's chain in the archive against what the log still has.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::kafka::ends::Ends;
 use crate::roles::materialize::{Log, disagreement};
 use crate::saga::position::{ChainId, Offset, TopicPartition};
+use crate::serve::partitions_of;
 
 /// A partition that no broker leads now: nothing can be said of its chain.
 pub(super) const NO_LEADER: &str = "no_leader";
@@ -24,9 +25,7 @@ pub(super) async fn disagreements(
     let owners = owner::owners(&*objects).await?;
     let mut found = Vec::new();
     for topic in config.topics.events.iter().chain([&config.topics.log]) {
-        let count = counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
-        let partitions: Vec<TopicPartition> =
-            (0..count).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
+        let partitions = partitions_of(topic, counts);
         let topic_id = ends.topic_id(topic).await?;
         for (partition, range) in ends.each_range(&partitions).await? {
             let (earliest, _) = match range {
@@ -43,7 +42,7 @@ pub(super) async fn disagreements(
                 continue;
             }
             // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
-            let end = only(&ends.ends(std::slice::from_ref(&partition)).await?);
+            let end = single_offset(&ends.ends(std::slice::from_ref(&partition)).await?);
             let log = Log { earliest, end, topic_id: topic_id.clone() };
             if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest(), &owners) {
                 found.push((partition, code, reason));
@@ -54,6 +53,6 @@ pub(super) async fn disagreements(
 }
 
 /// The offset that was asked for of one partition.
-pub(super) fn only(found: &[(TopicPartition, Offset)]) -> Offset {
+pub(in crate::admin) fn single_offset(found: &[(TopicPartition, Offset)]) -> Offset {
     found.first().map(|(_, offset)| *offset).unwrap_or_default()
 }
