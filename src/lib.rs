@@ -1,6 +1,6 @@
 //! resaga keeps every saga's history and replays failed sagas exactly once.
 //!
-//! Arrows point downwards only; `tests/tidy.rs` holds the rule.
+//! Arrows point downwards only; `tests/tidy/` holds the rule.
 //!
 //! - [`cli`]: one file per command group; calls the HTTP api or, for local work, the roles
 //! - [`admin`]: commands that look at or change an installation without being one of its processes
