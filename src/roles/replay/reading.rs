@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::queue::reading::ReadingOrder;
 use super::runner::BatchRunner;
 use crate::error::{Error, Result};
-use crate::roles::schema::SchemaLookup;
 use crate::saga::position::TopicPartition;
+use crate::schema_registry::lookups::SchemaLookup;
 
 impl BatchRunner {
     /// What is done now and then, whatever else there is to do.
