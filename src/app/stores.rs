@@ -15,7 +15,7 @@ use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
 use crate::hot::{HotStore, check_owner};
 use crate::kafka::ends::Ends;
-use crate::roles::materialize::{Log, disagreement};
+use crate::roles::materialize::{LogBounds, chain_mismatch};
 use crate::roles::partitioning::Partitioning;
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::{ChainId, Offset, Topic, TopicPartition};
@@ -78,8 +78,8 @@ pub(super) async fn disagreements(
             }
             // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
             let end = only(&ends.ends(std::slice::from_ref(&partition)).await?);
-            let log = Log { earliest, end, topic_id: topic_id.clone() };
-            if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest(), &owners) {
+            let log = LogBounds { earliest, end, topic_id: topic_id.clone() };
+            if let Some((code, reason)) = chain_mismatch(&log, writer.next(), writer.newest(), &owners) {
                 found.push((partition, code, reason));
             }
         }

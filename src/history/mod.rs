@@ -32,7 +32,7 @@ use crate::saga::time::Micros;
 use chains::Chains;
 use high_water_marks::HighWaterMarks;
 pub use lineage::ChildrenOf;
-pub use progress::Progress;
+pub use progress::{Progress, marks_of_all_buckets};
 pub use search::ReplayStandingLookup;
 
 /// Most entries of one saga that are read at once, unless set otherwise.

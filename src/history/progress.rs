@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::History;
 use crate::error::Result;
-use crate::hot::Mark;
+use crate::hot::{HotStore, Mark};
 use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Marks of every bucket, read together. Empty where hot does not answer: then cold alone counts.
@@ -20,16 +20,25 @@ impl Progress {
     }
 }
 
+/// The marks of each bucket. A hot store that does not answer is as good as one without marks: cold alone counts then, and a
+/// compare-and-set finds what there really is.
+pub async fn marks_of_all_buckets(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
+    let mut marks = Vec::new();
+    for bucket in 0..hot.buckets() {
+        let found = match hot.marks(bucket).await {
+            Err(error) if error.is_unavailable() => Vec::new(),
+            other => other?,
+        };
+        marks.push(found.into_iter().collect());
+    }
+    Ok(marks)
+}
+
 impl History {
     pub async fn progress(&self) -> Result<Progress> {
-        let mut marks = Vec::new();
-        for bucket in 0..self.hot.buckets() {
-            let found = match self.hot.marks(bucket).await {
-                Err(error) if error.is_unavailable() => Vec::new(),
-                other => other?,
-            };
+        let marks = marks_of_all_buckets(&*self.hot).await?;
+        for (bucket, found) in (0..).zip(&marks) {
             self.high_water_marks.see(bucket, found.iter().map(|(chain, mark)| (chain, *mark)));
-            marks.push(found.into_iter().collect());
         }
         Ok(Progress { marks })
     }

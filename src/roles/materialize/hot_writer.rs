@@ -1,5 +1,5 @@
 //! Writes to the hot store, one after the other: entries first, then marks by compare-and-set, and only over entries
-//! that are proved to be still there; else these are written again whole (DESIGN 4).
+//! that are proved to be still there; else these are written again whole (docs/ARCHITECTURE.md, Guarantees).
 //!
 //! Runs beside the fold: the next batch is folded while the one before is being written.
 
@@ -9,19 +9,21 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::hot::{DurableSaga, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use crate::roles::retry::until_available;
-use crate::saga::position::{EntrySequence, Offset, SagaId, TopicPartition};
+use crate::saga::position::{EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
+
+use super::ownership::{Generation, Ownership};
 
 /// The move of one mark, and what its owner vouches for itself: the mark may hold more, of an owner before.
 #[derive(Debug, Clone)]
-pub struct Move {
+pub struct MarkRequest {
     pub mark: MarkMove,
-    /// Tells this ownership of the partition from an earlier one.
-    pub generation: u64,
+    /// Of the ownership of the partition.
+    pub generation: Generation,
     /// Everything below was written by this owner, from where it began.
     pub position: Offset,
     /// How far that is complete, if known.
-    pub through: Option<Micros>,
+    pub complete_through: Option<Micros>,
 }
 
 /// One write: what was folded, how far each partition's mark may move after it, and keys that may expire from then on.
@@ -31,20 +33,20 @@ pub struct HotWork {
     /// Sagas with entries that are durable, the newest of them: after the entries.
     pub settle: HashMap<SagaId, EntrySequence>,
     /// After the entries.
-    pub moves: Vec<Move>,
+    pub marks: Vec<MarkRequest>,
     /// Sagas with entries that never happened. Last: while a mark vouches for them a saga must not lack them.
     pub forget: HashSet<SagaId>,
-    /// Partitions, with the generation of the ownership, that begin anew when all this is done.
-    pub refolds: Vec<(TopicPartition, u64)>,
+    /// Partitions that are folded again from what is durable when all this is done.
+    pub restarts: Vec<Ownership>,
 }
 
 impl HotWork {
     pub fn is_empty(&self) -> bool {
-        self.refolds.is_empty()
+        self.restarts.is_empty()
             && self.settle.is_empty()
             && self.forget.is_empty()
             && self.batch.is_empty()
-            && self.moves.is_empty()
+            && self.marks.is_empty()
     }
 
     /// Members to be written.
@@ -67,9 +69,9 @@ impl HotWork {
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
         self.batch.holds.extend(next.batch.holds);
-        self.moves.extend(next.moves);
+        self.marks.extend(next.marks);
         self.forget.extend(next.forget);
-        self.refolds.extend(next.refolds);
+        self.restarts.extend(next.restarts);
         self.settle(next.settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }));
     }
 
@@ -82,28 +84,28 @@ impl HotWork {
 }
 
 /// What became of one mark.
-pub struct Moved {
-    pub wanted: Move,
+pub struct MarkResult {
+    pub wanted: MarkRequest,
     /// `Some`: another value or none was there, so writes were lost or another owner wrote.
     pub found: Option<Option<Mark>>,
 }
 
 /// What became of one write.
 #[derive(Default)]
-pub struct Done {
-    pub moved: Vec<Moved>,
+pub struct HotWriteResult {
+    pub marks: Vec<MarkResult>,
     /// How often a mark could not move because what was written before it was lost, and was written again.
     pub rewritten: u64,
-    pub refolds: Vec<(TopicPartition, u64)>,
+    pub restarts: Vec<Ownership>,
     /// What was to be forgotten and was not.
     pub unforgotten: HashSet<SagaId>,
 }
 
-/// Carries out the work, waiting for the store as long as it takes.
-pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
-    let HotWork { mut batch, settle, mut forget, moves, refolds } = work;
+/// Does the work, waiting for the store as long as it takes.
+pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<HotWriteResult> {
+    let HotWork { mut batch, settle, mut forget, marks, restarts } = work;
     let mut settle: Vec<DurableSaga> = settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }).collect();
-    let (mut done, mut wanted) = (Done { refolds, ..Done::default() }, moves);
+    let (mut done, mut wanted) = (HotWriteResult { restarts, ..HotWriteResult::default() }, marks);
     loop {
         let mut written = match batch.is_empty() {
             true => Written { token: tokens.next(), ..Written::default() },
@@ -113,7 +115,7 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
         if !settle.is_empty() {
             written = until_available("let durable hot entries expire", || hot.settle(&settle, &written)).await?;
         }
-        wanted = move_marks(&*hot, wanted, &written, &mut done.moved).await?;
+        wanted = move_marks(&*hot, wanted, &written, &mut done.marks).await?;
         if wanted.is_empty() {
             break;
         }
@@ -126,7 +128,7 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
     }
     // Where somebody else moved a mark the entries may be theirs.
     let moved = |by_us: bool| -> HashSet<u16> {
-        done.moved.iter().filter(|moved| moved.found.is_none() == by_us).map(|moved| moved.wanted.mark.bucket).collect()
+        done.marks.iter().filter(|moved| moved.found.is_none() == by_us).map(|moved| moved.wanted.mark.bucket).collect()
     };
     let (ours, others) = (moved(true), moved(false));
     forget.retain(|saga| ours.contains(&hot.bucket(saga)) && !others.contains(&hot.bucket(saga)));
@@ -142,7 +144,12 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
 }
 
 /// Moves marks over what was written; gives those back before which it was lost.
-async fn move_marks(hot: &dyn HotStore, wanted: Vec<Move>, written: &Written, moved: &mut Vec<Moved>) -> Result<Vec<Move>> {
+async fn move_marks(
+    hot: &dyn HotStore,
+    wanted: Vec<MarkRequest>,
+    written: &Written,
+    results: &mut Vec<MarkResult>,
+) -> Result<Vec<MarkRequest>> {
     if wanted.is_empty() {
         return Ok(wanted);
     }
@@ -160,29 +167,38 @@ async fn move_marks(hot: &dyn HotStore, wanted: Vec<Move>, written: &Written, mo
                 continue;
             }
         };
-        moved.push(Moved { wanted, found });
+        results.push(MarkResult { wanted, found });
     }
     Ok(unproved)
 }
 
-/// How a mark that was not what it was left at is mended.
+/// How a mark that was not what it was left at is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heal {
+pub struct MarkRepair {
     /// What this owner has from here on is written again.
     pub write_from: Offset,
     /// The new mark.
-    pub begin: Offset,
+    pub from: Offset,
     pub to: Offset,
 }
 
-/// What to do when `found` was there instead. `durable`: the chain's next start; `position`: up to where this owner wrote
-/// itself, for a mark must not vouch for what only an owner before it wrote and the store then lost.
-pub fn heal(found: Option<Mark>, durable: Offset, position: Offset) -> Heal {
+/// What the owner of a partition can write again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undurable {
+    /// The chain's next start.
+    pub from: Offset,
+    /// Up to where this owner wrote itself: a mark must not vouch for what only an owner before it wrote and the store then lost.
+    pub to: Offset,
+}
+
+/// What to do when `found` was there instead.
+pub fn repair(found: Option<Mark>, undurable: Undurable) -> MarkRepair {
+    let Undurable { from, to } = undurable;
     match found {
         // What it vouches for reaches the chain's end or beyond: only what is above is missing.
-        Some(mark) if mark.to >= durable => Heal { write_from: mark.to, begin: mark.from, to: mark.to.max(position) },
+        Some(mark) if mark.to >= from => MarkRepair { write_from: mark.to, from: mark.from, to: mark.to.max(to) },
         // It stops below what cold has: everything undurable, and the mark begins at the chain's end.
-        _ => Heal { write_from: durable, begin: durable, to: durable.max(position) },
+        _ => MarkRepair { write_from: from, from, to: from.max(to) },
     }
 }
 
@@ -201,8 +217,12 @@ mod tests {
         Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0), settled: Offset(from) }
     }
 
-    fn healed(write_from: i64, begin: i64, to: i64) -> Heal {
-        Heal { write_from: Offset(write_from), begin: Offset(begin), to: Offset(to) }
+    fn repaired(write_from: i64, from: i64, to: i64) -> MarkRepair {
+        MarkRepair { write_from: Offset(write_from), from: Offset(from), to: Offset(to) }
+    }
+
+    fn undurable(from: i64, to: i64) -> Undurable {
+        Undurable { from: Offset(from), to: Offset(to) }
     }
 
     fn chain() -> ChainId {
@@ -219,9 +239,9 @@ mod tests {
         HotBatch { sagas: vec![SagaWrite { saga: "a".into(), members, persist: false }], ..HotBatch::default() }
     }
 
-    fn onward(expect: Option<Mark>, new: Mark) -> Move {
+    fn onward(expect: Option<Mark>, new: Mark) -> MarkRequest {
         let mark = MarkMove { chain: chain(), bucket: 0, expect, new };
-        Move { mark, generation: 1, position: new.to, through: None }
+        MarkRequest { mark, generation: Generation::default(), position: new.to, complete_through: None }
     }
 
     async fn entries(hot: &dyn HotStore) -> usize {
@@ -238,7 +258,7 @@ mod tests {
             for store in [&primary, &copy] {
                 let first = HotWork {
                     batch: entry(1),
-                    moves: known.map(|new| onward(None, new)).into_iter().collect(),
+                    marks: known.map(|new| onward(None, new)).into_iter().collect(),
                     ..HotWork::default()
                 };
                 if !wiped {
@@ -246,9 +266,9 @@ mod tests {
                 }
             }
             let hot = Arc::new(FailsOver { stores: [primary, copy.clone()], at: AtomicUsize::new(0) });
-            let work = HotWork { batch: entry(2), moves: vec![onward(known, mark(10, 12))], ..HotWork::default() };
+            let work = HotWork { batch: entry(2), marks: vec![onward(known, mark(10, 12))], ..HotWork::default() };
             let done = write(hot, Arc::default(), work).await.expect("memory store");
-            assert_eq!((done.rewritten, done.moved.len()), (1, 1));
+            assert_eq!((done.rewritten, done.marks.len()), (1, 1));
             assert_eq!(copy.marks(0).await.expect("memory store"), [(chain(), mark(10, 12))]);
             assert_eq!(entries(&*copy).await, if wiped { 1 } else { 2 });
         }
@@ -257,9 +277,9 @@ mod tests {
     #[tokio::test]
     async fn a_first_mark_moves_and_says_so() {
         let hot = memory();
-        let work = HotWork { batch: entry(1), moves: vec![onward(None, mark(10, 25))], ..HotWork::default() };
+        let work = HotWork { batch: entry(1), marks: vec![onward(None, mark(10, 25))], ..HotWork::default() };
         let done = write(hot.clone(), Arc::default(), work).await.expect("memory store");
-        assert_eq!((done.moved[0].found, done.rewritten), (None, 0));
+        assert_eq!((done.marks[0].found, done.rewritten), (None, 0));
         assert_eq!(hot.marks(0).await.expect("memory store"), [(chain(), mark(10, 25))]);
     }
 
@@ -267,10 +287,10 @@ mod tests {
     async fn what_never_happened_is_forgotten_only_where_no_other_owner_vouches_for_it() {
         for (stands, left) in [(mark(10, 12), 0), (mark(10, 15), 1)] {
             let hot = memory();
-            let first = HotWork { batch: entry(1), moves: vec![onward(None, stands)], ..HotWork::default() };
+            let first = HotWork { batch: entry(1), marks: vec![onward(None, stands)], ..HotWork::default() };
             write(hot.clone(), Arc::default(), first).await.expect("memory store");
             let back = onward(Some(mark(10, 12)), mark(10, 11));
-            let work = HotWork { moves: vec![back], forget: [SagaId::from("a")].into(), ..HotWork::default() };
+            let work = HotWork { marks: vec![back], forget: [SagaId::from("a")].into(), ..HotWork::default() };
             write(hot.clone(), Arc::default(), work).await.expect("memory store");
             assert_eq!(entries(&*hot).await, left, "{stands:?}");
         }
@@ -350,23 +370,23 @@ mod tests {
 
     #[test]
     fn a_wiped_store_gets_everything_that_is_not_durable() {
-        assert_eq!(heal(None, Offset(10), Offset(25)), healed(10, 10, 25));
+        assert_eq!(repair(None, undurable(10, 25)), repaired(10, 10, 25));
     }
 
     #[test]
     fn a_wiped_store_is_not_said_to_have_what_an_owner_before_wrote() {
         // That one wrote up to 25; this one began at 10 and is at 12.
-        assert_eq!(heal(None, Offset(10), Offset(12)), healed(10, 10, 12));
+        assert_eq!(repair(None, undurable(10, 12)), repaired(10, 10, 12));
     }
 
     #[test]
     fn a_store_that_lost_less_than_cold_has_keeps_its_head() {
-        assert_eq!(heal(Some(mark(3, 12)), Offset(10), Offset(25)), healed(12, 3, 25));
+        assert_eq!(repair(Some(mark(3, 12)), undurable(10, 25)), repaired(12, 3, 25));
     }
 
     #[test]
     fn a_store_that_lost_more_than_cold_covers_begins_again_at_the_chain_end() {
-        assert_eq!(heal(Some(mark(3, 9)), Offset(10), Offset(25)), healed(10, 10, 25));
-        assert_eq!(heal(None, Offset(30), Offset(25)), healed(30, 30, 30));
+        assert_eq!(repair(Some(mark(3, 9)), undurable(10, 25)), repaired(10, 10, 25));
+        assert_eq!(repair(None, undurable(30, 25)), repaired(30, 30, 30));
     }
 }

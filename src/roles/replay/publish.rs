@@ -78,7 +78,7 @@ impl Replay {
         for (partition, next) in offsets {
             if let Some(owned) = self.owned.get_mut(&partition) {
                 if next > owned.next {
-                    owned.rest.went_on();
+                    owned.rest.progressed();
                 }
                 owned.next = next;
             }

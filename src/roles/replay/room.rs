@@ -83,7 +83,7 @@ impl Replay {
         let mut from: Vec<(TopicPartition, Offset)> = Vec::new();
         for (partition, owned) in &mut self.owned {
             // What cannot go on is not read at all.
-            if !owned.rest.is_read() {
+            if !owned.rest.is_active() {
                 continue;
             }
             let room = limit.saturating_sub(owned.waiting.len());
@@ -93,7 +93,7 @@ impl Replay {
                 // Behind the answer comes what follows: until then it is cut off.
                 self.tickets += 1;
                 if self.intake.read_again(partition.clone(), owned.next, self.tickets).is_ok() {
-                    owned.rest.asked(self.tickets);
+                    owned.rest.resume_asked(self.tickets);
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::wire::avro::SchemaRef;
 impl ReplayPartition {
     /// Does a record that comes now follow what came before?
     pub(super) fn follows(&self, offset: Offset) -> bool {
-        self.rest.is_read() && (!self.cut_off || offset < self.next)
+        self.rest.is_active() && (!self.cut_off || offset < self.next)
     }
 
     /// `claimed`: its log is somebody's.
@@ -69,14 +69,14 @@ impl Replay {
             let rests = owned.rests(claimed, now) || self.writable.lacks(log, partition.partition);
             let asked = match owned.rest.step(rests, now) {
                 Step::Nothing => continue,
-                Step::LetGo => self.intake.let_go(partition.clone()).map(|()| {
+                Step::Suspend => self.intake.let_go(partition.clone()).map(|()| {
                     self.read.retain(|read| read.records.partition != *partition);
-                    owned.rest.let_go(now);
+                    owned.rest.suspended(now);
                 }),
-                Step::ReadAgain => {
+                Step::Resume => {
                     self.tickets += 1;
                     let ticket = self.tickets;
-                    self.intake.read_again(partition.clone(), owned.next, ticket).map(|()| owned.rest.asked(ticket))
+                    self.intake.read_again(partition.clone(), owned.next, ticket).map(|()| owned.rest.resume_asked(ticket))
                 }
             };
             if let Err(reason) = asked {
@@ -87,7 +87,7 @@ impl Replay {
 
     pub(super) fn reads_again(&mut self, partition: &TopicPartition, ticket: u64, outcome: Result<()>) {
         let Some(owned) = self.owned.get_mut(partition) else { return };
-        if !owned.rest.answered(ticket, outcome.is_ok(), Instant::now()) {
+        if !owned.rest.resume_answered(ticket, outcome.is_ok(), Instant::now()) {
             return;
         }
         match outcome {

@@ -1,11 +1,14 @@
 //! Ridding the hot indexes of old minutes, which every process does to the same store: what any owner has there that cold
 //! does not have yet is held by name, and stays.
 //!
-//! An owner holds a late fact when it writes it, and what is old and still not durable once a minute; whoever sweeps lets
-//! go of what is durable. Knows chains and shelves; must not know sagas.
+//! An owner holds a late fact when it writes it, and what is old and still not durable once a minute; whoever sweeps
+//! releases what is durable. Knows chains and index buckets; must not know sagas.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use crate::error::Result;
 use crate::history::History;
@@ -14,90 +17,138 @@ use crate::hot::{Hold, HotBatch, HotStore};
 use crate::saga::position::{ChainId, Offset};
 use crate::saga::time::Micros;
 
-use super::{Materialize, facts};
+use super::clocks::Clocks;
+use super::content::Histories;
+use super::index_facts;
+use super::partitions::Partitions;
 
+/// How often old minutes are dropped.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// So many minutes before they are dropped facts are held: sweepers and owners need not agree to the minute.
 const HELD_AHEAD: i64 = 60;
 /// Holds read in one round trip: a backlog of old events may have one for each fact.
-const HOLDS_AT_ONCE: usize = 10_000;
+const MAX_HOLDS_AT_ONCE: usize = 10_000;
+
+/// How long index facts are kept, by the brokers' clock: one that is ahead would drop what is searched for, for everybody.
+#[derive(Clone)]
+pub struct IndexRetention {
+    clocks: Clocks,
+    /// Microseconds.
+    keep: i64,
+}
+
+impl IndexRetention {
+    pub fn new(clocks: Clocks, ttl: Duration) -> Self {
+        Self { clocks, keep: i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    /// Index facts of earlier minutes may be dropped soon, by any process.
+    pub fn held_before(&self) -> i64 {
+        held_before(self.clocks.latest(), self.keep)
+    }
+
+    /// `None`: nothing tells the time.
+    fn sweep(&self) -> Option<Sweep> {
+        Some(Sweep::at(BrokerTime { past: self.clocks.past()?, latest: self.clocks.latest() }, self.keep))
+    }
+}
+
+/// What is known of the time at the brokers.
+#[derive(Debug, Clone, Copy)]
+struct BrokerTime {
+    past: Micros,
+    /// It may not be reached yet.
+    latest: Micros,
+}
 
 /// When what is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
     /// Facts of earlier minutes are dropped.
-    pub before: i64,
+    before: i64,
     /// No earlier sweep can rightly have dropped anything after this minute.
-    pub latest: i64,
+    latest: i64,
 }
 
 impl Sweep {
-    /// `now`: surely past; `latest`: perhaps not reached.
-    pub fn at(now: Micros, latest: Micros, keep: i64) -> Self {
-        Self { before: facts::minute(now.saturating_add(keep.saturating_neg())), latest: facts::minute(latest) }
-    }
-
-    /// Facts of earlier minutes are held until they are durable.
-    pub fn held_before(latest: Micros, keep: i64) -> i64 {
-        facts::minute(latest.saturating_add(keep.saturating_neg())).saturating_add(HELD_AHEAD)
+    fn at(time: BrokerTime, keep: i64) -> Self {
+        let before = index_facts::minute(time.past.saturating_add(keep.saturating_neg()));
+        Self { before, latest: index_facts::minute(time.latest) }
     }
 }
 
-/// Puts holds on the shelves of the batch's old facts: they are not durable before the chain is, up to `until`.
-pub fn hold_old(batch: &mut HotBatch, before: i64, chain: &ChainId, until: Offset, hot: &dyn HotStore) {
-    let mut shelves: BTreeSet<(u16, IndexBucket)> = BTreeSet::new();
-    for fact in batch.failures.iter().filter(|fact| facts::minute(fact.at) < before) {
-        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_failure(fact)));
-    }
-    for fact in batch.activity.iter().filter(|fact| fact.minute < before) {
-        shelves.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
-    }
-    batch.holds.extend(shelves.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
+/// Facts of earlier minutes are held until they are durable.
+fn held_before(latest: Micros, keep: i64) -> i64 {
+    index_facts::minute(latest.saturating_add(keep.saturating_neg())).saturating_add(HELD_AHEAD)
 }
 
-impl Materialize {
-    fn index_keep(&self) -> i64 {
-        i64::try_from(self.settings.index_ttl.as_micros()).unwrap_or(i64::MAX)
+/// Puts holds on the index buckets of the batch's facts of minutes before `minute`: they are not durable before the chain is, up to
+/// `until`.
+pub fn hold_old(batch: &mut HotBatch, minute: i64, chain: &ChainId, until: Offset, hot: &dyn HotStore) {
+    let mut buckets: BTreeSet<(u16, IndexBucket)> = BTreeSet::new();
+    for fact in batch.failures.iter().filter(|fact| index_facts::minute(fact.at) < minute) {
+        buckets.insert((hot.bucket(&fact.saga), IndexBucket::of_failure(fact)));
+    }
+    for fact in batch.activity.iter().filter(|fact| fact.minute < minute) {
+        buckets.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
+    }
+    batch.holds.extend(buckets.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
+}
+
+/// Sweeps the indexes once a minute.
+pub struct IndexSweeper {
+    hot: Arc<dyn HotStore>,
+    histories: Histories,
+    retention: IndexRetention,
+    swept_at: Instant,
+    /// The sweep that was begun last.
+    running: Option<JoinHandle<()>>,
+}
+
+impl IndexSweeper {
+    pub fn new(hot: Arc<dyn HotStore>, histories: Histories, retention: IndexRetention, now: Instant) -> Self {
+        Self { hot, histories, retention, swept_at: now, running: None }
     }
 
-    /// Index facts of earlier minutes may be dropped soon, by any process.
-    pub(super) fn held_before(&self) -> i64 {
-        Sweep::held_before(self.deps.clock.latest(Instant::now(), (self.deps.now)()), self.index_keep())
+    pub fn sweep_if_due(&mut self, partitions: &Partitions, now: Instant) {
+        if now.duration_since(self.swept_at) >= SWEEP_EVERY {
+            self.swept_at = now;
+            self.start(partitions);
+        }
     }
 
-    pub(super) fn sweep_indexes(&mut self) {
+    fn start(&mut self, partitions: &Partitions) {
         // One at a time: a slow store gets no more to do for being slow.
-        if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+        if self.running.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
             return;
         }
-        let (deps, held_before) = (&self.deps, self.held_before());
-        let mut old = HotBatch::default();
-        for owned in self.owned.values() {
+        let held_before = self.retention.held_before();
+        let mut holds = Vec::new();
+        for owned in partitions.values() {
             let mut batch = owned.partition.undurable_facts(held_before);
-            hold_old(&mut batch, held_before, &owned.partition.chain, owned.partition.position, &*deps.hot);
-            old.holds.extend(batch.holds);
+            hold_old(&mut batch, held_before, &owned.partition.chain, owned.partition.position, &*self.hot);
+            holds.extend(batch.holds);
         }
-        // By the brokers' clock: one that is ahead would drop what is searched for, for everybody.
-        let Some(now) = self.broker_time() else { return };
-        let plan = Sweep::at(now, deps.clock.latest(Instant::now(), (deps.now)()), self.index_keep());
-        let (hot, history, log_history) = (deps.hot.clone(), deps.history.clone(), deps.log_history.clone());
-        self.sweep = Some(tokio::spawn(async move {
-            if let Err(reason) = sweep(&*hot, [&history, &log_history], old.holds, plan).await {
+        let Some(plan) = self.retention.sweep() else { return };
+        let (hot, Histories { step_events, replay_log }) = (self.hot.clone(), self.histories.clone());
+        self.running = Some(tokio::spawn(async move {
+            if let Err(reason) = sweep(&*hot, [&step_events, &replay_log], holds, plan).await {
                 tracing::debug!(%reason, "old index facts not dropped yet");
             }
         }));
     }
 }
 
-/// Holds what comes of age here, lets go of what is durable, drops the rest.
-pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold>, sweep: Sweep) -> Result<()> {
+/// Holds what gets old here, releases what is durable, drops the rest.
+async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold>, sweep: Sweep) -> Result<()> {
     if !holds.is_empty() {
         hot.hold(&holds).await?;
     }
-    let mut ends = Ends { histories, known: BTreeMap::new() };
+    let mut ends = ChainEnds { histories, known: BTreeMap::new() };
     for bucket in 0..hot.buckets() {
         let mut kept = 0;
         loop {
-            let page = hot.holds(bucket, sweep.before, kept, HOLDS_AT_ONCE).await?;
+            let page = hot.holds(bucket, sweep.before, kept, MAX_HOLDS_AT_ONCE).await?;
             let read = page.len();
             let mut durable = Vec::new();
             for hold in page {
@@ -109,7 +160,7 @@ pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold
                 hot.release(&durable).await?;
             }
             kept += read - durable.len();
-            if read < HOLDS_AT_ONCE {
+            if read < MAX_HOLDS_AT_ONCE {
                 break;
             }
         }
@@ -118,12 +169,12 @@ pub async fn sweep(hot: &dyn HotStore, histories: [&History; 2], holds: Vec<Hold
 }
 
 /// How far chains are durable, each asked once.
-struct Ends<'a> {
+struct ChainEnds<'a> {
     histories: [&'a History; 2],
     known: BTreeMap<ChainId, Offset>,
 }
 
-impl Ends<'_> {
+impl ChainEnds<'_> {
     async fn of(&mut self, chain: &ChainId) -> Offset {
         if let Some(end) = self.known.get(chain) {
             return *end;
@@ -143,9 +194,6 @@ impl Ends<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
     use crate::cold::chain::ChainWriter;
     use crate::cold::directory::Directory;
@@ -186,7 +234,7 @@ mod tests {
 
     /// Another process's, or that of the replay log's materializer: it has no partition, so nothing to protect itself.
     async fn swept_by_another(hot: &MemoryHot, histories: [&History; 2]) {
-        sweep(hot, histories, Vec::new(), Sweep::at(NOW, NOW, KEEP)).await.expect("swept");
+        sweep(hot, histories, Vec::new(), Sweep::at(BrokerTime { past: NOW, latest: NOW }, KEEP)).await.expect("swept");
     }
 
     #[tokio::test]
@@ -198,7 +246,7 @@ mod tests {
         let history = History::new(hot.clone(), cold, Arc::new(Chains::new(Vec::new())), 100);
 
         let mut batch = HotBatch { failures: vec![failure("long-ago", 40), failure("today", 0)], ..HotBatch::default() };
-        hold_old(&mut batch, Sweep::held_before(NOW, KEEP), &chain(), Offset(2), &*hot);
+        hold_old(&mut batch, held_before(NOW, KEEP), &chain(), Offset(2), &*hot);
         assert_eq!(batch.holds.len(), 1, "what is new need not be held");
         hot.write(&batch, crate::hot::Tokens::default().next()).await.expect("memory store");
         for _ in 0..2 {
@@ -222,7 +270,7 @@ mod tests {
         let hot = Arc::new(MemoryHot::new(Duration::from_secs(1), Box::new(|| Duration::ZERO)));
         let cold = Arc::new(ColdReader::new(objects.clone(), 1 << 20));
         let history = History::new(hot.clone(), cold, Arc::new(Chains::new(Vec::new())), 100);
-        let all = HOLDS_AT_ONCE as i64 * 2 + 1;
+        let all = MAX_HOLDS_AT_ONCE as i64 * 2 + 1;
         let bucket = hot.bucket(&"long-ago".into());
         // Each third is not durable yet.
         let until = |at: i64| Offset(if at % 3 == 0 { 9 } else { 5 });
