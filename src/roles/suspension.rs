@@ -11,7 +11,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether a partition is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
+enum ReadState {
     Active,
     /// Not at all: what still comes of it was read before.
     Suspended,
@@ -36,45 +36,47 @@ pub struct Suspension {
     /// Suspended until then at least.
     resume_at: Instant,
     pause: Duration,
-    reading: Reading,
+    reading: ReadState,
 }
 
 impl Suspension {
     pub fn new(now: Instant) -> Self {
-        Self { blocked_since: None, resume_at: now, pause: FIRST_PAUSE, reading: Reading::Active }
+        Self { blocked_since: None, resume_at: now, pause: FIRST_PAUSE, reading: ReadState::Active }
     }
 
     /// Does what comes of the partition follow what came before?
     pub fn is_active(&self) -> bool {
-        self.reading == Reading::Active
+        self.reading == ReadState::Active
     }
 
     /// `blocked`: it cannot go on now.
     pub fn step(&mut self, blocked: bool, now: Instant) -> Step {
         match self.reading {
-            Reading::Active if blocked && now.duration_since(*self.blocked_since.get_or_insert(now)) >= PATIENCE => Step::Suspend,
-            Reading::Suspended if !blocked && now >= self.resume_at => Step::Resume,
+            ReadState::Active if blocked && now.duration_since(*self.blocked_since.get_or_insert(now)) >= PATIENCE => {
+                Step::Suspend
+            }
+            ReadState::Suspended if !blocked && now >= self.resume_at => Step::Resume,
             _ => Step::Nothing,
         }
     }
 
     /// The intake reads it no more.
     pub fn suspended(&mut self, now: Instant) {
-        self.reading = Reading::Suspended;
+        self.reading = ReadState::Suspended;
         self.resume_at = now + self.pause;
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 
     /// The intake was asked to read it again.
     pub fn resume_asked(&mut self, ticket: u64) {
-        self.reading = Reading::Resuming(ticket);
+        self.reading = ReadState::Resuming(ticket);
     }
 
     /// The intake's answer. `false`: to another question than the last.
     pub fn resume_answered(&mut self, ticket: u64, reads: bool, now: Instant) -> bool {
-        let is_ours = self.reading == Reading::Resuming(ticket);
+        let is_ours = self.reading == ReadState::Resuming(ticket);
         match (is_ours, reads) {
-            (true, true) => self.reading = Reading::Active,
+            (true, true) => self.reading = ReadState::Active,
             (true, false) => self.suspended(now),
             _ => {}
         }

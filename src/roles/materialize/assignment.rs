@@ -40,10 +40,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same, of those that others wait for.
 const OPEN_TIMEOUT_BESIDE_OTHERS: Duration = Duration::from_secs(5);
 
-pub type Starts = Vec<(TopicPartition, StartAt)>;
+pub type StartOffsets = Vec<(TopicPartition, StartAt)>;
 
 /// What is known of a partition before it is read.
-struct Opened {
+struct OpenedPartition {
     assigned: AssignedPartition,
     chain: ChainId,
     writer: ChainWriter,
@@ -53,19 +53,19 @@ struct Opened {
 }
 
 /// Partitions that were assigned together, as far as they could be opened.
-pub struct Opening {
+pub struct OpenedPartitions {
     number: u64,
-    opened: Vec<(TopicPartition, Result<Opened>)>,
+    opened: Vec<(TopicPartition, Result<OpenedPartition>)>,
     /// Of each bucket.
     marks: Vec<HashMap<ChainId, Mark>>,
-    reply: oneshot::Sender<Starts>,
+    reply: oneshot::Sender<StartOffsets>,
 }
 
 /// What becomes of partitions that were assigned together.
 pub struct Takeovers {
     pub partitions: Vec<(TopicPartition, Takeover)>,
     /// The intake waits for where they start.
-    pub reply: oneshot::Sender<Starts>,
+    pub reply: oneshot::Sender<StartOffsets>,
 }
 
 pub enum Takeover {
@@ -90,7 +90,7 @@ pub struct AssignmentParts {
 /// Opens the partitions that the group gave us.
 pub struct Assignment {
     parts: AssignmentParts,
-    tasks: JoinSet<Result<Opening>>,
+    tasks: JoinSet<Result<OpenedPartitions>>,
     /// By the number of the opening.
     running: HashMap<u64, (AbortHandle, Vec<TopicPartition>)>,
     last_number: u64,
@@ -107,11 +107,11 @@ impl Assignment {
     }
 
     /// `None`: nothing is being opened. May be dropped while it waits.
-    pub async fn next(&mut self) -> Option<std::result::Result<Result<Opening>, JoinError>> {
+    pub async fn next(&mut self) -> Option<std::result::Result<Result<OpenedPartitions>, JoinError>> {
         self.tasks.join_next().await
     }
 
-    pub fn open(&mut self, partitions: Vec<AssignedPartition>, reply: oneshot::Sender<Starts>) {
+    pub fn open(&mut self, partitions: Vec<AssignedPartition>, reply: oneshot::Sender<StartOffsets>) {
         let (objects, hot, ends) = (self.parts.objects.clone(), self.parts.hot.clone(), self.parts.ends.clone());
         let owners = self.parts.owners.clone();
         let names: Vec<TopicPartition> = partitions.iter().map(|assigned| assigned.partition.clone()).collect();
@@ -126,7 +126,7 @@ impl Assignment {
             });
             let opened = in_time(open, &names).await;
             let marks = if opened.is_empty() { Vec::new() } else { marks_of_all_buckets(&*hot).await? };
-            Ok(Opening { number, opened, marks, reply })
+            Ok(OpenedPartitions { number, opened, marks, reply })
         });
         self.running.insert(number, (opening, of));
     }
@@ -144,18 +144,18 @@ impl Assignment {
     }
 
     /// An opening ended. `None`: of partitions that were taken away, or the intake waits no longer: it stops.
-    pub fn opened(&mut self, done: std::result::Result<Result<Opening>, JoinError>) -> Result<Option<Takeovers>> {
+    pub fn opened(&mut self, done: std::result::Result<Result<OpenedPartitions>, JoinError>) -> Result<Option<Takeovers>> {
         if done.as_ref().is_err_and(JoinError::is_cancelled) {
             return Ok(None);
         }
-        let Opening { number, opened, marks, reply } = joined(done)??;
+        let OpenedPartitions { number, opened, marks, reply } = joined(done)??;
         if self.running.remove(&number).is_none() || reply.is_closed() {
             return Ok(None);
         }
         let mut partitions = Vec::with_capacity(opened.len());
         for (partition, opened) in opened {
             let takeover = match opened {
-                Ok(Opened { mismatch: Some((code, reason)), .. }) => Takeover::Stopped(code, reason),
+                Ok(OpenedPartition { mismatch: Some((code, reason)), .. }) => Takeover::Stopped(code, reason),
                 Ok(opened) => self.take_over(opened, &marks),
                 // Its leader is gone since it was described: the others need not wait for it.
                 Err(Error::Unavailable(reason)) => {
@@ -170,8 +170,8 @@ impl Assignment {
         Ok(Some(Takeovers { partitions, reply }))
     }
 
-    fn take_over(&mut self, opened: Opened, marks: &[HashMap<ChainId, Mark>]) -> Takeover {
-        let Opened { assigned, chain, writer, gaps, mismatch: _ } = opened;
+    fn take_over(&mut self, opened: OpenedPartition, marks: &[HashMap<ChainId, Mark>]) -> Takeover {
+        let OpenedPartition { assigned, chain, writer, gaps, mismatch: _ } = opened;
         let newest = writer.newest();
         let stored = marks.iter().flat_map(HashMap::values).map(|mark| mark.complete_through);
         self.parts.clocks.note_stored(stored.chain(newest.map(|newest| newest.complete_through)));
@@ -203,9 +203,9 @@ impl Assignment {
 }
 
 /// What was opened, and of the others that it was not. Once some are open they wait a moment for the others; before that longer.
-async fn in_time<F>(open: impl Iterator<Item = F>, names: &[TopicPartition]) -> Vec<(TopicPartition, Result<Opened>)>
+async fn in_time<F>(open: impl Iterator<Item = F>, names: &[TopicPartition]) -> Vec<(TopicPartition, Result<OpenedPartition>)>
 where
-    F: Future<Output = (TopicPartition, Result<Opened>)>,
+    F: Future<Output = (TopicPartition, Result<OpenedPartition>)>,
 {
     let mut under_way: FuturesUnordered<F> = open.collect();
     let mut deadline = tokio::time::Instant::now() + OPEN_TIMEOUT;
@@ -224,7 +224,7 @@ async fn open_and_compare(
     ends: &Ends,
     owners: &Owners,
     assigned: AssignedPartition,
-) -> Result<Opened> {
+) -> Result<OpenedPartition> {
     let mut opened = until_available("open chain", || open(objects.clone(), assigned.clone())).await?;
     let mut log = LogBounds { earliest: assigned.earliest, end: assigned.end, topic_id: assigned.topic_id.clone() };
     if opened.writer.next() > log.end {
@@ -236,11 +236,11 @@ async fn open_and_compare(
     Ok(opened)
 }
 
-async fn open(objects: Arc<dyn ObjectStore>, assigned: AssignedPartition) -> Result<Opened> {
+async fn open(objects: Arc<dyn ObjectStore>, assigned: AssignedPartition) -> Result<OpenedPartition> {
     let TopicPartition { topic, partition } = assigned.partition.clone();
     let incarnation = newest_incarnation(&*objects, &topic, partition).await?;
     let chain = ChainId { topic, incarnation, partition };
     let writer = ChainWriter::open(objects.clone(), chain.clone(), Some(assigned.earliest)).await?;
     let gaps = gaps(&*objects, &chain).await?;
-    Ok(Opened { assigned, chain, writer, gaps, mismatch: None })
+    Ok(OpenedPartition { assigned, chain, writer, gaps, mismatch: None })
 }

@@ -9,7 +9,7 @@ use super::chain_conflict::ChainConflict;
 use super::clocks::Clocks;
 use super::completeness::CompleteThrough;
 use super::content::Histories;
-use super::flush::{self, FlushJob, FlushResult, OffsetCommit, Stored};
+use super::flush::{self, AppendResult, FlushJob, FlushResult, OffsetCommit};
 use super::hot_expiry::{DurableSegment, long_sagas};
 use super::ownership::Ownership;
 use super::partition_conflicts;
@@ -53,7 +53,7 @@ pub struct CommitResult {
 
 /// What ended.
 pub enum ColdEvent {
-    Flushed(std::result::Result<FlushResult, JoinError>),
+    Flushed(Box<std::result::Result<FlushResult, JoinError>>),
     Committed(Result<CommitResult>),
 }
 
@@ -85,7 +85,7 @@ impl ColdPipeline {
     pub async fn next(&mut self) -> Option<ColdEvent> {
         tokio::select! {
             biased;
-            Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => Some(ColdEvent::Flushed(done)),
+            Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => Some(ColdEvent::Flushed(Box::new(done))),
             Some(done) = self.commits.join_next(), if !self.commits.is_empty() => Some(ColdEvent::Committed(joined(done))),
             else => None,
         }
@@ -164,8 +164,8 @@ impl ColdPipeline {
         };
         let durable = writer.next();
         let appended = match stored {
-            Stored::Appended(appended) => appended,
-            Stored::AlreadyThere(sequence) => {
+            AppendResult::Appended(appended) => appended,
+            AppendResult::AlreadyThere(sequence) => {
                 return Ok(FlushOutcome::Conflict(partition, durable, ChainConflict::EntryExists(sequence)));
             }
         };

@@ -54,13 +54,13 @@ enum NotFolded {
     NeedSchema(SchemaRef),
 }
 
-pub struct Decoder {
+pub struct EventDecoder {
     schemas: Arc<Schemas>,
     lookups: SchemaLookups,
     max_record_bytes: u64,
 }
 
-impl Decoder {
+impl EventDecoder {
     pub fn new(schemas: Arc<Schemas>, lookups: SchemaLookups, max_record_bytes: u64) -> Self {
         Self { schemas, lookups, max_record_bytes }
     }

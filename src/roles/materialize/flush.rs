@@ -101,10 +101,10 @@ pub struct FlushJob {
 pub struct FlushResult {
     pub ownership: Ownership,
     pub writer: ChainWriter,
-    pub stored: Result<Stored>,
+    pub stored: Result<AppendResult>,
 }
 
-pub enum Stored {
+pub enum AppendResult {
     Appended(Appended),
     /// Nothing: the chain has this entry of a saga already, and so its rows were folded from less.
     AlreadyThere(EntrySequence),
@@ -119,17 +119,17 @@ pub async fn flush(mut flush: FlushJob) -> FlushResult {
     FlushResult { ownership: flush.ownership, writer: flush.writer, stored }
 }
 
-async fn send_and_append(sends: UnacknowledgedSends, flush: &mut FlushJob) -> Result<Stored> {
+async fn send_and_append(sends: UnacknowledgedSends, flush: &mut FlushJob) -> Result<AppendResult> {
     sends.acknowledged().await?;
     let compare = || flush.history.has_already(flush.writer.view(), &flush.segment.rows);
     if let Some(sequence) = until_available("compare segment with chain", compare).await? {
-        return Ok(Stored::AlreadyThere(sequence));
+        return Ok(AppendResult::AlreadyThere(sequence));
     }
     crate::failpoint::pass("materialize.before_put");
     let appended = append(&mut flush.writer, &flush.segment).await?;
     flush.history.learn_chain(flush.writer.view());
     crate::failpoint::pass("materialize.after_put");
-    Ok(Stored::Appended(appended))
+    Ok(AppendResult::Appended(appended))
 }
 
 /// Tries once. The chain is the truth: the next owner finds its end without the commit, which is for those who watch the group.

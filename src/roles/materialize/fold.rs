@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::apply::Applied;
 use super::content::{Content, Histories};
-use super::decode::{DecodeFrom, DecodedBatch, Decoder};
+use super::decode::{DecodeFrom, DecodedBatch, EventDecoder};
 use super::fold_gate::FoldWait;
 use super::index_sweep::{self, IndexRetention};
 use super::outbound::DeadLetter;
@@ -24,13 +24,6 @@ use crate::saga::position::Offset;
 use crate::saga::request::Outcome;
 use crate::telemetry::Metrics;
 
-/// What came of a batch.
-pub enum FoldStep {
-    Folded(Folded),
-    /// Nothing was applied.
-    Waits(FoldWait),
-}
-
 /// What folding a batch asks the role to write.
 #[derive(Default)]
 pub struct Folded {
@@ -40,6 +33,9 @@ pub struct Folded {
     /// This was too much for one fold, or must wait.
     pub rest: Option<PartitionRecords>,
 }
+
+/// What came of a batch. `Err`: nothing was applied before this is there.
+pub type FoldStep = std::result::Result<Folded, FoldWait>;
 
 pub struct FolderParts {
     pub hot: Arc<dyn HotStore>,
@@ -53,12 +49,12 @@ pub struct FolderParts {
 
 pub struct Folder {
     parts: FolderParts,
-    pub decoder: Decoder,
+    pub decoder: EventDecoder,
     pub loader: SagaLoader,
 }
 
 impl Folder {
-    pub fn new(parts: FolderParts, decoder: Decoder) -> Self {
+    pub fn new(parts: FolderParts, decoder: EventDecoder) -> Self {
         let loader = SagaLoader::new(parts.histories.clone(), parts.metrics.clone());
         Self { parts, decoder, loader }
     }
@@ -69,10 +65,10 @@ impl Folder {
             DecodeFrom { content, position, clock: owned.partition.clock, missing_schema_at: owned.gate.missing_schema_at() };
         let DecodedBatch { mut events, mut dead, cut } = match self.decoder.decode(batch, from) {
             Ok(decoded) => decoded,
-            Err(wait) => return Ok(FoldStep::Waits(wait)),
+            Err(wait) => return Ok(Err(wait)),
         };
         let Some(loaded) = self.loader.load_missing(&batch.partition, owned, &events).await? else {
-            return Ok(FoldStep::Waits(FoldWait::Sagas));
+            return Ok(Err(FoldWait::Sagas));
         };
         let affordable = owned.partition.affordable(&events[..loaded]);
         let rest = events.get(affordable.events).map(|first| first.offset).or(cut);
@@ -117,7 +113,7 @@ impl Folder {
             partition: batch.partition.clone(),
             ..*batch
         });
-        Ok(FoldStep::Folded(Folded { hot: applied.hot, dead, outcomes: applied.outcomes, rest }))
+        Ok(Ok(Folded { hot: applied.hot, dead, outcomes: applied.outcomes, rest }))
     }
 
     fn count(&self, batch: &PartitionRecords, is_in: impl Fn(Offset) -> bool, doubted: u64, applied: &Applied) {

@@ -13,7 +13,7 @@ use crate::roles::suspension::Step;
 use crate::saga::position::{Offset, TopicPartition};
 
 /// Records of one partition, with the memory that the intake counts for them.
-pub type Waiting = (PartitionRecords, MemoryPermit);
+pub type QueuedRecords = (PartitionRecords, MemoryPermit);
 
 /// The undurable bytes of all partitions, against their limit.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ impl BufferRoom {
 
 pub struct FoldQueue {
     /// The intake bounds their bytes.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedRecords>,
     intake: Intake,
     /// Undurable bytes of all partitions.
     max_undurable: u64,
@@ -48,7 +48,7 @@ impl FoldQueue {
     }
 
     /// Of a partition that is not read from where it stands they were on their way, and come again.
-    pub fn push(&mut self, batch: Vec<Waiting>, partitions: &Partitions) {
+    pub fn push(&mut self, batch: Vec<QueuedRecords>, partitions: &Partitions) {
         for (records, permit) in batch {
             if partitions.get(&records.partition).is_some_and(|owned| owned.gate.takes_records()) {
                 self.waiting.push_back((records, permit));
@@ -57,7 +57,7 @@ impl FoldQueue {
     }
 
     /// It could not be folded, or not all of it: before the partition's others.
-    pub fn put_back(&mut self, waiting: Waiting) {
+    pub fn put_back(&mut self, waiting: QueuedRecords) {
         self.waiting.push_front(waiting);
     }
 
@@ -80,7 +80,7 @@ impl FoldQueue {
     }
 
     /// The batch that waits longest among those of partitions that can go on.
-    pub fn take_next(&mut self, partitions: &Partitions) -> Option<Waiting> {
+    pub fn take_next(&mut self, partitions: &Partitions) -> Option<QueuedRecords> {
         self.next_place(partitions).and_then(|at| self.waiting.remove(at))
     }
 

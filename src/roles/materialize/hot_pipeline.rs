@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::clocks::Clocks;
 use super::completeness::CompleteThrough;
-use super::hot_writer::{self, HotWork, HotWriteResult, MarkRequest, MarkResult, Undurable};
+use super::hot_writer::{self, HotWork, HotWriteResult, MarkRequest, MarkResult, UndurableRange};
 use super::index_sweep::{self, IndexRetention};
 use super::ownership::Ownership;
 use super::partitions::{OwnedPartition, Partitions};
@@ -131,7 +131,7 @@ impl HotPipeline {
         partition.cache.hot_lost_writes();
         // It lost what had let keys expire, too.
         partition.settled = found.map_or(partition.settled, |found| found.settled.min(partition.settled));
-        let repair = hot_writer::repair(found, Undurable { from: partition.durable, to: position });
+        let repair = hot_writer::repair(found, UndurableRange { from: partition.durable, to: position });
         let mut batch = partition.undurable_from(repair.write_from);
         let hot = &self.store;
         batch.retain(|saga| hot.bucket(saga), |bucket| bucket == mark.bucket);

@@ -76,7 +76,7 @@ impl DeadLetter {
 }
 
 /// Where the records go.
-pub struct Targets {
+pub struct OutboundTopics {
     pub dead_letters: String,
     pub requests: String,
     /// Of the requests topic; `None`: JSON.
@@ -86,11 +86,11 @@ pub struct Targets {
 pub struct Outbound {
     publisher: Publisher,
     metrics: Arc<Metrics>,
-    targets: Targets,
+    targets: OutboundTopics,
 }
 
 impl Outbound {
-    pub fn new(publisher: Publisher, metrics: Arc<Metrics>, targets: Targets) -> Self {
+    pub fn new(publisher: Publisher, metrics: Arc<Metrics>, targets: OutboundTopics) -> Self {
         Self { publisher, metrics, targets }
     }
 

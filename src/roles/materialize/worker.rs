@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::alarms::{Alarms, HISTORY_CORRUPT};
-use super::assignment::{Assignment, AssignmentParts, Starts, Takeover, Takeovers};
+use super::assignment::{Assignment, AssignmentParts, StartOffsets, Takeover, Takeovers};
 use super::chain_conflict::{ChainConflict, Restarts};
 use super::clocks::Clocks;
 use super::cold_pipeline::{ColdEvent, ColdPipeline, ColdSettings, FlushOutcome};
 use super::completeness::{EndAt, EndOffsetPolls, PolledEnds};
 use super::content::Histories;
-use super::decode::Decoder;
+use super::decode::EventDecoder;
 use super::fold::{FoldStep, Folded, Folder, FolderParts};
 use super::fold_gate::FoldWait;
 use super::fold_queue::FoldQueue;
@@ -23,7 +23,7 @@ use super::hot_pipeline::HotPipeline;
 use super::hot_writer::{HotWork, HotWriteResult};
 use super::index_sweep::{IndexRetention, IndexSweeper};
 use super::lost_offsets::{Lost, LostOffsets};
-use super::outbound::{Outbound, Targets};
+use super::outbound::{Outbound, OutboundTopics};
 use super::ownership::Ownership;
 use super::partitions::Partitions;
 use super::settings::{Dependencies, Settings};
@@ -91,8 +91,11 @@ impl Materialize {
             retention: retention.clone(),
         };
         let lookups = SchemaLookups::new(deps.registry, deps.schemas.clone());
-        let targets =
-            Targets { dead_letters: settings.dead_letters, requests: settings.requests, request_schema: settings.request_schema };
+        let targets = OutboundTopics {
+            dead_letters: settings.dead_letters,
+            requests: settings.requests,
+            request_schema: settings.request_schema,
+        };
         let cold = ColdSettings {
             flush_interval: settings.flush_interval,
             flush_bytes: settings.flush_bytes,
@@ -110,7 +113,7 @@ impl Materialize {
             partitions: Partitions::default(),
             assignment: Assignment::new(assignment),
             queue: FoldQueue::new(intake.clone(), settings.buffer_bytes.saturating_mul(2)),
-            folder: Folder::new(folder, Decoder::new(deps.schemas, lookups, settings.max_record_bytes)),
+            folder: Folder::new(folder, EventDecoder::new(deps.schemas, lookups, settings.max_record_bytes)),
             outbound: Outbound::new(deps.publisher, metrics.clone(), targets),
             hot: HotPipeline::new(deps.hot.clone(), metrics.clone(), clocks.clone(), retention.clone()),
             cold: ColdPipeline::new(cold, intake.clone(), histories.clone(), metrics.clone(), clocks.clone()),
@@ -238,7 +241,7 @@ impl Materialize {
 
     /// Takes over what could be opened.
     fn take_over(&mut self, Takeovers { partitions, reply }: Takeovers) {
-        let mut starts = Starts::with_capacity(partitions.len());
+        let mut starts = StartOffsets::with_capacity(partitions.len());
         for (partition, takeover) in partitions {
             let start = match takeover {
                 Takeover::Owned(owned, start) => {
@@ -308,12 +311,12 @@ impl Materialize {
         let Some((records, permit)) = self.queue.take_next(&self.partitions) else { return Ok(()) };
         let partition = records.partition.clone();
         match self.fold(&records).await {
-            Ok(FoldStep::Waits(wait)) => {
+            Ok(Err(wait)) => {
                 // The same batch again, later, and before the partition's others.
                 self.queue.put_back((records, permit));
                 self.wait_for(&partition, wait);
             }
-            Ok(FoldStep::Folded(folded)) => {
+            Ok(Ok(folded)) => {
                 if let Some(owned) = self.partitions.get_mut(&partition) {
                     owned.gate.folded();
                 }
@@ -332,17 +335,17 @@ impl Materialize {
     /// Folds records of one partition, and has written what that gives.
     async fn fold(&mut self, records: &PartitionRecords) -> Result<FoldStep> {
         let owned = self.partitions.get_mut(&records.partition).filter(|owned| !owned.gate.is_stopped());
-        let Some(owned) = owned else { return Ok(FoldStep::Folded(Folded::default())) };
+        let Some(owned) = owned else { return Ok(Ok(Folded::default())) };
         let mut folded = match self.folder.fold(records, owned).await? {
-            FoldStep::Folded(folded) => folded,
-            waits @ FoldStep::Waits(_) => return Ok(waits),
+            Ok(folded) => folded,
+            Err(wait) => return Ok(Err(wait)),
         };
         let (dead, outcomes) = (std::mem::take(&mut folded.dead), std::mem::take(&mut folded.outcomes));
         self.outbound.send(&mut owned.sends, &records.partition, dead, outcomes)?;
         let batch = std::mem::take(&mut folded.hot);
         self.hot.write(HotWork { batch, ..HotWork::default() }, &mut self.partitions);
         self.cold.flush_due(&mut self.partitions, Instant::now());
-        Ok(FoldStep::Folded(folded))
+        Ok(Ok(folded))
     }
 
     fn wait_for(&mut self, partition: &TopicPartition, wait: FoldWait) {
@@ -395,7 +398,7 @@ impl Materialize {
     fn cold_event(&mut self, event: ColdEvent) -> Result<()> {
         match event {
             ColdEvent::Committed(done) => self.cold.committed(done?, &mut self.partitions),
-            ColdEvent::Flushed(done) => match self.cold.flushed(done, &mut self.partitions)? {
+            ColdEvent::Flushed(done) => match self.cold.flushed(*done, &mut self.partitions)? {
                 FlushOutcome::Outdated => {}
                 FlushOutcome::Durable(partition, segment) => {
                     if let Some(owned) = self.partitions.get_mut(&partition) {
