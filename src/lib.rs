@@ -18,6 +18,10 @@
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
 
+// Unit tests use the stores of tests/it that fail on a schedule.
+#[cfg(test)]
+extern crate self as resaga;
+
 pub mod api;
 pub mod app;
 pub mod cli;

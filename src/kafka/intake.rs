@@ -151,6 +151,12 @@ impl Intake {
         Ok((Self { commands, thread: thread.thread().clone() }, receiver))
     }
 
+    /// The handle of a thread that has ended, for tests that bring the records in themselves.
+    #[cfg(test)]
+    pub fn unattended() -> Self {
+        Self { commands: sync_channel(1).0, thread: std::thread::current() }
+    }
+
     /// Stops reading partitions; they stay assigned. Those that are not assigned are passed over.
     pub async fn pause(&self, partitions: Vec<TopicPartition>) -> Result<()> {
         self.ask(|reply| Command::Pause(partitions, reply)).await

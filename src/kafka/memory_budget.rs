@@ -48,6 +48,12 @@ impl MemoryPermit {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Of records that a test made itself.
+    #[cfg(test)]
+    pub fn of_nothing() -> Self {
+        MemoryBudget::new(0, std::thread::current()).hold(0)
+    }
 }
 
 impl Drop for MemoryPermit {

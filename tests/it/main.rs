@@ -5,6 +5,7 @@ mod cold_chain;
 mod cold_rows;
 mod demo;
 mod faults;
+mod faulty_hot;
 mod hot_contract;
 mod hot_redis;
 mod http_api;
