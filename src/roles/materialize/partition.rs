@@ -100,7 +100,7 @@ impl Partition {
         self.active = back;
     }
 
-    /// Nothing that is not durable was, after all: position and cache go back to what is. Gives the sagas of which hot has more.
+    /// Believes only what is durable: position and cache go back to it. Gives the sagas of which hot has more.
     pub fn disown(&mut self) -> HashSet<SagaId> {
         let active = std::mem::take(&mut self.active);
         let sealed = self.sealed.take();
