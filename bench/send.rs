@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use resaga::kafka::registry::SchemaRegistry;
+use resaga::schema_registry::SchemaRegistry;
 use resaga::wire::avro::{SchemaId, Schemas};
 use resaga::wire::event::{decode_event, encode_event};
 

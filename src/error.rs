@@ -1,4 +1,4 @@
-//! Errors, sorted by what the caller does next (DESIGN 7).
+//! Errors, sorted by what the caller does next.
 //!
 //! Texts are lower case, verb and object, and never hold a payload: field names, ids of topics and positions only.
 
@@ -16,14 +16,14 @@ pub enum Error {
     /// The request was understood and is not carried out: record `code`. HTTP 403/404/409/410/422.
     #[error("{message}")]
     Refused {
-        /// A stable code of INTERFACE 3 or 4, such as `saga_not_found`.
+        /// A stable code (docs/INTERFACE.md), such as `saga_not_found`.
         code: &'static str,
         message: String,
     },
     /// The caller must change the request or the configuration. HTTP 400, exit 2.
     #[error("{message}")]
     Invalid {
-        /// A stable code of INTERFACE 4, such as `invalid_time` or `request_invalid`.
+        /// A stable code (docs/INTERFACE.md), such as `invalid_time` or `request_invalid`.
         code: &'static str,
         message: String,
     },

@@ -3,17 +3,22 @@
 //! Arrows point downwards only; `tests/tidy.rs` holds the rule.
 //!
 //! - [`cli`]: one file per command group; calls the HTTP api or, for local work, the roles
-//! - [`app`]: wiring: config -> adapters -> roles; the only file that sees everything
+//! - [`admin`]: commands that look at or change an installation without being one of its processes
+//! - [`serve`]: the process: what it is made of, what runs in it, how it ends; the only wiring
 //! - [`demo`]: the story of an outage and its repair, played from outside
 //! - [`config`]: all settings with units and defaults
 //! - [`nearest`]: the name that was meant by an unknown one
 //! - [`telemetry`]: tracing, and one struct with every metric
 //! - [`api`]: HTTP routes
 //! - [`roles`]: what a process does: materialize, replay
+//! - [`replay_log`]: the replay log: its view in memory, reading it, what its topic has dropped, whose it is
+//! - [`partitioning`]: how the producers of step events spread keys over partitions
 //! - [`history`]: reading: hot and cold merged into one answer
 //! - [`hot`]: `HotStore`: redis, memory
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
+//! - [`schema_registry`]: Avro schemas by id, over HTTP
+//! - [`retry`]: the one place for trying again
 //! - [`cpu`]: long work on threads of its own
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`saga`]: pure: ids, event, fold, timeline, replay plan
@@ -22,8 +27,8 @@
 #[cfg(test)]
 extern crate self as resaga;
 
+pub mod admin;
 pub mod api;
-pub mod app;
 pub mod cli;
 pub mod cold;
 pub mod config;
@@ -35,7 +40,12 @@ pub mod history;
 pub mod hot;
 pub mod kafka;
 pub mod nearest;
+pub mod partitioning;
+pub mod replay_log;
+pub mod retry;
 pub mod roles;
 pub mod saga;
+pub mod schema_registry;
+pub mod serve;
 pub mod telemetry;
 pub mod wire;

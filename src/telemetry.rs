@@ -37,7 +37,7 @@ const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1_0
 /// What a metric is, for rules that depend on it.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -46,7 +46,7 @@ enum Shape {
 /// A kind of metric that can be made from a name, a help text and label names.
 trait Make: Collector + Clone + Sized + 'static {
     #[cfg(test)]
-    const SHAPE: Shape;
+    const KIND: MetricKind;
     fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self>;
 }
 
@@ -54,7 +54,7 @@ macro_rules! make {
     ($type:ty, $shape:ident, ($name:ident, $help:ident, $labels:ident) => $make:expr) => {
         impl Make for $type {
             #[cfg(test)]
-            const SHAPE: Shape = Shape::$shape;
+            const KIND: MetricKind = MetricKind::$shape;
             fn make($name: &str, $help: &str, $labels: &[&str]) -> prometheus::Result<Self> {
                 $make
             }
@@ -90,8 +90,8 @@ macro_rules! metrics {
 
         /// Name, shape, labels and help text of each, for the test of the naming rules.
         #[cfg(test)]
-        const TABLE: &[(&str, Shape, &[&str], &str)] =
-            &[$(($name, <$type as Make>::SHAPE, &[$($label),*], $help)),*];
+        const TABLE: &[(&str, MetricKind, &[&str], &str)] =
+            &[$(($name, <$type as Make>::KIND, &[$($label),*], $help)),*];
 
         impl Metrics {
             fn register(registry: Registry) -> prometheus::Result<Self> {
@@ -115,9 +115,7 @@ metrics! {
     events_duplicate: IntCounter, "resaga_events_duplicate_total", [], "Step events that were seen before and got no entry.";
     events_sequence_conflicts: IntCounter, "resaga_events_sequence_conflicts_total", [], "Step events without an entry, as another event of the saga has their sequence.";
     events_time_doubted: IntCounter, "resaga_events_time_doubted_total", [], "Records of step topics whose timestamp cannot be true: the time of the records before it counts.";
-    events_out_of_order: IntCounter, "resaga_events_out_of_order_total", [], "Entries whose sequence was not above the highest seen.";
     events_anomalies: IntCounterVec, "resaga_events_anomalies_total", ["anomaly"], "Entries with an anomaly, by its name.";
-    events_late: Histogram, "resaga_events_late_seconds", [], "Time from when a step event occurred to when it was read.";
     event_process_duration: HistogramVec, "resaga_event_process_duration_seconds", ["stage"], "Time that one batch of records took in a stage of the pipeline.";
     events_misplaced: IntCounterVec, "resaga_events_misplaced_total", ["topic"], "Step events found in another partition than the one where the producers' partitioner puts their key.";
     saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas found with events in more than one partition.";
@@ -127,10 +125,8 @@ metrics! {
 
     // Kafka
     consumer_lag_records: IntGaugeVec, "resaga_consumer_lag_records", ["topic", "partition"], "Records between the consumer's position and the partition's end.";
-    consumer_lag_seconds: GaugeVec, "resaga_consumer_lag_seconds", ["topic"], "Age of the oldest record not yet processed, the worst partition of the topic.";
     consumer_assigned_partitions: IntGaugeVec, "resaga_consumer_assigned_partitions", ["role"], "Partitions assigned to this process.";
     consumer_rebalances: IntCounterVec, "resaga_consumer_rebalances_total", ["role"], "Rebalances of the consumer group seen by this process.";
-    producer_queue_messages: IntGaugeVec, "resaga_producer_queue_messages", ["role"], "Messages produced and not yet acknowledged.";
     transactions: IntCounterVec, "resaga_transactions_total", ["result"], "Kafka transactions by result: committed, aborted, fenced or unknown.";
     transaction_duration: Histogram, "resaga_transaction_duration_seconds", [], "Time from the begin to the commit of a Kafka transaction.";
     broker_rtt_seconds: GaugeVec, "resaga_broker_rtt_seconds", ["quantile"], "Round trip time to the slowest broker, as librdkafka measures it.";
@@ -138,14 +134,9 @@ metrics! {
     partition_alarms: IntGaugeVec, "resaga_partition_alarms", ["topic", "partition", "code"], "1 while a partition is stopped and waits for an operator, by the code of the reason.";
 
     // Snapshots and stores
-    snapshots_written: IntCounterVec, "resaga_snapshots_written_total", ["store", "result"], "Snapshots written.";
-    snapshot_bytes: HistogramVec, "resaga_snapshot_bytes", ["store", "form"], "Size of a snapshot, raw or as stored.";
-    snapshot_write_duration: HistogramVec, "resaga_snapshot_write_duration_seconds", ["store"], "Time that one write of a batch or a segment took.";
     snapshot_durability_delay: Histogram, "resaga_snapshot_durability_delay_seconds", [], "Time from an entry's recorded time to its acknowledgement by the cold store, the oldest entry of each segment.";
     snapshot_backlog_records: IntGauge, "resaga_snapshot_backlog_records", [], "Entries that are not yet durable in the cold store.";
     snapshot_backlog_bytes: IntGauge, "resaga_snapshot_backlog_bytes", [], "Raw bytes that are not yet durable in the cold store.";
-    store_operations: IntCounterVec, "resaga_store_operations_total", ["store", "op", "result"], "Operations on the stores.";
-    store_operation_duration: HistogramVec, "resaga_store_operation_duration_seconds", ["store", "op"], "Time of one operation on a store.";
     integrity_failures: IntCounterVec, "resaga_integrity_failures_total", ["store"], "Stored data that did not agree with its hash, or two stored copies that differ.";
     partitions_refolded: IntCounter, "resaga_partitions_begun_anew_total", [], "Times that a partition was folded anew from its durable end, as another owner had stored something else there.";
     hot_marks_lost: IntCounter, "resaga_hot_marks_lost_total", [], "Times that the hot store had lost writes, which were then written again.";
@@ -157,10 +148,8 @@ metrics! {
 
     // Replay
     replay_requests: IntCounterVec, "resaga_replay_requests_total", ["saga_name", "via", "result"], "Replay requests taken up, by result: published, parked, dry_run or the code of the refusal.";
-    replays: IntCounterVec, "resaga_replays_total", ["saga_name", "state"], "Replays that reached a state of the replay log.";
     replay_duration: Histogram, "resaga_replay_duration_seconds", [], "Time from the request's record to the restored saga's publication.";
     replay_end_to_end: Histogram, "resaga_replay_end_to_end_seconds", [], "Time from a restored saga's publication to its end.";
-    replays_in_flight: IntGauge, "resaga_replays_in_flight", [], "Restored sagas published that have not ended.";
     replay_queue_records: IntGauge, "resaga_replay_queue_records", [], "Replay requests that wait, parked or for their saga's partition.";
     replay_duplicates_suppressed: IntCounter, "resaga_replay_duplicates_suppressed_total", [], "Repeated replay requests that were dropped.";
     replay_throttled: IntCounter, "resaga_replay_throttled_total", [], "Times that a replay waited for the rate limit.";
@@ -228,11 +217,11 @@ mod tests {
             assert!(seen.insert(name), "{name} is there twice");
             assert!(name.starts_with("resaga_"), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
-            assert_eq!(name.ends_with("_total"), *shape == Shape::Counter, "{name}: counters and only they end in _total");
+            assert_eq!(name.ends_with("_total"), *shape == MetricKind::Counter, "{name}: counters and only they end in _total");
             for suffix in ["_count", "_sum", "_bucket", "_milliseconds", "_ms", "_us"] {
                 assert!(!name.ends_with(suffix), "{name}: {suffix} means something else or is no base unit");
             }
-            if *shape == Shape::Histogram {
+            if *shape == MetricKind::Histogram {
                 assert!(["_seconds", "_bytes", "_folded"].iter().any(|unit| name.ends_with(unit)), "{name}: unit");
             }
             assert!(help.ends_with('.') && help.len() > 10, "{name}: help is a sentence");

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::Value;
 
 use super::problem::{Problem, json_text};
@@ -47,13 +46,10 @@ fn judge(path: &str, method: &Method, query: &str) -> Result<(), Problem> {
 }
 
 /// Refuses a request with a parameter that its route does not have.
-pub async fn known_parameters(request: Request, next: Next) -> Response {
+pub fn known_parameters(request: &Request) -> Result<(), Problem> {
     let query = request.uri().query().filter(|query| !query.is_empty());
     let path = request.extensions().get::<MatchedPath>();
-    match path.zip(query).map_or(Ok(()), |(path, query)| judge(path.as_str(), request.method(), query)) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+    path.zip(query).map_or(Ok(()), |(path, query)| judge(path.as_str(), request.method(), query))
 }
 
 impl Problem {

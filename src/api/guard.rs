@@ -1,4 +1,4 @@
-//! Who is answered at all (INTERFACE 1): a page of another site starts nothing, and a host name that is not ours leads
+//! Who is answered at all: a page of another site starts nothing, and a host name that is not ours leads
 //! nowhere (DNS rebinding). Browsers say where a request comes from; programs say nothing of it and go on as before.
 //!
 //! Knows headers; must not know routes or what they do.
@@ -6,12 +6,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 
@@ -67,7 +65,11 @@ impl Hosts {
     }
 
     /// Why the request is not answered, if it is not.
-    fn judge(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    pub fn judge(&self, request: &Request) -> Result<(), Problem> {
+        self.judge_head(request.method(), request.uri(), request.headers())
+    }
+
+    fn judge_head(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let mut hosts = Vec::new();
         for value in headers.get_all(HOST) {
             let authority = value.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
@@ -108,14 +110,6 @@ fn cross_origin() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "cross_origin", "a page of another origin may change nothing here")
 }
 
-/// Lets through what [`Hosts`] allow.
-pub async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    match hosts.judge(request.method(), request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +119,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
         }
-        hosts.judge(&method, &Uri::from_static("/v1/replays"), &map).map_or_else(|problem| problem.code, |()| "ok")
+        hosts.judge_head(&method, &Uri::from_static("/v1/replays"), &map).map_or_else(|problem| problem.code, |()| "ok")
     }
 
     #[test]
@@ -201,7 +195,7 @@ mod tests {
         }
         let two = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(judged(&hosts, Method::GET, &two), "host_not_allowed");
-        let absolute = hosts.judge(&Method::GET, &Uri::from_static("http://evil.example/livez"), &HeaderMap::new());
+        let absolute = hosts.judge_head(&Method::GET, &Uri::from_static("http://evil.example/livez"), &HeaderMap::new());
         assert_eq!(absolute.map_err(|problem| problem.status.as_u16()), Err(421));
         let anywhere = Hosts::new("0.0.0.0:8080", &[]);
         assert_eq!(judged(&anywhere, Method::GET, &[("host", "10.1.2.4:8080")]), "ok", "what has no name cannot be rebound");

@@ -1,63 +1,35 @@
-//! HTTP (INTERFACE 4): routes, problems, the description. The only folder that names axum.
+//! HTTP (docs/INTERFACE.md): routes, problems, the description. The only folder that names axum.
 //!
 //! Reads from `history`, asks the replay side for replays, and turns both into JSON. Decides nothing about sagas; must
 //! not know stores or Kafka.
 
-mod answers;
+mod api_state;
 mod body;
 mod connections;
 mod described;
 mod guard;
+mod json;
 mod operations;
 mod problem;
 mod query;
-pub mod replays;
+pub mod replay_service;
+mod replays;
 mod sagas;
 mod search;
-
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
-use crate::history::History;
-use crate::telemetry::Metrics;
+pub use api_state::{ApiState, Health, Readiness};
 pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
-pub use operations::Readiness;
 use problem::Problem;
-use replays::Replays;
-
-/// What the routes answer from. Cheap to clone.
-#[derive(Clone)]
-pub struct Api {
-    pub history: Arc<History>,
-    pub replays: Arc<dyn Replays>,
-    pub health: Health,
-    /// Bytes of a request's body.
-    pub max_body: usize,
-}
-
-/// What every process answers from, whatever its roles.
-#[derive(Clone)]
-pub struct Health {
-    pub readiness: Readiness,
-    pub metrics: Arc<Metrics>,
-    /// Names by which it may be reached.
-    pub hosts: Arc<Hosts>,
-}
-
-impl FromRef<Api> for Health {
-    fn from_ref(api: &Api) -> Self {
-        api.health.clone()
-    }
-}
 
 /// Every path and what answers there.
-fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
+fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
     let mut routes = health_routes();
     routes.extend([
         ("/v1/sagas", get(search::sagas)),
@@ -93,7 +65,7 @@ where
 }
 
 /// The whole of HTTP.
-pub fn router(api: Api) -> Router {
+pub fn router(api: ApiState) -> Router {
     let (health, max_body) = (api.health.clone(), api.max_body);
     let paths = with_paths(routes()).fallback(no_route).layer(DefaultBodyLimit::max(max_body));
     watched(paths, health).with_state(api)
@@ -108,12 +80,8 @@ fn with_paths<S: Clone + Send + Sync + 'static>(routes: Vec<(&'static str, Metho
     routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)))
 }
 
-/// What every request goes through, the last first.
 fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) -> Router<S> {
-    router
-        .layer(from_fn(described::known_parameters))
-        .layer(from_fn_with_state(health.hosts.clone(), guard::guard))
-        .layer(from_fn_with_state(health, operations::measure))
+    router.layer(from_fn_with_state(health, operations::watch))
 }
 
 /// Routes of a later version.

@@ -1,10 +1,8 @@
 //! Errors as `application/problem+json` (RFC 9457) with a stable code, a detail and a hint.
 
-use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use crate::error::Error;
 
@@ -15,6 +13,9 @@ pub struct Problem {
     pub code: &'static str,
     pub detail: String,
 }
+
+/// What a route gives.
+pub type Answer = Result<Response, Problem>;
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -42,7 +43,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// The status of a refusal (INTERFACE 4).
+/// The status of a refusal: 404 for what is not there, 409 for what stands against it, 410, 403, 400, 503, else 422.
 fn refused(code: &str) -> StatusCode {
     match code {
         "saga_not_found"
@@ -89,15 +90,8 @@ fn hint(code: &str) -> Option<&'static str> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");
-        let body = json!({
-            "type": "about:blank",
-            "title": title,
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-            "hint": hint(self.code),
-        });
-        let mut response = (self.status, Json(body)).into_response();
+        let body = super::json::problem(self.status.as_u16(), title, self.code, &self.detail, hint(self.code));
+        let mut response = (self.status, body).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

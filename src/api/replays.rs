@@ -1,126 +1,35 @@
-//! Routes of single replays, and what they need of the replay side: planning and publishing a request, and the log.
+//! Routes of single replays.
 
-use async_trait::async_trait;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
-use serde_json::Value;
 
-use super::problem::{Problem, json_text};
+use super::api_state::ApiState;
+use super::json;
+use super::problem::{Answer, Problem, json_text};
 use super::query::{Document, Id, Query};
-use super::{Api, answers};
-use crate::error::{Error, Result};
-use crate::history::answer::Child;
+use super::replay_service::SubmitAnswer;
+use crate::error::Error;
 use crate::saga::position::SagaId;
-use crate::saga::request::{LogRecord, ReplayStatus};
-use crate::saga::restored::RestoredSaga;
-use crate::saga::selector::ReplayStanding;
-use crate::saga::time::Micros;
+use crate::saga::replay_filter::ReplayFilter;
+use crate::saga::request::ReplayStatus;
 use crate::wire;
-use crate::wire::json::Writer;
-
-/// The filters of `GET /v1/replays`; `None` or empty lets everything through.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReplayFilter {
-    /// Any of these.
-    pub statuses: Vec<ReplayStatus>,
-    /// The original, the restored saga, or the one it runs as.
-    pub saga_id: Option<SagaId>,
-    pub request_id: Option<String>,
-    pub batch_id: Option<String>,
-    pub requested_by: Option<String>,
-    /// By `accepted_at`.
-    pub since: Option<Micros>,
-    /// Exclusive.
-    pub until: Option<Micros>,
-}
-
-/// Newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReplayPage {
-    pub records: Vec<LogRecord>,
-    pub next: Option<String>,
-}
-
-/// What became of a request that was not refused.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Submitted {
-    Accepted {
-        request_id: String,
-        replay_id: String,
-        new_saga_id: SagaId,
-        /// Of the request as it was understood: the log's record has that of the one that counts.
-        request_sha256: String,
-    },
-    /// A dry run: the plan, RFC 6902 over the context, and the steps that the history has after the checkpoint.
-    Planned {
-        plan: Box<RestoredSaga>,
-        diff: Value,
-        runs: Vec<String>,
-        /// The refusal that the real run would meet now.
-        would_refuse: Option<&'static str>,
-    },
-}
-
-/// A CANCEL that was published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedCancel {
-    pub request_id: String,
-    pub replay_id: String,
-}
-
-/// The replay side.
-#[async_trait]
-pub trait Replays: Send + Sync {
-    /// Plans a request body and publishes it. `idempotency_key`: the request id where the body has none. Refused with the
-    /// codes of INTERFACE 3; `behind` when its saga is not caught up in time.
-    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted>;
-
-    /// Refused: `replay_not_found`, and `request_invalid` when it is past calling off.
-    async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel>;
-
-    async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>>;
-
-    async fn list(&self, filter: &ReplayFilter, after: Option<&str>, limit: usize) -> Result<ReplayPage>;
-
-    /// The restored sagas made of this one.
-    async fn children(&self, saga: &SagaId) -> Result<Vec<Child>>;
-
-    /// How the newest replay of this saga stands.
-    async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding>;
-}
-
-type Answer = Result<Response, Problem>;
 
 /// Of an accepted request, as it was understood: where the log's record has another, another body counts.
 const REQUEST_SHA256: HeaderName = HeaderName::from_static("resaga-request-sha256");
 
-pub async fn submit(State(api): State<Api>, headers: HeaderMap, Document(body): Document) -> Answer {
+pub async fn submit(State(api): State<ApiState>, headers: HeaderMap, Document(body): Document) -> Answer {
     let key = headers.get("idempotency-key").map(|key| std::str::from_utf8(key.as_bytes()));
     let key = key.transpose().map_err(|_| Problem::invalid("Idempotency-Key must be UTF-8"))?;
-    Ok(match api.replays.submit(&body, key.filter(|key| !key.is_empty())).await? {
-        Submitted::Accepted { request_id, replay_id, new_saga_id, request_sha256 } => {
-            let mut out = Writer::with_capacity(256);
-            out.str("request_id", &request_id);
-            out.str("replay_id", &replay_id);
-            out.str("new_saga_id", new_saga_id.as_str());
-            let sha256 = HeaderValue::from_str(&request_sha256).map_err(|_| Error::bug("answer a post: its hash is not hex"))?;
-            let mut answer = json_text(StatusCode::ACCEPTED, out.end());
-            answer.headers_mut().insert(REQUEST_SHA256, sha256);
-            answer
-        }
-        Submitted::Planned { plan, diff, runs, would_refuse } => {
-            let mut out = Writer::with_capacity(4_096);
-            out.raw("plan", &wire::restored::encode_json(&plan));
-            out.raw("diff", &diff.to_string());
-            out.strings("runs", &runs);
-            out.opt_str("would_refuse", would_refuse);
-            json_text(StatusCode::OK, out.end())
-        }
-    })
+    let answer = api.replays.submit(&body, key.filter(|key| !key.is_empty())).await?;
+    let text = json::submitted(&answer);
+    let SubmitAnswer::Accepted { request_sha256, .. } = answer else { return Ok(json_text(StatusCode::OK, text)) };
+    let sha256 = HeaderValue::from_str(&request_sha256).map_err(|e| Error::bug(format!("answer a post: its hash: {e}")))?;
+    let mut accepted = json_text(StatusCode::ACCEPTED, text);
+    accepted.headers_mut().insert(REQUEST_SHA256, sha256);
+    Ok(accepted)
 }
 
-pub async fn list(State(api): State<Api>, query: Query) -> Answer {
+pub async fn list(State(api): State<ApiState>, query: Query) -> Answer {
     let (since, until) = query.window()?;
     let status = |text: &str| ReplayStatus::parse(text).ok_or_else(|| Problem::invalid("status must be one of the replay log's"));
     let filter = ReplayFilter {
@@ -133,32 +42,30 @@ pub async fn list(State(api): State<Api>, query: Query) -> Answer {
         until,
     };
     let page = api.replays.list(&filter, query.one("after")?, query.limit()?).await?;
-    Ok(json_text(StatusCode::OK, answers::records(&page.records, page.next.as_deref())))
+    Ok(json_text(StatusCode::OK, json::records(&page.records, page.next.as_deref())))
 }
 
-pub async fn get(State(api): State<Api>, Id(replay_id): Id) -> Answer {
+pub async fn get(State(api): State<ApiState>, Id(replay_id): Id) -> Answer {
     let record = api.replays.get(&replay_id).await?;
     let record = record.ok_or_else(|| Error::refused("replay_not_found", "the replay log has no replay of this id"))?;
-    Ok(json_text(StatusCode::OK, wire::log::log_answer(&record)))
+    Ok(json_text(StatusCode::OK, json::record(&record)))
 }
 
-pub async fn cancel(State(api): State<Api>, Id(replay_id): Id, Document(body): Document) -> Answer {
+pub async fn cancel(State(api): State<ApiState>, Id(replay_id): Id, Document(body): Document) -> Answer {
     let (requested_by, reason) = who_and_why(&body)?;
-    let asked = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(|error| match error {
+    let cancel = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(|error| match error {
         // Understood, and too late: a conflict with what is.
         Error::Refused { code: "request_invalid", message } => Problem::new(StatusCode::CONFLICT, "request_invalid", message),
         other => other.into(),
     })?;
-    let mut out = Writer::with_capacity(128);
-    out.str("request_id", &asked.request_id);
-    out.str("replay_id", &asked.replay_id);
-    Ok(json_text(StatusCode::ACCEPTED, out.end()))
+    Ok(json_text(StatusCode::ACCEPTED, json::cancelled(&cancel)))
 }
 
 /// `{requested_by, reason}`, both required.
 fn who_and_why(body: &[u8]) -> Result<(String, String), Problem> {
     let object = wire::json::read_object(body, wire::json::MAX_DEPTH);
-    let object = object.map_err(|_| Problem::invalid("the body must be a JSON object with requested_by and reason"))?;
+    let object =
+        object.map_err(|e| Problem::invalid(format!("the body must be a JSON object with requested_by and reason: {e}")))?;
     const MEMBERS: [&str; 2] = ["requested_by", "reason"];
     if let Some((unknown, _)) = object.members().into_iter().find(|(name, _)| !MEMBERS.contains(name)) {
         return Err(Problem::unknown("member", unknown, MEMBERS));

@@ -4,19 +4,17 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 
-use super::problem::{Problem, json_text};
+use super::api_state::ApiState;
+use super::json;
+use super::problem::{Answer, Problem, json_text};
 use super::query::{Id, Query};
-use super::replays::ReplayFilter;
-use super::{Api, answers};
 use crate::cpu;
 use crate::error::Error;
 use crate::history::answer::{PointInTime, StateAnswer};
 use crate::saga::position::SagaId;
+use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::time::Micros;
-
-type Answer = Result<Response, Problem>;
 
 /// `at` or `sequence`, not both.
 fn when(query: &Query) -> Result<PointInTime, Problem> {
@@ -47,7 +45,7 @@ fn asked(when: PointInTime) -> Option<Micros> {
 }
 
 /// Looks a state up, and counts how that went.
-async fn look_up(api: &Api, saga: &SagaId, when: PointInTime) -> Result<StateAnswer, Error> {
+async fn look_up(api: &ApiState, saga: &SagaId, when: PointInTime) -> Result<StateAnswer, Error> {
     let began = Instant::now();
     let found = api.history.state(saga, when).await;
     let (source, result) = match &found {
@@ -63,29 +61,29 @@ async fn look_up(api: &Api, saga: &SagaId, when: PointInTime) -> Result<StateAns
     found
 }
 
-pub async fn state(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn state(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let when = when(&query)?;
     let found = look_up(&api, &id.saga()?, when).await?;
-    Ok(json_text(StatusCode::OK, answers::state(&found, asked(when))))
+    Ok(json_text(StatusCode::OK, json::state(&found, asked(when))))
 }
 
-pub async fn context(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn context(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let when = when(&query)?;
     let pointer = query.one("pointer")?.unwrap_or_default();
     if !pointer.is_empty() && !pointer.starts_with('/') {
         return Err(Problem::invalid("pointer must be a JSON pointer (RFC 6901): empty, or begin with /"));
     }
     let value = api.history.context(&id.saga()?, when, pointer).await?;
-    Ok(json_text(StatusCode::OK, format!("{{\"value\":{}}}", value.as_str())))
+    Ok(json_text(StatusCode::OK, json::value(&value)))
 }
 
-pub async fn history(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn history(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let ((since, until), limit) = (query.window()?, query.limit()?);
     let page = api.history.page(&id.saga()?, since, until, query.one("after")?, limit).await?;
-    Ok(json_text(StatusCode::OK, answers::page(&page)))
+    Ok(json_text(StatusCode::OK, json::page(&page)))
 }
 
-pub async fn diff(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn diff(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let saga = id.saga()?;
     let (first, from, second, to) = match query.text("other")? {
         None => (saga.clone(), point(&query, "from")?, saga, point(&query, "to")?),
@@ -96,17 +94,17 @@ pub async fn diff(State(api): State<Api>, id: Id, query: Query) -> Answer {
     };
     let (old, new) = (look_up(&api, &first, from).await?, look_up(&api, &second, to).await?);
     // Two trees, which take many times their texts.
-    let text = cpu::long(|| answers::difference((&old, asked(from)), (&new, asked(to)))).await;
+    let text = cpu::long(|| json::difference((&old, asked(from)), (&new, asked(to)))).await;
     Ok(json_text(StatusCode::OK, text))
 }
 
-pub async fn checkpoints(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn checkpoints(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let limit = query.limit()?;
     let found = api.history.checkpoints(&id.saga()?, query.one("after")?, limit).await?;
-    Ok(json_text(StatusCode::OK, answers::checkpoints(&found)))
+    Ok(json_text(StatusCode::OK, json::checkpoints(&found)))
 }
 
-pub async fn lineage(State(api): State<Api>, id: Id) -> Answer {
+pub async fn lineage(State(api): State<ApiState>, id: Id) -> Answer {
     let saga = id.saga()?;
     let replays = api.replays.clone();
     let children = move |saga: SagaId| {
@@ -115,10 +113,10 @@ pub async fn lineage(State(api): State<Api>, id: Id) -> Answer {
         children
     };
     let root = api.history.lineage(&saga, &children).await?;
-    Ok(json_text(StatusCode::OK, answers::lineage(&root)))
+    Ok(json_text(StatusCode::OK, json::lineage(&root)))
 }
 
-pub async fn replays(State(api): State<Api>, id: Id, query: Query) -> Answer {
+pub async fn replays(State(api): State<ApiState>, id: Id, query: Query) -> Answer {
     let (saga, limit) = (id.saga()?, query.limit()?);
     let filter = ReplayFilter { saga_id: Some(saga.clone()), ..ReplayFilter::default() };
     let page = api.replays.list(&filter, query.one("after")?, limit).await?;
@@ -126,5 +124,5 @@ pub async fn replays(State(api): State<Api>, id: Id, query: Query) -> Answer {
         // Distinguishes a saga without replays from no saga.
         look_up(&api, &saga, PointInTime::Newest).await?;
     }
-    Ok(json_text(StatusCode::OK, answers::records(&page.records, page.next.as_deref())))
+    Ok(json_text(StatusCode::OK, json::records(&page.records, page.next.as_deref())))
 }

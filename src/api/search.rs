@@ -5,11 +5,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::future::BoxFuture;
 
+use super::api_state::ApiState;
+use super::json;
 use super::problem::{Problem, json_text};
 use super::query::Query;
-use super::{Api, answers};
+use crate::saga::labels::parse_label;
 use crate::saga::position::SagaId;
-use crate::saga::selector::{ReplayStanding, SagaFilter, parse_label};
+use crate::saga::selector::{ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
 
 fn filter(query: &Query) -> Result<SagaFilter, Problem> {
@@ -42,7 +44,7 @@ fn filter(query: &Query) -> Result<SagaFilter, Problem> {
     })
 }
 
-pub async fn sagas(State(api): State<Api>, query: Query) -> Result<Response, Problem> {
+pub async fn sagas(State(api): State<ApiState>, query: Query) -> Result<Response, Problem> {
     let (filter, limit) = (filter(&query)?, query.limit()?);
     let replays = api.replays.clone();
     let standing = move |saga: SagaId| {
@@ -51,7 +53,7 @@ pub async fn sagas(State(api): State<Api>, query: Query) -> Result<Response, Pro
         standing
     };
     let found = api.history.search(&filter, query.one("after")?, limit, &standing).await?;
-    Ok(json_text(StatusCode::OK, answers::sagas(&found.sagas, found.next.as_deref(), found.complete_through)))
+    Ok(json_text(StatusCode::OK, json::sagas(&found.sagas, found.next.as_deref(), found.complete_through)))
 }
 
 #[cfg(test)]

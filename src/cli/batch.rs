@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::Session;
 use super::client::Target;
 use super::exit::{Exit, Failure};
 use super::order::{Attribution, Change, Start, Terms, file, json, json_or_file, one};
 use super::output::Column;
 use super::page::Page;
 use super::saga::Filters;
+use super::session::Session;
 use super::times;
 use crate::saga::time::Micros;
 

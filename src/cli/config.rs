@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Session;
 use super::exit::Failure;
 use super::output::{note, print};
+use super::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -30,7 +30,7 @@ pub fn run(session: &Session, command: Config) -> Result<(), Failure> {
         }
         Config::Show => {
             let shown = session.load()?.show();
-            let setting = |shown: &crate::config::Shown| {
+            let setting = |shown: &crate::config::ShownSetting| {
                 let value = serde_json::to_value(&shown.value).unwrap_or(Value::Null);
                 json!({"key": shown.key, "value": value, "origin": shown.origin.to_string()})
             };

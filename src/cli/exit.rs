@@ -1,4 +1,4 @@
-//! Exit codes (INTERFACE 5) and the failures that lead to them.
+//! Exit codes (docs/INTERFACE.md, Command line) and the failures that lead to them.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code that `app` gave a finding.
+    /// The exit code that `admin` gave a finding.
     pub fn of_number(number: u8) -> Self {
         match number {
             2 => Self::Usage,

@@ -5,22 +5,23 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Session;
 use super::exit::{Exit, Failure};
 use super::order::Attribution;
 use super::output::{Column, note};
-use crate::app::{self, Role};
+use super::session::Session;
+use crate::demo::DemoOptions;
 use crate::saga::position::TopicPartition;
-use crate::telemetry;
+use crate::serve::{ROLES, Role, role_names};
+use crate::{admin, telemetry};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   resaga serve --config resaga.toml
   resaga serve --roles materialize,api --setting kafka.brokers=kafka-0:9092")]
 pub struct Serve {
-    /// bridge, materialize, replay, compact, api; comma separated. Default: all but bridge.
+    /// materialize, replay, api; comma separated. Default: all.
     #[arg(long, value_delimiter = ',', value_parser = role)]
-    roles: Vec<Role>,
+    roles: Vec<&'static Role>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,8 +101,8 @@ const TOPICS: &[Column] = &[
 ];
 const CHECKS: &[Column] = &[("check", "/check"), ("verdict", "/verdict"), ("detail", "/detail"), ("remedy", "/remedy")];
 
-fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| format!("must be one of {}", Role::ALL.map(Role::as_str).join(", ")))
+fn role(text: &str) -> Result<&'static Role, String> {
+    Role::named(text).ok_or_else(|| format!("role {text} does not exist in this build; it has {}", role_names()))
 }
 
 pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure> {
@@ -110,23 +111,23 @@ pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure>
     if let Some((point, nth)) = crate::config::crash_point(&session.environment) {
         crate::failpoint::arm(point, nth);
     }
-    let roles = if serve.roles.is_empty() { Role::DEFAULT.to_vec() } else { serve.roles };
-    Ok(app::serve(config, roles).await?)
+    let roles = if serve.roles.is_empty() { ROLES.iter().collect() } else { serve.roles };
+    Ok(crate::serve::serve(config, roles).await?)
 }
 
 pub async fn topic(session: &Session, command: Topic) -> Result<(), Failure> {
     let config = session.load()?.config;
     let topics = match command {
-        Topic::Plan => app::topics_plan(&config).await?,
-        Topic::Apply => app::topics_apply(&config).await?,
+        Topic::Plan => admin::topics_plan(&config).await?,
+        Topic::Apply => admin::topics_apply(&config).await?,
     };
     session.output.list(&json!({"topics": value(&topics)?}), "topics", TOPICS)
 }
 
 pub async fn doctor(session: &Session) -> Result<(), Failure> {
-    let checks = app::doctor(&session.load()?.config).await?;
+    let checks = admin::doctor(&session.load()?.config).await?;
     session.output.list(&json!({"checks": value(&checks)?}), "checks", CHECKS)?;
-    match checks.iter().find(|check| check.verdict == app::Verdict::Problem) {
+    match checks.iter().find(|check| check.verdict == admin::Verdict::Problem) {
         None => Ok(()),
         Some(check) => Err(Failure::new(
             check.exit.map_or(Exit::Other, Exit::of_number),
@@ -157,10 +158,10 @@ pub async fn store(session: &Session, command: Store) -> Result<(), Failure> {
     let (config, requested_by, reason) = (session.load()?.config, text("requested_by"), text("reason"));
     note(&match command {
         Store::AcceptGap { topic, partition, .. } => {
-            app::accept_gap(&config, TopicPartition::new(topic, partition), requested_by, reason).await?
+            admin::accept_gap(&config, TopicPartition::new(topic, partition), requested_by, reason).await?
         }
-        Store::TakeOverLog { .. } => app::take_over_log(&config, requested_by, reason).await?,
-        Store::HandOver { .. } => app::hand_over(&config, requested_by, reason).await?,
+        Store::TakeOverLog { .. } => admin::take_over_log(&config, requested_by, reason).await?,
+        Store::HandOver { .. } => admin::hand_over(&config, requested_by, reason).await?,
     });
     Ok(())
 }
@@ -170,8 +171,8 @@ pub async fn demo(session: &Session, demo: Demo) -> Result<ExitCode, Failure> {
     // The story is told on stdout; the log has what goes wrong. A mock cluster ends before its clients do.
     let level = if demo.brokers.is_some() { "warn" } else { "warn,librdkafka=off" };
     telemetry::init_logs(config.log.format, level)?;
-    let options = app::DemoOptions { serve: demo.serve, brokers: demo.brokers, redis: demo.redis, s3: demo.s3 };
-    Ok(app::demo(config, options).await?)
+    let options = DemoOptions { serve: demo.serve, brokers: demo.brokers, redis: demo.redis, s3: demo.s3 };
+    Ok(crate::demo::demo(config, options).await?)
 }
 
 fn value(rows: &impl serde::Serialize) -> Result<Value, Failure> {

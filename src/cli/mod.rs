@@ -1,4 +1,4 @@
-//! The command line: one file per command group. Thin: it calls the HTTP api or, for work on this machine, `app`.
+//! The command line: one file per command group. Thin: it calls the HTTP api or, for work on this machine, `serve`, `admin` and `demo`.
 //!
 //! Data goes to stdout, all else to stderr; exit codes are those of `exit`. Knows routes and their JSON; must not know
 //! stores, Kafka or the fold.
@@ -14,23 +14,19 @@ mod output;
 mod page;
 mod replay;
 mod saga;
+mod session;
 mod times;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-use crate::config::{LoadedConfig, Sources, environment};
-use client::Client;
+use crate::config::environment;
 use exit::{Exit, Failure};
 use output::{Format, note, print};
-
-const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
-const REQUEST_TIME_OUT: Duration = Duration::from_secs(30);
+use session::{Global, Session, session};
 
 /// Keeps every saga's history, answers what its state was at any time, and replays failed sagas exactly once.
 #[derive(Debug, Parser)]
@@ -54,26 +50,6 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
-struct Global {
-    /// Where `resaga serve` answers [env: RESAGA_SERVER] [default: http://127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "URL")]
-    server: Option<String>,
-    /// How data is printed [env: RESAGA_OUTPUT] [default: table]
-    #[arg(short, long, global = true, value_enum)]
-    output: Option<Format>,
-    /// How long to wait for an answer, or with --wait for the work [default: 30s]
-    #[arg(long, global = true, value_parser = times::duration)]
-    timeout: Option<Duration>,
-    /// The configuration, for work on this machine [env: RESAGA_CONFIG] [default: resaga.toml if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A key of the configuration, such as kafka.brokers=host:9092; may repeat, beats environment and file
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = setting)]
-    setting: Vec<(String, String)>,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the processor.
@@ -84,11 +60,11 @@ enum Command {
     /// Replay a saga, look at replays.
     #[command(subcommand)]
     Replay(replay::Replay),
-    /// Replay many sagas.
-    #[command(subcommand)]
+    /// Replay many sagas. Not in this version: its routes answer 501.
+    #[command(subcommand, hide = true)]
     Batch(batch::Batch),
-    /// Replay later.
-    #[command(subcommand)]
+    /// Replay later. Not in this version: its routes answer 501.
+    #[command(subcommand, hide = true)]
     Schedule(batch::Schedule),
     /// The topics of the configuration.
     #[command(subcommand)]
@@ -110,26 +86,6 @@ enum Command {
     /// Print the version.
     #[command(after_help = "Example:\n  resaga version -o json")]
     Version,
-}
-
-/// What every command needs.
-struct Session {
-    output: Format,
-    server: String,
-    /// As given; commands have defaults of their own.
-    time_out: Option<Duration>,
-    environment: Vec<(String, String)>,
-    config: Option<PathBuf>,
-    settings: Vec<(String, String)>,
-}
-
-impl Session {
-    fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.server, self.time_out.unwrap_or(REQUEST_TIME_OUT))
-    }
-    fn load(&self) -> Result<LoadedConfig, Failure> {
-        Ok(crate::config::load(&Sources::gather(self.config.clone(), self.settings.clone()))?)
-    }
 }
 
 /// Runs the program with its arguments (the first is its name).
@@ -159,25 +115,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     })
 }
 
-fn session(global: &Global, environment: Vec<(String, String)>) -> Result<Session, Failure> {
-    let output = match (global.output, variable(&environment, "RESAGA_OUTPUT")) {
-        (Some(format), _) => format,
-        (None, Some(name)) => {
-            Format::from_str(&name, false).map_err(|_| Failure::usage("RESAGA_OUTPUT must be table, json, jsonl, yaml or csv"))?
-        }
-        (None, None) => Format::Table,
-    };
-    let server = global.server.clone().or_else(|| variable(&environment, "RESAGA_SERVER"));
-    Ok(Session {
-        output,
-        server: server.unwrap_or_else(|| DEFAULT_SERVER.into()),
-        time_out: global.timeout,
-        environment,
-        config: global.config.clone(),
-        settings: global.setting.clone(),
-    })
-}
-
 async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(serve) => return local::serve(session, serve).await,
@@ -204,15 +141,6 @@ async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, Failu
     Ok(Exit::Done.into())
 }
 
-/// A variable that is set and not empty.
-fn variable(environment: &[(String, String)], name: &str) -> Option<String> {
-    environment.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.clone())
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "must be KEY=VALUE".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn what_this_version_does_not_do_is_in_no_help() {
+        for words in [&["resaga", "--help"][..], &["resaga", "replay", "--help"], &["resaga", "serve", "--help"]] {
+            let help = Cli::try_parse_from(words).expect_err("help").to_string();
+            for hidden in ["batch ", "schedule", "undo", "bridge", "compact"] {
+                assert!(!help.contains(hidden), "{words:?} shows {hidden}:\n{help}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_that_this_build_has_not_is_named_beside_those_it_has() {
+        for role in ["bridge", "compact", "replays"] {
+            let error = Cli::try_parse_from(["resaga", "serve", "--roles", role]).expect_err("no such role").to_string();
+            assert!(error.contains(&format!("{role} does not exist in this build; it has materialize, replay, api")), "{error}");
+        }
+        assert!(Cli::try_parse_from(["resaga", "serve", "--roles", "api,replay"]).is_ok());
+    }
+
+    #[test]
     fn commands_that_change_something_take_a_reason() {
         for line in [
             "replay run order-1 --latest --reason x",
@@ -249,11 +196,5 @@ mod tests {
             let arguments = std::iter::once("resaga").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_ok(), "{line}");
         }
-    }
-
-    #[test]
-    fn an_empty_variable_counts_as_none() {
-        let environment = vec![("RESAGA_SERVER".to_owned(), String::new())];
-        assert_eq!(variable(&environment, "RESAGA_SERVER"), None);
     }
 }

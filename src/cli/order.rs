@@ -191,7 +191,7 @@ impl Terms {
 
 impl Attribution {
     pub fn add_to(&self, body: &mut Map<String, Value>, environment: &[(String, String)]) -> Result<(), Failure> {
-        let reason = self.reason.clone().or_else(|| super::variable(environment, "RESAGA_REASON"));
+        let reason = self.reason.clone().or_else(|| super::session::variable(environment, "RESAGA_REASON"));
         let reason = reason.ok_or_else(|| Failure::usage("--reason is missing").hint("say why; it is kept in the replay log"))?;
         let who = self.requested_by.clone().unwrap_or_else(|| crate::config::person(environment));
         body.insert("requested_by".into(), json!(who));

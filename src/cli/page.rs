@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::Session;
 use super::client::Target;
 use super::exit::Failure;
+use super::session::Session;
 
 /// Items that one request may ask for.
 const MOST: u64 = 1_000;

@@ -6,13 +6,13 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::Session;
 use super::client::Target;
 use super::exit::{Exit, Failure, exit_of};
 use super::order::{Attribution, Change, Start, Terms};
 use super::output::{Column, note};
 use super::page::Page;
 use super::saga::Window;
+use super::session::Session;
 
 const EXAMPLES: &str = "Examples:
   resaga replay run order-1 --from-step charge_payment --set payment_token=tok_new --reason INC-4412 --dry-run
@@ -60,8 +60,11 @@ pub enum Replay {
         #[command(flatten)]
         asked: Attribution,
     },
-    /// Asks the restored saga's consumers to compensate it.
-    #[command(after_help = "Example:\n  resaga replay undo 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong gateway'")]
+    /// Asks the restored saga's consumers to compensate it. Not in this version: its route answers 501.
+    #[command(
+        hide = true,
+        after_help = "Example:\n  resaga replay undo 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong gateway'"
+    )]
     Undo {
         replay_id: String,
         #[command(flatten)]

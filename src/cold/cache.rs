@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-pub struct Cache<V> {
+pub struct ByteCache<V> {
     most: usize,
     inner: Mutex<Inner<V>>,
 }
@@ -14,7 +14,7 @@ struct Inner<V> {
     bytes: usize,
 }
 
-impl<V> Cache<V> {
+impl<V> ByteCache<V> {
     pub fn new(most_bytes: u64) -> Self {
         let most = usize::try_from(most_bytes).unwrap_or(usize::MAX);
         Self { most, inner: Mutex::new(Inner { entries: LruCache::unbounded(), bytes: 0 }) }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_bytes_than_it_may() {
-        let cache = Cache::new(10);
+        let cache = ByteCache::new(10);
         cache.put("a".into(), Arc::new(1), 4);
         cache.put("b".into(), Arc::new(2), 4);
         assert_eq!(cache.get("a").as_deref(), Some(&1));

@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes};
 
 use crate::cold::filter::Filter;
-use crate::cold::footer::{self, Fields, Magic};
+use crate::cold::footer::{self, BlockFields, Magic};
 use crate::cold::keys;
 use crate::cold::segment::SegmentRef;
 use crate::error::{Error, Result};
@@ -145,8 +145,8 @@ impl CatalogFile {
     }
 
     fn decode(head: Bytes) -> Result<Self> {
-        let corrupt = || Error::corrupt("read catalog: not as it is written");
-        let mut fields = Fields(head);
+        let corrupt = || Error::corrupt("read catalog: its header names no topic, level or segment that can be");
+        let mut fields = BlockFields(head);
         if fields.u32()? != VERSION {
             return Err(Error::corrupt("read catalog: its version is not known here"));
         }
@@ -226,10 +226,10 @@ impl CatalogFile {
             let count = block.entries as usize;
             let raw =
                 zstd::bulk::decompress(&packed, count * ENTRY_BYTES).map_err(|e| Error::corrupt(format!("read catalog: {e}")))?;
-            let mut fields = Fields(raw.into());
-            let hashes = fields.many(count, 8, Fields::u64)?;
-            let segments = fields.many(count, 2, Fields::u16)?;
-            let times = fields.many(count, 8, Fields::i64)?;
+            let mut fields = BlockFields(raw.into());
+            let hashes = fields.many(count, 8, BlockFields::u64)?;
+            let segments = fields.many(count, 2, BlockFields::u16)?;
+            let times = fields.many(count, 8, BlockFields::i64)?;
             fields.end()?;
             let zipped = hashes.into_iter().zip(segments).zip(times);
             entries.extend(zipped.map(|((hash, segment), first_effective)| CatalogEntry { hash, segment, first_effective }));

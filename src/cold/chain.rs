@@ -1,4 +1,4 @@
-//! The owner's side of a chain: find its end, append the next segment, never overwrite (DESIGN 4 "Cold").
+//! The owner's side of a chain: find its end, append the next segment, never overwrite (docs/data-formats.md).
 //!
 //! Two owners of one chain are harmless: whose object is created first wins, the other learns what is stored.
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::cold::object_store::{Metadata, ObjectStore, Put};
 use crate::cold::segment::index::SegmentIndex;
-use crate::cold::segment::write::{Built, build};
+use crate::cold::segment::write::{BuiltSegment, build};
 use crate::cold::segment::{NewSegment, SegmentInfo};
 use crate::cold::view::{self, ChainView};
 use crate::cold::{keys, recorder};
@@ -88,7 +88,7 @@ impl ChainWriter {
             return Err(Error::unavailable(format!("append to {}: another owner began it; open it again", self.chain())));
         }
         let ordinal = self.view.segments();
-        let Built { bytes, index } = self.build(ordinal, segment.clone()).await?;
+        let BuiltSegment { bytes, index } = self.build(ordinal, segment.clone()).await?;
         let appended = match self.put(bytes, index).await? {
             Appended::Exists { stored, agrees: None } if stored.end < segment.end => {
                 let part = segment.through(stored.end);
@@ -101,7 +101,7 @@ impl ChainWriter {
         Ok(appended)
     }
 
-    async fn build(&self, ordinal: u64, segment: NewSegment) -> Result<Built> {
+    async fn build(&self, ordinal: u64, segment: NewSegment) -> Result<BuiltSegment> {
         let chain = self.chain().clone();
         let built = tokio::task::spawn_blocking(move || build(&chain, ordinal, &segment)).await;
         built.map_err(|e| Error::bug(format!("build segment: {e}")))?
@@ -115,7 +115,12 @@ impl ChainWriter {
             return Ok(created);
         }
         let stored = view::read_segment(&*self.store, self.chain(), index.info.start).await?;
-        let stored = stored.ok_or_else(|| Error::unavailable(format!("append to {}: it was there and is not", self.chain())))?;
+        let stored = stored.ok_or_else(|| {
+            Error::unavailable(format!(
+                "append to {}: the store said that object {key} exists, and then that it does not",
+                self.chain()
+            ))
+        })?;
         let info = Box::new(stored.info.clone());
         let (same_end, same_entries) = (info.end == index.info.end, info.entries_hash == index.info.entries_hash);
         self.push(stored)?;

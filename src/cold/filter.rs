@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use crate::cold::footer::Fields;
+use crate::cold::footer::BlockFields;
 use crate::error::{Error, Result};
 
 const BITS_PER_HASH: u64 = 24;
@@ -39,13 +39,13 @@ impl Filter {
         self.words.iter().for_each(|word| out.put_u64_le(*word));
     }
 
-    pub fn read(fields: &mut Fields) -> Result<Self> {
+    pub fn read(fields: &mut BlockFields) -> Result<Self> {
         let count = fields.u32()? as usize;
         let words: Bytes = fields.bytes(count.saturating_mul(8))?;
         if count == 0 {
             return Err(Error::corrupt("read filter: it is empty"));
         }
-        let words = Fields(words).many(count, 8, Fields::u64)?;
+        let words = BlockFields(words).many(count, 8, BlockFields::u64)?;
         Ok(Self { words: words.into() })
     }
 }
@@ -87,6 +87,6 @@ mod tests {
         let filter = Filter::new((0..100).map(hash), 100);
         let mut out = Vec::new();
         filter.write(&mut out);
-        assert_eq!(Filter::read(&mut Fields(out.into())).expect("read"), filter);
+        assert_eq!(Filter::read(&mut BlockFields(out.into())).expect("read"), filter);
     }
 }

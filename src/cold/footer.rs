@@ -29,11 +29,12 @@ pub fn seal(raw: &[u8], magic: Magic) -> Result<Vec<u8>> {
 /// What the trailer at the end of `bytes` says of the block before it.
 pub fn sealed_len(bytes: &[u8], magic: Magic) -> Result<usize> {
     let trailer = bytes.len().checked_sub(TRAILER).map(|at| &bytes[at..]);
-    let mut trailer = trailer.ok_or_else(|| Error::corrupt("read block: too short"))?;
+    let mut trailer = trailer
+        .ok_or_else(|| Error::corrupt(format!("read block: {} bytes, shorter than its trailer of {TRAILER}", bytes.len())))?;
     let packed = trailer.get_u32_le() as usize;
     trailer.advance(12);
     if trailer != magic {
-        return Err(Error::corrupt("read block: not where it should be"));
+        return Err(Error::corrupt("read block: its trailer has no magic: the object is cut off, or no object of this kind"));
     }
     Ok(packed + TRAILER)
 }
@@ -41,24 +42,31 @@ pub fn sealed_len(bytes: &[u8], magic: Magic) -> Result<usize> {
 /// The raw block whose trailer ends `bytes`.
 pub fn unseal(bytes: &[u8], magic: Magic) -> Result<Bytes> {
     let len = sealed_len(bytes, magic)?;
-    let from = bytes.len().checked_sub(len).ok_or_else(|| Error::corrupt("read block: cut off"))?;
+    let from = bytes
+        .len()
+        .checked_sub(len)
+        .ok_or_else(|| Error::corrupt(format!("read block: its trailer says {len} bytes, {} are there", bytes.len())))?;
     let (packed, mut trailer) = bytes[from..].split_at(len - TRAILER);
     trailer.advance(4);
     let (raw_len, hash) = (trailer.get_u32_le() as usize, trailer.get_u64_le());
-    if xxh3_64(packed) != hash || raw_len > MAX_RAW {
-        return Err(Error::corrupt("read block: its hash does not fit"));
+    let found = xxh3_64(packed);
+    if found != hash {
+        return Err(Error::corrupt(format!("read block: its trailer says hash {hash:016x}, its bytes have {found:016x}")));
+    }
+    if raw_len > MAX_RAW {
+        return Err(Error::corrupt(format!("read block: {raw_len} bytes unpacked, more than {MAX_RAW}")));
     }
     let raw = zstd::bulk::decompress(packed, raw_len).map_err(|e| Error::corrupt(format!("read block: {e}")))?;
     if raw.len() != raw_len {
-        return Err(Error::corrupt("read block: its length does not fit"));
+        return Err(Error::corrupt(format!("read block: its trailer says {raw_len} bytes unpacked, it has {}", raw.len())));
     }
     Ok(raw.into())
 }
 
 /// Reads numbers from a block; running out of bytes is `Corrupt`.
-pub struct Fields(pub Bytes);
+pub struct BlockFields(pub Bytes);
 
-impl Fields {
+impl BlockFields {
     pub fn u16(&mut self) -> Result<u16> {
         self.0.try_get_u16_le().map_err(|_| short())
     }

@@ -11,8 +11,10 @@ const MAX_GAPS: usize = 10_000;
 /// The ranges given up, ascending: first and last offset. For the owner, on assignment.
 pub async fn gaps(store: &dyn ObjectStore, chain: &ChainId) -> Result<Vec<(Offset, Offset)>> {
     let names = store.list(&keys::gaps(chain), None, MAX_GAPS).await?;
-    let read =
-        |name: &String| keys::read_gap(name).ok_or_else(|| Error::corrupt("read accepted gaps: a name is not one of ours"));
+    let read = |name: &String| {
+        keys::read_gap(name)
+            .ok_or_else(|| Error::corrupt(format!("read accepted gaps: object {name}, expected a name <first>-<last>.json")))
+    };
     names.iter().map(read).collect()
 }
 

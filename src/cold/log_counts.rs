@@ -14,7 +14,7 @@ const MAX_COUNTS: usize = 1_000;
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct LogCountText {
     version: u32,
     partitions: i32,
     /// Of the first: nothing was written before.
@@ -34,10 +34,15 @@ pub async fn read(store: &dyn ObjectStore, topic: &str, mut known: LogCounts) ->
     loop {
         let key = keys::log_count(topic, known.partitions.len() as u64);
         let Some(part) = store.get_suffix(&key, MAX_TEXT).await? else { return Ok(known) };
-        let corrupt = || Error::corrupt(format!("read {key}: not as it is written"));
-        let text: Text = serde_json::from_slice(&part.bytes).map_err(|_| corrupt())?;
-        if text.version != VERSION || text.partitions < 1 || known.partitions.len() >= MAX_COUNTS {
-            return Err(corrupt());
+        let corrupt = |why: String| Error::corrupt(format!("read partition count of the replay log, object {key}: {why}"));
+        let text: LogCountText =
+            serde_json::from_slice(&part.bytes).map_err(|e| corrupt(format!("not the JSON of a count: {e}")))?;
+        if text.version != VERSION {
+            return Err(corrupt(format!("version {}, this build reads version {VERSION}", text.version)));
+        }
+        if text.partitions < 1 || known.partitions.len() >= MAX_COUNTS {
+            let before = known.partitions.len();
+            return Err(corrupt(format!("{} partitions after {before} other counts, expected 1 or more", text.partitions)));
         }
         if known.partitions.is_empty() {
             known.complete = text.log_was_empty;
@@ -55,7 +60,7 @@ pub async fn add(store: &dyn ObjectStore, topic: &str, known: LogCounts, count: 
         if known.partitions.contains(&count) {
             return Ok(known);
         }
-        let text = Text { version: VERSION, partitions: count, log_was_empty: log_is_empty };
+        let text = LogCountText { version: VERSION, partitions: count, log_was_empty: log_is_empty };
         let text = serde_json::to_vec(&text).map_err(|e| Error::bug(format!("write partition count: {e}")))?;
         store.create(&keys::log_count(topic, known.partitions.len() as u64), text.into(), &Vec::new()).await?;
         known = read(store, topic, known).await?;

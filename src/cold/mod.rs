@@ -1,4 +1,4 @@
-//! The cold store: each partition's chain of Parquet segments, and the catalog that finds a saga in it (DESIGN 4).
+//! The cold store: each partition's chain of Parquet segments, and the catalog that finds a saga in it (docs/data-formats.md).
 //!
 //! The chain is the truth about what is durable. Knows objects, Parquet and entries; must not know Kafka or Redis.
 
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use object_store::ObjectStore;
 
 /// The object store that the settings name: `s3://bucket/prefix` or `file:///path`.
-pub async fn open(settings: &config::Cold) -> Result<Arc<dyn ObjectStore>> {
+pub async fn open(settings: &config::ColdConfig) -> Result<Arc<dyn ObjectStore>> {
     if let Some(path) = settings.url.strip_prefix("file://") {
         return Ok(Arc::new(directory::Directory::open(Path::new(path))?));
     }
@@ -37,7 +37,7 @@ pub async fn open(settings: &config::Cold) -> Result<Arc<dyn ObjectStore>> {
     if bucket.is_empty() {
         return Err(unknown());
     }
-    let settings = s3::Settings {
+    let settings = s3::S3Settings {
         bucket: bucket.to_owned(),
         prefix: prefix.trim_matches('/').to_owned(),
         endpoint: settings.endpoint.clone(),

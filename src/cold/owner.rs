@@ -18,7 +18,7 @@ const MAX_TEXT: u64 = 64 << 10;
 const MAX_OWNERS: u64 = 10_000;
 
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct OwnerText {
     version: u32,
     cluster_id: String,
     group_id: String,
@@ -76,10 +76,14 @@ fn of_another(owner: &Installation, mine: &Installation) -> Error {
 async fn read(store: &dyn ObjectStore) -> Result<(Owners, Option<bytes::Bytes>)> {
     let (mut owners, mut newest) = (Owners::default(), None);
     while let Some(part) = store.get_suffix(&owners.next_key(), MAX_TEXT).await? {
-        let corrupt = || Error::corrupt(format!("read {}: not as it is written", owners.next_key()));
-        let text: Text = serde_json::from_slice(&part.bytes).map_err(|_| corrupt())?;
-        if text.version != VERSION || owners.0.len() as u64 >= MAX_OWNERS {
-            return Err(corrupt());
+        let corrupt = |why: String| Error::corrupt(format!("read owner of archive, object {}: {why}", owners.next_key()));
+        let text: OwnerText =
+            serde_json::from_slice(&part.bytes).map_err(|e| corrupt(format!("not the JSON of an owner: {e}")))?;
+        if text.version != VERSION {
+            return Err(corrupt(format!("version {}, this build reads version {VERSION}", text.version)));
+        }
+        if owners.0.len() as u64 >= MAX_OWNERS {
+            return Err(corrupt(format!("more than {MAX_OWNERS} owners")));
         }
         owners.0.push(Installation { cluster_id: text.cluster_id, group_id: text.group_id });
         newest = Some(part.bytes);
@@ -140,7 +144,7 @@ pub async fn hand_over(store: &dyn ObjectStore, mine: &Installation, why: (&str,
 fn text(installation: &Installation, why: Option<(&str, &str)>) -> Result<Vec<u8>> {
     let (requested_by, reason) = why.map(|(by, reason)| (by.to_owned(), reason.to_owned())).unzip();
     let Installation { cluster_id, group_id } = installation.clone();
-    let text = Text { version: VERSION, cluster_id, group_id, requested_by, reason };
+    let text = OwnerText { version: VERSION, cluster_id, group_id, requested_by, reason };
     serde_json::to_vec(&text).map_err(|e| Error::bug(format!("write owner: {e}")))
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::cold::cache::Cache;
+use crate::cold::cache::ByteCache;
 use crate::cold::catalog::{CatalogEntry, CatalogFile};
 use crate::cold::chain::newest_incarnation_from;
 use crate::cold::keys;
@@ -16,13 +16,13 @@ use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::cold::segment::columns;
 use crate::cold::segment::index::{Group, SegmentIndex};
-use crate::cold::segment::read::{self, Part};
+use crate::cold::segment::read::{self, ObjectBytes};
 pub use crate::cold::segment::{RowSummary, SegmentInfo, SegmentRef};
 use crate::cold::view::{self, ChainView};
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::entry::StoredEntry;
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// How far a chain goes.
@@ -81,8 +81,8 @@ pub struct ColdReader {
     /// One for each chain of the topics; filters and trailing indexes stay in memory.
     chains: Mutex<HashMap<ChainId, Arc<ChainProgress>>>,
     incarnations: Mutex<HashMap<(String, i32), u32>>,
-    indexes: Cache<SegmentIndex>,
-    entries: Cache<Vec<CatalogEntry>>,
+    indexes: ByteCache<SegmentIndex>,
+    entries: ByteCache<Vec<CatalogEntry>>,
 }
 
 impl ColdReader {
@@ -93,8 +93,8 @@ impl ColdReader {
             owners: Owners::default(),
             chains: Mutex::default(),
             incarnations: Mutex::default(),
-            indexes: Cache::new(cache_bytes / 4 * 3),
-            entries: Cache::new(cache_bytes / 4),
+            indexes: ByteCache::new(cache_bytes / 4 * 3),
+            entries: ByteCache::new(cache_bytes / 4),
         }
     }
 
@@ -343,14 +343,16 @@ impl ColdReader {
         Ok(index)
     }
 
-    async fn part(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Part> {
+    async fn part(&self, segment: &SegmentRef, range: Range<u64>) -> Result<ObjectBytes> {
         self.bytes(&keys::segment(&segment.chain, segment.start), range).await.map_err(|e| e.context(load_of(segment)))
     }
 
-    async fn bytes(&self, key: &str, range: Range<u64>) -> Result<Part> {
+    async fn bytes(&self, key: &str, range: Range<u64>) -> Result<ObjectBytes> {
         let part = self.store.get_range(key, range.start, range.end).await?;
-        let part = part.ok_or_else(|| Error::corrupt("an object that was there is gone"))?;
-        Ok(Part { start: part.start, bytes: part.bytes })
+        let part = part.ok_or_else(|| {
+            Error::corrupt(format!("object {key} is missing although it was read before: restore it from a backup"))
+        })?;
+        Ok(ObjectBytes { start: part.start, bytes: part.bytes })
     }
 }
 

@@ -26,9 +26,9 @@ pub async fn record(store: &dyn ObjectStore, view: &mut ChainView) -> Result<()>
     Ok(())
 }
 
-type Built = (bytes::Bytes, CatalogFile);
+type BuiltCatalog = (bytes::Bytes, CatalogFile);
 
-fn build_first(view: &ChainView, number: u64) -> Result<Built> {
+fn build_first(view: &ChainView, number: u64) -> Result<BuiltCatalog> {
     let segments = &view.trailing[..FAN];
     let mut entries: Vec<CatalogEntry> = Vec::new();
     for (segment, index) in (0..).zip(segments) {
@@ -39,7 +39,7 @@ fn build_first(view: &ChainView, number: u64) -> Result<Built> {
     CatalogFile::build(&view.chain, 1, number, segments.iter().map(|index| index.segment_ref()).collect(), &entries)
 }
 
-async fn merge(store: &dyn ObjectStore, view: &ChainView, at: usize, level: u8) -> Result<Built> {
+async fn merge(store: &dyn ObjectStore, view: &ChainView, at: usize, level: u8) -> Result<BuiltCatalog> {
     let files = &view.files[at..at + FAN];
     let (mut entries, mut segments) = (Vec::new(), Vec::new());
     for file in files {
@@ -48,7 +48,9 @@ async fn merge(store: &dyn ObjectStore, view: &ChainView, at: usize, level: u8) 
         let range = file.bytes_of(all.clone());
         if !range.is_empty() {
             let part = store.get_range(&file.key(), range.start, range.end).await?;
-            let part = part.ok_or_else(|| Error::unavailable("merge catalog: a file is gone"))?;
+            let part = part.ok_or_else(|| {
+                Error::unavailable(format!("merge catalog: object {} is missing although it was read before", file.key()))
+            })?;
             entries
                 .extend(file.entries_of(all, part.bytes)?.into_iter().map(|e| CatalogEntry { segment: first + e.segment, ..e }));
         }
@@ -58,8 +60,8 @@ async fn merge(store: &dyn ObjectStore, view: &ChainView, at: usize, level: u8) 
     CatalogFile::build(&view.chain, level, files[0].number / FAN as u64, segments, &entries)
 }
 
-/// Ours, or the one that was there; one that is damaged is made anew.
-async fn create(store: &dyn ObjectStore, (bytes, file): Built) -> Result<CatalogFile> {
+/// Ours, or the one that was there; one that is damaged is written again.
+async fn create(store: &dyn ObjectStore, (bytes, file): BuiltCatalog) -> Result<CatalogFile> {
     let key = file.key();
     if store.create(&key, bytes.clone(), &Vec::new()).await? == Put::Created {
         return Ok(file);
@@ -70,6 +72,6 @@ async fn create(store: &dyn ObjectStore, (bytes, file): Built) -> Result<Catalog
     store.delete(&key).await?;
     match store.create(&key, bytes, &Vec::new()).await? {
         Put::Created => Ok(file),
-        Put::Exists => Err(Error::unavailable("write catalog: another owner writes it")),
+        Put::Exists => Err(Error::unavailable(format!("write catalog: object {key} was created by another owner meanwhile"))),
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 /// Where and how to reach a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct S3Settings {
     pub bucket: String,
     /// Without slashes around it; may be empty.
     pub prefix: String,
@@ -34,17 +34,17 @@ pub struct Settings {
     /// Of one operation.
     pub timeout: Duration,
     /// `None`: found where AWS tools look.
-    pub keys: Option<Keys>,
+    pub keys: Option<AccessKey>,
 }
 
 /// An access key; never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
+pub struct AccessKey {
     pub id: String,
     pub secret: String,
 }
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys(***)")
     }
@@ -64,8 +64,8 @@ const LIST_PAGE: usize = 1000;
 
 impl S3 {
     /// Asks nothing of the bucket; missing credentials show here.
-    pub async fn open(settings: &Settings) -> Result<Self> {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    pub async fn open(settings: &S3Settings) -> Result<Self> {
+        let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .retry_config(RetryConfig::disabled())
@@ -101,21 +101,21 @@ impl S3 {
         Ok(format!("{}{key}", self.prefix))
     }
 
-    async fn get(&self, key: &str, range: String) -> Result<Got> {
+    async fn get(&self, key: &str, range: String) -> Result<GetOutcome> {
         let name = self.name(key)?;
         let sent = self.client.get_object().bucket(&self.bucket).key(name).range(range).send().await;
         let output = match sent {
             Ok(output) => output,
             Err(e) => {
                 return match (status(&e), &e) {
-                    (_, SdkError::ServiceError(s)) if matches!(s.err(), GetObjectError::NoSuchKey(_)) => Ok(Got::Nothing),
-                    (Some(404), _) if e.code() != Some("NoSuchBucket") => Ok(Got::Nothing),
-                    (Some(416), _) => Ok(Got::OutOfRange),
+                    (_, SdkError::ServiceError(s)) if matches!(s.err(), GetObjectError::NoSuchKey(_)) => Ok(GetOutcome::Nothing),
+                    (Some(404), _) if e.code() != Some("NoSuchBucket") => Ok(GetOutcome::Nothing),
+                    (Some(416), _) => Ok(GetOutcome::OutOfRange),
                     _ => Err(failed("get object", e)),
                 };
             }
         };
-        part(output).await.map(Got::Part)
+        part(output).await.map(GetOutcome::Part)
     }
 
     /// A range that begins after the last byte, or any of an empty object: no bytes, as of a shorter object.
@@ -130,7 +130,7 @@ impl S3 {
     }
 }
 
-enum Got {
+enum GetOutcome {
     Part(ObjectPart),
     Nothing,
     OutOfRange,
@@ -177,9 +177,9 @@ impl ObjectStore for S3 {
             }
             // A HEAD has no body that would tell a missing object from a missing bucket.
             Err(e) if status(&e) == Some(404) => match self.get(key, "bytes=0-0".into()).await? {
-                Got::Part(part) => Ok(Some(ObjectInfo { len: part.len, metadata: part.metadata })),
-                Got::OutOfRange => Err(Error::unavailable("head object: it was created meanwhile")),
-                Got::Nothing => Ok(None),
+                GetOutcome::Part(part) => Ok(Some(ObjectInfo { len: part.len, metadata: part.metadata })),
+                GetOutcome::OutOfRange => Err(Error::unavailable("head object: it was created meanwhile")),
+                GetOutcome::Nothing => Ok(None),
             },
             Err(e) => Err(failed("head object", e)),
         }
@@ -190,9 +190,9 @@ impl ObjectStore for S3 {
             return self.nothing_of(key, start).await;
         }
         match self.get(key, format!("bytes={start}-{}", end - 1)).await? {
-            Got::Part(part) => Ok(Some(part)),
-            Got::Nothing => Ok(None),
-            Got::OutOfRange => self.nothing_of(key, start).await,
+            GetOutcome::Part(part) => Ok(Some(part)),
+            GetOutcome::Nothing => Ok(None),
+            GetOutcome::OutOfRange => self.nothing_of(key, start).await,
         }
     }
 
@@ -201,9 +201,9 @@ impl ObjectStore for S3 {
             return self.nothing_of(key, u64::MAX).await;
         }
         match self.get(key, format!("bytes=-{len}")).await? {
-            Got::Part(part) => Ok(Some(part)),
-            Got::Nothing => Ok(None),
-            Got::OutOfRange => self.nothing_of(key, u64::MAX).await,
+            GetOutcome::Part(part) => Ok(Some(part)),
+            GetOutcome::Nothing => Ok(None),
+            GetOutcome::OutOfRange => self.nothing_of(key, u64::MAX).await,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::saga::time::Micros;
 const TAIL_GUESS: u64 = 128 << 10;
 /// New segments in one go after which catalog files are tried first again.
 const FAR_BEHIND: usize = 4;
-/// Indexes of so many of the newest segments are at hand for the owner: they tell sequences, which catalog files do not.
+/// The newest segments whose indexes the owner keeps in memory: they have sequences, which catalog files do not.
 const NEWEST: usize = 8;
 
 #[derive(Debug, Clone)]
@@ -153,7 +153,17 @@ impl ChainView {
             && index.info.ordinal == self.segments()
             && index.info.end >= index.info.start;
         if !fits {
-            return Err(Error::corrupt(format!("follow chain {}: a segment is not the next one", self.chain)));
+            let found = &index.info;
+            return Err(Error::corrupt(format!(
+                "follow chain {}: found segment {} with offsets {}..={} of {}, expected segment {} from offset {}",
+                self.chain,
+                found.ordinal,
+                found.start,
+                found.end,
+                found.chain,
+                self.segments(),
+                self.next().unwrap_or_default()
+            )));
         }
         self.trailing.push(index);
         Ok(())
@@ -230,18 +240,19 @@ impl SegmentIndex {
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Begin {
+struct ChainStartText {
     start: i64,
 }
 
 pub fn begin_text(start: Offset) -> Result<Vec<u8>> {
-    serde_json::to_vec(&Begin { start: start.0 }).map_err(|e| Error::bug(format!("write chain start: {e}")))
+    serde_json::to_vec(&ChainStartText { start: start.0 }).map_err(|e| Error::bug(format!("write chain start: {e}")))
 }
 
 /// Where the chain begins; `None`: there is none.
 pub async fn read_begin(store: &dyn ObjectStore, chain: &ChainId) -> Result<Option<Offset>> {
     let Some(part) = store.get_suffix(&keys::chain_start(chain), TAIL_GUESS).await? else { return Ok(None) };
-    let begin: Begin = serde_json::from_slice(&part.bytes).map_err(|_| Error::corrupt("read chain start: not JSON"))?;
+    let begin: ChainStartText = serde_json::from_slice(&part.bytes)
+        .map_err(|e| Error::corrupt(format!("read start of chain {chain}: expected JSON with `start`: {e}")))?;
     Ok(Some(Offset(begin.start)))
 }
 
@@ -257,9 +268,15 @@ pub async fn read_known_segment(store: &dyn ObjectStore, segment: &SegmentRef) -
     let read = read_end(store, &key, u64::from(segment.tail_len), SegmentIndex::read).await;
     let context = || format!("read segment {} of {}", segment.start, segment.chain);
     let index = read.map_err(|e| e.context(context()))?;
-    let index = index.ok_or_else(|| Error::corrupt("it is gone").context(context()))?;
+    let gone = || Error::corrupt(format!("object {key} is missing although the catalog names it: restore it from a backup"));
+    let index = index.ok_or_else(|| gone().context(context()))?;
     if index.info.chain != segment.chain || index.info.start != segment.start || index.info.end != segment.end {
-        return Err(Error::corrupt("it says it is another one").context(context()));
+        let (found, expected) = (&index.info, segment);
+        return Err(Error::corrupt(format!(
+            "object {key}: its footer says offsets {}..={} of {}, expected {}..={} of {}: it was copied or overwritten, restore it",
+            found.start, found.end, found.chain, expected.start, expected.end, expected.chain
+        ))
+        .context(context()));
     }
     Ok(index)
 }
@@ -291,7 +308,9 @@ async fn read_end<T>(
         match read(&bytes)? {
             Ok(value) => return Ok(Some(value)),
             Err(needed) if needed > len && needed <= whole => len = needed,
-            Err(_) => return Err(Error::corrupt("the object is shorter than it says")),
+            Err(needed) => {
+                return Err(Error::corrupt(format!("object {key}: its footer needs {needed} bytes, the object has {whole}")));
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::Config;
+use super::schemes::HotScheme;
+use super::sections::Config;
 
 /// A key and what is wrong with its value; never the value.
 pub type Broken = (&'static str, String);
@@ -23,11 +24,7 @@ pub fn check(config: &Config) -> Vec<Broken> {
 
     topics(config, &mut rule);
 
-    rule(
-        "hot.url",
-        has_scheme(&config.hot.url, &["redis", "rediss", "redis+cluster", "rediss+cluster", "memory"]),
-        "must be a URL that begins with redis://, rediss://, redis+cluster:// or memory://",
-    );
+    rule("hot.url", HotScheme::of(&config.hot.url).is_some(), &HotScheme::must());
     let s3_bucket = config.cold.url.strip_prefix("s3://").map(|rest| rest.split('/').next().unwrap_or_default());
     let directory = config.cold.url.strip_prefix("file://");
     rule(

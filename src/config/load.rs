@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::sections::Config;
 use super::settings::{FreeKey, SETTINGS, all};
-use super::{Config, check, redact};
+use super::{check, redact};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 
@@ -69,7 +70,7 @@ pub struct LoadedConfig {
 
 /// A key with its value as it may be shown, in TOML.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
+pub struct ShownSetting {
     pub key: String,
     pub value: Value,
     pub origin: Origin,
@@ -77,8 +78,8 @@ pub struct Shown {
 
 impl LoadedConfig {
     /// Every key; secrets are hidden.
-    pub fn show(&self) -> Vec<Shown> {
-        let shown = |(key, value): (String, Value)| Shown {
+    pub fn show(&self) -> Vec<ShownSetting> {
+        let shown = |(key, value): (String, Value)| ShownSetting {
             value: redact::value(&key, value),
             origin: self.origins.get(&key).cloned().unwrap_or(Origin::Default),
             key,

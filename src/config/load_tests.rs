@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::super::{LogFormat, PartitionerSetting};
 use super::*;
-use crate::saga::fold::SnapshotPolicy;
+use crate::saga::fold_settings::SnapshotPolicy;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("temporary file");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::Value;
 
-use super::{Cold, Hot, Kafka, Registry};
+use super::sections::{ColdConfig, HotConfig, KafkaConfig, RegistryConfig};
 
 const HIDDEN: &str = "***";
 
@@ -34,7 +34,7 @@ pub fn value(key: &str, value: Value) -> Value {
     }
 }
 
-impl fmt::Debug for Kafka {
+impl fmt::Debug for KafkaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let properties: Vec<_> = self.properties.iter().map(|(name, value)| (name, property(name, value))).collect();
         f.debug_struct("Kafka")
@@ -46,7 +46,7 @@ impl fmt::Debug for Kafka {
     }
 }
 
-impl fmt::Debug for Hot {
+impl fmt::Debug for HotConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url: _, ttl, pipeline_bytes, timeout } = self;
         f.debug_struct("Hot")
@@ -58,7 +58,7 @@ impl fmt::Debug for Hot {
     }
 }
 
-impl fmt::Debug for Cold {
+impl fmt::Debug for ColdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cold")
             .field("url", &url(&self.url))
@@ -74,7 +74,7 @@ impl fmt::Debug for Cold {
     }
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for RegistryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("url", &url(&self.url)).finish()
     }

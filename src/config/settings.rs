@@ -3,8 +3,8 @@
 
 use toml::Value;
 
-use super::units::{Choice, Count, Kind, List, Rate, Size, Span, Switch, Text};
-use super::{Config, SnapshotOverride};
+use super::sections::{Config, SnapshotOverride};
+use super::units::{Choice, Count, DurationValue, List, Rate, Size, Switch, TextValue, ValueKind};
 
 /// One key.
 pub struct Setting {
@@ -27,39 +27,39 @@ macro_rules! settings {
 }
 
 /// Names the field so that a kind of several types is settled by it.
-fn of_text<K: Kind<T>, T>(text: &str, _field: fn(&Config) -> &T) -> Value {
+fn of_text<K: ValueKind<T>, T>(text: &str, _field: fn(&Config) -> &T) -> Value {
     K::of_text(text)
 }
 
 settings! {
-    kafka.brokers: Text;
-    kafka.group_id: Text;
-    kafka.instance: Text;
+    kafka.brokers: TextValue;
+    kafka.group_id: TextValue;
+    kafka.instance: TextValue;
     topics.events: List;
-    topics.requests: Text;
-    topics.restored: Text;
-    topics.log: Text;
-    topics.dead_letters: Text;
+    topics.requests: TextValue;
+    topics.restored: TextValue;
+    topics.log: TextValue;
+    topics.dead_letters: TextValue;
     topics.restored_allowed: List;
     topics.partitions: Count;
     topics.replication: Count;
     topics.partitioner: Choice;
-    hot.url: Text;
-    hot.ttl: Span;
+    hot.url: TextValue;
+    hot.ttl: DurationValue;
     hot.pipeline_bytes: Size;
-    hot.timeout: Span;
-    cold.url: Text;
-    cold.endpoint: Text;
-    cold.region: Text;
+    hot.timeout: DurationValue;
+    cold.url: TextValue;
+    cold.endpoint: TextValue;
+    cold.region: TextValue;
     cold.path_style: Switch;
-    cold.flush_interval: Span;
+    cold.flush_interval: DurationValue;
     cold.flush_bytes: Size;
     cold.buffer_bytes: Size;
     cold.cache_bytes: Size;
-    cold.timeout: Span;
+    cold.timeout: DurationValue;
     snapshots.policy: Choice;
-    snapshots.retention: Span;
-    limits.max_clock_ahead: Span;
+    snapshots.retention: DurationValue;
+    limits.max_clock_ahead: DurationValue;
     limits.max_record: Size;
     limits.max_state: Size;
     limits.max_cached_sagas: Count;
@@ -69,14 +69,14 @@ settings! {
     replay.max_batch_requests: Count;
     replay.max_parked_requests: Count;
     replay.max_log_records: Count;
-    registry.url: Text;
-    api.listen: Text;
+    registry.url: TextValue;
+    api.listen: TextValue;
     api.hosts: List;
     api.max_connections: Count;
-    api.peer_timeout: Span;
+    api.peer_timeout: DurationValue;
     log.format: Choice;
-    log.level: Text;
-    serve.shutdown_timeout: Span;
+    log.level: TextValue;
+    serve.shutdown_timeout: DurationValue;
 }
 
 /// Keys whose last parts are free: a librdkafka property, a saga name.
@@ -121,7 +121,7 @@ impl<'a> FreeKey<'a> {
                 config.kafka.properties.insert(name.clone(), text);
             }
             Self::SagaPolicy(name) => saga(config, name).policy = Some(Choice::read(value)?),
-            Self::SagaRetention(name) => saga(config, name).retention = Some(Span::read(value)?),
+            Self::SagaRetention(name) => saga(config, name).retention = Some(DurationValue::read(value)?),
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ pub fn all(config: &Config) -> Vec<(String, Value)> {
     values.extend(config.kafka.properties.iter().map(|(name, value)| (property_key(name), Value::String(value.clone()))));
     for (name, saga) in &config.snapshots.saga {
         values.extend(saga.policy.map(|policy| (saga_key(name, "policy"), Choice::write(&policy))));
-        values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), Span::write(&retention))));
+        values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), DurationValue::write(&retention))));
     }
     values
 }

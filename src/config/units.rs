@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{LogFormat, PartitionerSetting};
-use crate::saga::fold::SnapshotPolicy;
+use super::sections::{LogFormat, PartitionerSetting};
+use crate::saga::fold_settings::SnapshotPolicy;
 
 /// A way to write a `T`.
-pub trait Kind<T> {
+pub trait ValueKind<T> {
     /// `Err`: what it must be, as the end of a sentence that begins with the key.
     fn read(value: &Value) -> Result<T, String>;
     fn write(value: &T) -> Value;
@@ -37,8 +37,8 @@ fn noun(value: &Value) -> &'static str {
     }
 }
 
-pub struct Text;
-impl Kind<String> for Text {
+pub struct TextValue;
+impl ValueKind<String> for TextValue {
     fn read(value: &Value) -> Result<String, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| wrong("text in quotes", value))
     }
@@ -47,7 +47,7 @@ impl Kind<String> for Text {
     }
 }
 /// Empty: absent.
-impl Kind<Option<String>> for Text {
+impl ValueKind<Option<String>> for TextValue {
     fn read(value: &Value) -> Result<Option<String>, String> {
         Self::read(value).map(|text: String| (!text.is_empty()).then_some(text))
     }
@@ -58,7 +58,7 @@ impl Kind<Option<String>> for Text {
 
 /// A list of texts; outside the file comma separated.
 pub struct List;
-impl Kind<Vec<String>> for List {
+impl ValueKind<Vec<String>> for List {
     fn read(value: &Value) -> Result<Vec<String>, String> {
         let must = "a list of texts, such as [\"a\", \"b\"]";
         let items = value.as_array().ok_or_else(|| wrong(must, value))?;
@@ -75,7 +75,7 @@ impl Kind<Vec<String>> for List {
 }
 
 pub struct Switch;
-impl Kind<bool> for Switch {
+impl ValueKind<bool> for Switch {
     fn read(value: &Value) -> Result<bool, String> {
         value.as_bool().ok_or_else(|| wrong("true or false", value))
     }
@@ -91,7 +91,7 @@ impl Kind<bool> for Switch {
 pub struct Count;
 macro_rules! count {
     ($($number:ty),*) => {$(
-        impl Kind<$number> for Count {
+        impl ValueKind<$number> for Count {
             fn read(value: &Value) -> Result<$number, String> {
                 let number = value.as_integer().ok_or_else(|| wrong("a whole number", value))?;
                 <$number>::try_from(number).map_err(|_| format!("must be a whole number from {} to {}", <$number>::MIN, <$number>::MAX))
@@ -108,8 +108,8 @@ macro_rules! count {
 count!(i32, u32, u64, usize);
 
 /// A length of time with its unit.
-pub struct Span;
-impl Kind<Duration> for Span {
+pub struct DurationValue;
+impl ValueKind<Duration> for DurationValue {
     fn read(value: &Value) -> Result<Duration, String> {
         let must = "a duration with its unit, such as \"30s\", \"1h\" or \"30d\"";
         let text = value.as_str().ok_or_else(|| wrong(must, value))?;
@@ -137,7 +137,7 @@ impl Kind<Duration> for Span {
 
 /// A number of bytes with its unit.
 pub struct Size;
-impl Kind<u64> for Size {
+impl ValueKind<u64> for Size {
     fn read(value: &Value) -> Result<u64, String> {
         let must = "a size with its unit, such as \"64KiB\" or \"1MiB\"";
         let text = value.as_str().ok_or_else(|| wrong(must, value))?.trim();
@@ -157,7 +157,7 @@ impl Kind<u64> for Size {
 
 /// A number a second; `None`: unlimited.
 pub struct Rate;
-impl Kind<Option<f64>> for Rate {
+impl ValueKind<Option<f64>> for Rate {
     fn read(value: &Value) -> Result<Option<f64>, String> {
         let rate = match value {
             Value::String(text) if text == "unlimited" => return Ok(None),
@@ -179,7 +179,7 @@ impl Kind<Option<f64>> for Rate {
 pub struct Choice;
 macro_rules! choice {
     ($type:ty: $($name:literal => $variant:path),*) => {
-        impl Kind<$type> for Choice {
+        impl ValueKind<$type> for Choice {
             fn read(value: &Value) -> Result<$type, String> {
                 match value.as_str() {
                     $(Some($name) => Ok($variant),)*
@@ -210,10 +210,10 @@ mod tests {
     #[test]
     fn durations_need_a_unit_and_come_back_as_written() {
         for written in ["30d", "2555d", "1h", "90m", "30s", "250ms", "0s"] {
-            assert_eq!(Span::write(&Span::read(&text(written)).expect(written)), text(written));
+            assert_eq!(DurationValue::write(&DurationValue::read(&text(written)).expect(written)), text(written));
         }
         for wrong in [text("30"), text(""), text("soon"), text("-1s"), Value::Integer(30), text("0")] {
-            assert!(Span::read(&wrong).is_err(), "{wrong}");
+            assert!(DurationValue::read(&wrong).is_err(), "{wrong}");
         }
     }
 

@@ -37,7 +37,7 @@ fn micros(span: Duration) -> i64 {
 }
 
 impl fmt::Display for Moment {
-    /// As INTERFACE 1 writes times.
+    /// As resaga writes times (docs/INTERFACE.md, Common rules).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(f, "{}", at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))

@@ -1,21 +1,22 @@
 //! The demo's story: a shop, a payment outage, and its repair.
 //!
 //! Two outsiders play it: a small orchestrator that runs order sagas (a producer and consumer of its own) and an operator
-//! who looks and replays over HTTP. Both know resaga by its topics and routes only (INTERFACE), nothing of its inside;
+//! who looks and replays over HTTP. Both know resaga by its topics and routes only (docs/INTERFACE.md), nothing of its inside;
 //! Kafka clients are borrowed from `kafka`. What is printed as verified was compared with what the orchestrator recorded.
 
 mod book;
 mod clock;
 mod engine;
+mod environment;
 mod gateways;
 mod operator;
 mod orchestrator;
 mod orders;
 mod restored;
+mod run;
 mod story;
 mod summary;
 mod verify;
 
-pub use clock::Moment;
-pub use story::{Played, Story, play, search};
-pub use summary::say;
+pub use environment::DemoOptions;
+pub use run::demo;

@@ -31,7 +31,7 @@ pub struct Orchestrator {
 }
 
 impl Orchestrator {
-    pub fn new(kafka: &config::Kafka, events: &str, day: Day) -> anyhow::Result<Self> {
+    pub fn new(kafka: &config::KafkaConfig, events: &str, day: Day) -> anyhow::Result<Self> {
         let book = Arc::new(Mutex::new(Book::new(day)));
         Ok(Self { publisher: Publisher::new(kafka)?, events: events.to_owned(), book })
     }
@@ -57,7 +57,7 @@ impl Orchestrator {
     }
 
     /// Resumes what comes on the topic of restored sagas, until it is dropped.
-    pub async fn follow(self, kafka: config::Kafka, topic: String) -> anyhow::Result<()> {
+    pub async fn follow(self, kafka: config::KafkaConfig, topic: String) -> anyhow::Result<()> {
         let ends = Ends::new(&kafka)?;
         let partitions: Vec<_> = (0..ends.partitions_of(&topic).await?).map(|p| TopicPartition::new(topic.as_str(), p)).collect();
         let from = ends.earliest(&partitions).await?;

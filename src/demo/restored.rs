@@ -1,4 +1,4 @@
-//! A restored saga as the orchestrator reads it from its topic: the members it needs, in the words of INTERFACE 3.
+//! A restored saga as the orchestrator reads it from its topic: the members it needs, in the words of docs/INTERFACE.md, Topics.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -22,8 +22,8 @@ use crate::saga::position::TopicPartition;
 
 /// Where the story is played.
 pub struct Story {
-    pub kafka: config::Kafka,
-    pub topics: config::Topics,
+    pub kafka: config::KafkaConfig,
+    pub topics: config::TopicsConfig,
     /// `http://host:port` of resaga.
     pub server: String,
     /// Begins every saga id: letters, digits and hyphens.

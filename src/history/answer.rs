@@ -79,7 +79,7 @@ pub struct FullHistory {
 
 /// One line of a history page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct HistoryRow {
     pub entry: Entry,
     /// After the entry.
     pub status: Status,
@@ -88,8 +88,8 @@ pub struct Row {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    pub rows: Vec<Row>,
+pub struct HistoryPage {
+    pub rows: Vec<HistoryRow>,
     pub next: Option<String>,
 }
 

@@ -7,8 +7,8 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::saga::position::{ChainId, SagaId, Topic};
 
-/// The partition of a key among so many.
-pub type Place = fn(&[u8], i32) -> i32;
+/// A partitioner: key and partition count to partition.
+pub type PartitionFn = fn(&[u8], i32) -> i32;
 
 /// One topic of step events (or the replay log) and how it was cut over time.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl TopicLayout {
     }
 
     /// The partitions of the topic, cut into homes, the likely one first.
-    fn homes(&self, saga: &SagaId, likely: Option<Place>) -> Vec<Vec<i32>> {
+    fn homes(&self, saga: &SagaId, likely: Option<PartitionFn>) -> Vec<Vec<i32>> {
         let key = saga.as_str().as_bytes();
         if let Some(partition) = self.partitioner {
             let mut home: Vec<i32> = Vec::with_capacity(1);
@@ -82,7 +82,7 @@ impl TopicLayout {
 pub struct Chains {
     layouts: RwLock<Vec<TopicLayout>>,
     /// Where most producers put keys, be it certain or not.
-    likely: RwLock<Option<Place>>,
+    likely: RwLock<Option<PartitionFn>>,
 }
 
 impl Chains {
@@ -96,7 +96,7 @@ impl Chains {
 
     /// Where sagas are looked for first. Every process must say the same, or a saga with events in two partitions has two
     /// histories.
-    pub fn prefer(&self, partitioner: Option<Place>) {
+    pub fn prefer(&self, partitioner: Option<PartitionFn>) {
         *self.likely.write().unwrap_or_else(PoisonError::into_inner) = partitioner;
     }
 
@@ -120,7 +120,7 @@ impl Chains {
         layouts.iter().map(|layout| layout.topic.to_string()).collect()
     }
 
-    /// The replay log has so many partitions now; they never become fewer. Each has a history of its own: what the log says
+    /// The replay log has this many partitions now; they never become fewer. Each has a history of its own: what the log says
     /// of a replay stays in the partition of its request, and whoever looks for it asks each where it may be.
     pub fn raise(&self, topic: &str, count: i32) {
         let mut layouts = self.layouts.write().unwrap_or_else(PoisonError::into_inner);

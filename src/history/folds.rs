@@ -1,5 +1,5 @@
 //! Members that were written again by another fold: an owner that came with other settings, or a version that folds
-//! otherwise, wrote anew what was not durable. Of those the ones of this process's own fold are read. Pure; knows headers.
+//! otherwise, wrote again what was not durable. Of those the ones of this process's own fold are read. Pure; knows headers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,10 +31,11 @@ pub fn current(members: &[Member], fold: u32) -> Cow<'_, [Member]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::merge::{HotRun, Marks, ReadDepth, RunEnd, hot_run};
+    use crate::history::merge::{CandidateMarks, HotRun, ReadDepth, RunEnd, hot_run};
     use crate::hot::Mark;
     use crate::saga::event::{Kind, StepEvent};
-    use crate::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+    use crate::saga::fold::{Admitted, RecordMeta, Saga};
+    use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
     use crate::saga::position::{ChainId, Position, SagaId};
     use crate::saga::testing;
     use crate::saga::time::Micros;
@@ -66,7 +67,7 @@ mod tests {
         let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
         let mark = Mark { from: Offset(0), to: Offset(100), complete_through: Micros(0), settled: Offset(0) };
         let (candidates, marks) = ([chain.clone()], [(chain, mark)]);
-        let marks = Marks { candidates: &candidates, marks: &marks };
+        let marks = CandidateMarks { candidates: &candidates, marks: &marks };
         hot_run(
             &current(members, fold.id()),
             ReadDepth::Start,

@@ -1,4 +1,4 @@
-//! How far this process has been told of each chain: whoever answered from an entry must not say later that it was never
+//! The highest offset of each chain that a mark was seen to vouch for: whoever answered from an entry must not say later that it was never
 //! there.
 
 use std::collections::HashMap;
@@ -12,20 +12,20 @@ use crate::saga::position::{ChainId, Offset};
 pub struct HighWaterMarks(Mutex<HashMap<u16, HashMap<ChainId, Offset>>>);
 
 impl HighWaterMarks {
-    pub fn see<'m>(&self, bucket: u16, marks: impl Iterator<Item = (&'m ChainId, Mark)>) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = told.entry(bucket).or_default();
+    pub fn note<'m>(&self, bucket: u16, marks: impl Iterator<Item = (&'m ChainId, Mark)>) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let furthest = buckets.entry(bucket).or_default();
         for (chain, mark) in marks {
-            match told.get_mut(chain) {
+            match furthest.get_mut(chain) {
                 Some(to) => *to = mark.to.max(*to),
-                None => drop(told.insert(chain.clone(), mark.to)),
+                None => drop(furthest.insert(chain.clone(), mark.to)),
             }
         }
     }
 
-    /// The first offset that was not told of; 0: of nothing.
+    /// The first offset that no mark vouched for; 0: none was seen.
     pub fn to(&self, bucket: u16, chain: &ChainId) -> Offset {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(&bucket).and_then(|told| told.get(chain)).copied().unwrap_or(Offset(0))
+        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(&bucket).and_then(|furthest| furthest.get(chain)).copied().unwrap_or(Offset(0))
     }
 }

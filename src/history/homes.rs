@@ -4,18 +4,19 @@
 
 use futures::future::try_join_all;
 
-use super::History;
 use super::answer::Source;
 use super::chains::Home;
 use super::folds::current;
-use super::load::{FIRST_READ, LoadedEntries, holds, known};
-use super::merge::{self, Marks, ReadDepth};
+use super::loaded::{FIRST_READ, LoadedEntries, known};
+use super::membership::{is_of, may_be_of};
+use super::merge::{self, CandidateMarks, ReadDepth};
+use super::reader::History;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead, Member};
-use crate::saga::entry::StoredEntry;
-use crate::saga::position::{ChainId, Offset, Position, SagaId};
+use crate::saga::position::{ChainId, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
-use crate::wire::frame::{decode_member, is_intact, peek_member};
+use crate::wire::frame::decode_member;
 
 /// Which of several homes have entries of a saga.
 struct HomeSurvey {
@@ -39,10 +40,55 @@ impl History {
         Ok(())
     }
 
+    /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
+    /// saga has none.
+    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: ReadDepth) -> Result<LoadedEntries> {
+        let homes = self.chains.homes_of(saga);
+        let loaded = match &homes[..] {
+            [home] => match self.load_home(saga, upto, back, home).await {
+                Ok(loaded) => self.check_other_homes(saga, loaded, home).await,
+                failed => failed,
+            },
+            homes => self.load_of_several(saga, upto, back, homes).await,
+        };
+        let elsewhere = match &loaded {
+            Ok(loaded) => {
+                let is_here = |newest: &StoredEntry| homes.iter().any(|home| is_of(&newest.entry.position, home));
+                !loaded.entries.last().is_some_and(is_here)
+            }
+            Err(error) => error.is_unavailable(),
+        };
+        if !elsewhere {
+            return loaded;
+        }
+        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
+        let everywhere = self.chains.everywhere(saga);
+        let chains = |homes: &[Home]| homes.iter().map(Vec::len).sum::<usize>();
+        match &everywhere[..] {
+            all if chains(all) <= chains(&homes) => loaded,
+            [all] => self.load_home(saga, upto, back, all).await,
+            all => self.load_among(saga, upto, back, all).await,
+        }
+    }
+
+    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
+        if upto == Micros::MAX {
+            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
+            // What cannot be read now is read, or told, below.
+            let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
+            if let Some(read) = read
+                && let Some(loaded) = self.load_from_hot(saga, &read, homes).await?
+            {
+                return Ok(loaded);
+            }
+        }
+        self.load_among(saga, upto, back, homes).await
+    }
+
     /// Hot shows whose entries it has; what cold alone gave is compared with the other chains as far as they are known. That
     /// takes no request unless one of them has entries of the saga, or hot begins later than it is known to reach (it was
     /// wiped): then one, and never again.
-    pub(super) async fn or_elsewhere(&self, saga: &SagaId, mut loaded: LoadedEntries, home: &Home) -> Result<LoadedEntries> {
+    pub(super) async fn check_other_homes(&self, saga: &SagaId, mut loaded: LoadedEntries, home: &Home) -> Result<LoadedEntries> {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
@@ -68,9 +114,9 @@ impl History {
     }
 
     /// From hot alone, where one read shows all of the saga and cold has nothing of it in another home.
-    pub(super) async fn load_quickly(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<LoadedEntries>> {
+    pub(super) async fn load_from_hot(&self, saga: &SagaId, read: &HotRead, homes: &[Home]) -> Result<Option<LoadedEntries>> {
         let candidates = homes.concat();
-        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates: &candidates, marks: &read.marks };
         self.note_marks(saga, &marks);
         let at_home = homes.iter().position(|home| read.members.iter().all(|member| may_be_of(member, home)));
         let Some(at_home) = at_home.filter(|_| read.members.len() < FIRST_READ) else { return Ok(None) };
@@ -82,14 +128,14 @@ impl History {
             |bytes| decode_member(saga, bytes),
         );
         let is_here = |stored: &StoredEntry| is_of(&stored.entry.position, &homes[at_home]);
-        if !run.entries.iter().all(is_here) || self.cold_elsewhere(saga, homes, at_home).await? {
+        if !run.entries.iter().all(is_here) || self.cold_may_have_in_others(saga, homes, at_home).await? {
             return Ok(None);
         }
         Ok(self.hot_alone(saga, &marks, run).await?.ok())
     }
 
     /// May cold, as far as it is known, have entries of the saga in another of these homes?
-    async fn cold_elsewhere(&self, saga: &SagaId, homes: &[Home], at_home: usize) -> Result<bool> {
+    async fn cold_may_have_in_others(&self, saga: &SagaId, homes: &[Home], at_home: usize) -> Result<bool> {
         let others = homes.iter().enumerate().filter(|(at, _)| *at != at_home);
         for chain in others.flat_map(|(_, home)| home) {
             if self.cold.known_end(chain).is_none() {
@@ -118,7 +164,7 @@ impl History {
     async fn survey(&self, saga: &SagaId, homes: &[Home]) -> Result<HomeSurvey> {
         let read = self.all_members(saga).await?;
         let candidates = homes.concat();
-        let marks = Marks { candidates: &candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates: &candidates, marks: &read.marks };
         self.note_marks(saga, &marks);
         let several_topics = candidates.iter().any(|chain| chain.topic != candidates[0].topic);
         let mut survey = HomeSurvey { inhabited: Vec::new(), nothing_below: Vec::new() };
@@ -142,7 +188,7 @@ impl History {
     }
 
     /// Does cold have entries of the saga there, as far as hot does not vouch?
-    async fn in_cold(&self, saga: &SagaId, home: &Home, marks: &Marks<'_>) -> Result<bool> {
+    async fn in_cold(&self, saga: &SagaId, home: &Home, marks: &CandidateMarks<'_>) -> Result<bool> {
         let behind = |chain: &&ChainId| {
             let from = marks.of(chain).map(|mark| mark.from);
             from.is_none() || self.cold.known_end(chain).and_then(|end| end.next) < from
@@ -175,18 +221,4 @@ impl History {
             limit = (limit * 8).min(most);
         }
     }
-}
-
-/// The members that lie in partitions of the home; `None`: all do. One that is damaged is left in: it speaks for itself.
-pub(super) fn of_home(members: &[Member], home: &[ChainId]) -> Option<Vec<Member>> {
-    let is_all = members.iter().all(|member| may_be_of(member, home));
-    (!is_all).then(|| members.iter().filter(|member| may_be_of(member, home) || !is_intact(&member.bytes)).cloned().collect())
-}
-
-fn may_be_of(member: &Member, home: &[ChainId]) -> bool {
-    peek_member(&member.bytes).ok().is_none_or(|header| home.iter().any(|chain| chain.partition == header.partition))
-}
-
-pub(super) fn is_of(position: &Position, home: &[ChainId]) -> bool {
-    home.iter().any(|chain| holds(chain, position))
 }

@@ -3,33 +3,34 @@
 
 use futures::future::try_join_all;
 
-use super::History;
-use super::load::LoadedEntries;
+use super::loaded::LoadedEntries;
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use crate::error::{Error, Result};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::position::{ChainId, Offset, SagaId};
 use crate::saga::state::State;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// Partitions of this history's topic, each with the offset to which it must be known.
-pub type Ends = [(i32, Offset)];
+pub type PartitionEnds = [(i32, Offset)];
 
 impl History {
     /// The newest state of the saga; `None`: no entry below these ends is its. `Unavailable`: that is not known yet.
-    pub async fn state_to(&self, saga: &SagaId, ends: &Ends) -> Result<Option<State>> {
+    pub async fn state_to(&self, saga: &SagaId, ends: &PartitionEnds) -> Result<Option<State>> {
         let entries = self.load_to(saga, ends, ReadDepth::Snapshot).await?;
         Ok(merge::fold(&entries, |_| true)?.map(|folded| folded.state))
     }
 
     /// All entries of the saga, oldest first. `Unavailable`: not all below these ends are known yet.
-    pub async fn entries_to(&self, saga: &SagaId, ends: &Ends) -> Result<Vec<Entry>> {
+    pub async fn entries_to(&self, saga: &SagaId, ends: &PartitionEnds) -> Result<Vec<Entry>> {
         let entries = self.load_to(saga, ends, ReadDepth::Start).await?;
         Ok(entries.into_iter().map(|stored| stored.entry).collect())
     }
 
     /// Are all of these partitions known to their ends? The stores are asked only where they were not known before.
-    pub async fn is_known_to(&self, ends: &Ends) -> Result<bool> {
+    pub async fn is_known_to(&self, ends: &PartitionEnds) -> Result<bool> {
         let chains = self.chains_of(ends);
         if self.are_durable(&chains, ends) {
             return Ok(true);
@@ -46,13 +47,13 @@ impl History {
     }
 
     /// Is all that these partitions had below their ends in cold?
-    pub async fn is_durable_to(&self, ends: &Ends) -> Result<bool> {
+    pub async fn is_durable_to(&self, ends: &PartitionEnds) -> Result<bool> {
         let chains = self.chains_of(ends);
         try_join_all(chains.iter().map(|chain| self.cold.follow(chain))).await?;
         Ok(self.are_durable(&chains, ends))
     }
 
-    async fn load_to(&self, saga: &SagaId, ends: &Ends, back: ReadDepth) -> Result<Vec<StoredEntry>> {
+    async fn load_to(&self, saga: &SagaId, ends: &PartitionEnds, back: ReadDepth) -> Result<Vec<StoredEntry>> {
         let chains = self.chains_of(ends);
         // Cold as it is known already has all that is asked for, and says "never seen" without being read.
         if self.are_durable(&chains, ends) {
@@ -73,13 +74,13 @@ impl History {
         Ok(loaded.entries)
     }
 
-    fn chains_of(&self, ends: &Ends) -> Vec<ChainId> {
+    fn chains_of(&self, ends: &PartitionEnds) -> Vec<ChainId> {
         let mut chains = self.chains.all();
         chains.retain(|chain| ends.iter().any(|(partition, _)| *partition == chain.partition));
         chains
     }
 
-    fn are_durable(&self, chains: &[ChainId], ends: &Ends) -> bool {
+    fn are_durable(&self, chains: &[ChainId], ends: &PartitionEnds) -> bool {
         ends.iter().all(|(partition, end)| {
             let newest = chains.iter().filter(|chain| chain.partition == *partition).max_by_key(|chain| chain.incarnation);
             newest.is_some_and(|chain| self.is_durable(chain, *end))

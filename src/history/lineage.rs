@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use futures::future::BoxFuture;
 
-use super::History;
 use super::answer::{Child, LineageNode, PointInTime};
+use super::reader::History;
 use crate::error::{Error, Result};
 use crate::saga::position::SagaId;
 use crate::saga::state::{State, Status};

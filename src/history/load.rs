@@ -4,103 +4,22 @@
 
 use futures::future::try_join_all;
 
-use super::History;
 use super::answer::{Coverage, Source};
-use super::chains::Home;
 use super::folds::current;
-use super::homes::{is_of, of_home};
-use super::merge::{self, ChainCoverage, HotRun, Marks, MergedEntries, ReadDepth, RunEnd};
-use crate::cold::reader::ChainEnd;
+use super::loaded::{FIRST_READ, LONG, LONG_BYTES, LoadedEntries, known, size};
+use super::membership::{holds, is_of, of_home};
+use super::merge::{self, CandidateMarks, ChainCoverage, HotRun, MergedEntries, ReadDepth, RunEnd};
+use super::reader::History;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::hot::{HotQuery, HotRead};
-use crate::saga::entry::{Entry, StoredEntry};
-use crate::saga::event::ContextChange;
-use crate::saga::json::Json;
+use crate::saga::entry::Entry;
 use crate::saga::position::{ChainId, Offset, Position, SagaId};
-use crate::saga::state::error_size;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
-/// Bytes of an entry besides its texts, about.
-const ENTRY: usize = 512;
-/// More members than this, or more bytes of them, are taken apart on a thread of its own.
-pub(super) const LONG: usize = 1_000;
-const LONG_BYTES: usize = 4 << 20;
-/// Most sagas need no more than this many of their newest entries.
-pub(super) const FIRST_READ: usize = 20;
-
-/// Entries of one saga, oldest first and without a hole, from where folding can begin.
-pub(super) struct LoadedEntries {
-    pub entries: Vec<StoredEntry>,
-    pub source: Source,
-    pub reach: Coverage,
-    /// Hot has told of more than this reaches: an entry that was not found is not known to be missing.
-    pub incomplete: bool,
-    /// There may be later entries, which were not looked for.
-    pub goes_on: bool,
-    /// The saga has events in other partitions, too, which are left out.
-    pub split: bool,
-    /// Of the saga's bucket in hot.
-    pub marks: crate::hot::Marks,
-}
-
-impl LoadedEntries {
-    /// Passes `not_found` on where that is certain.
-    pub(super) fn not_found_unless_incomplete(&self, not_found: Error) -> Error {
-        if self.incomplete {
-            return Error::unavailable("read history of saga: not in cold, and hot does not answer for what came after");
-        }
-        not_found
-    }
-}
-
 impl History {
-    /// The entries with effective time <= `upto`, as far back as asked (further, where a store gives more). Empty: the
-    /// saga has none.
-    pub(super) async fn load(&self, saga: &SagaId, upto: Micros, back: ReadDepth) -> Result<LoadedEntries> {
-        let homes = self.chains.homes_of(saga);
-        let loaded = match &homes[..] {
-            [home] => match self.load_home(saga, upto, back, home).await {
-                Ok(loaded) => self.or_elsewhere(saga, loaded, home).await,
-                failed => failed,
-            },
-            homes => self.load_of_several(saga, upto, back, homes).await,
-        };
-        let elsewhere = match &loaded {
-            Ok(loaded) => {
-                let is_here = |newest: &StoredEntry| homes.iter().any(|home| is_of(&newest.entry.position, home));
-                !loaded.entries.last().is_some_and(is_here)
-            }
-            Err(error) => error.is_unavailable(),
-        };
-        if !elsewhere {
-            return loaded;
-        }
-        // Where producers put keys may be a guess: before a saga is said to be missing, every chain is asked.
-        let everywhere = self.chains.everywhere(saga);
-        let chains = |homes: &[Home]| homes.iter().map(Vec::len).sum::<usize>();
-        match &everywhere[..] {
-            all if chains(all) <= chains(&homes) => loaded,
-            [all] => self.load_home(saga, upto, back, all).await,
-            all => self.load_among(saga, upto, back, all).await,
-        }
-    }
-
-    async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
-        if upto == Micros::MAX {
-            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
-            // What cannot be read now is read, or told, below.
-            let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
-            if let Some(read) = read
-                && let Some(loaded) = self.load_quickly(saga, &read, homes).await?
-            {
-                return Ok(loaded);
-            }
-        }
-        self.load_among(saga, upto, back, homes).await
-    }
-
     /// From one home.
     pub(super) async fn load_home(
         &self,
@@ -115,7 +34,11 @@ impl History {
         // Hot was read back to a snapshot, and turned out to be needed further back, to where cold ends.
         let loaded = self.try_load(saga, upto, back, ReadDepth::Start, candidates).await?;
         // Entries below a mark are neither here nor there: a store lost what it had said to keep.
-        loaded.ok_or_else(|| Error::unavailable("read history of saga: entries are missing in hot and in cold"))
+        loaded.ok_or_else(|| {
+            Error::unavailable(
+                "read history of saga: hot begins after the last entry of cold, and neither has those between; try again",
+            )
+        })
     }
 
     /// `None`: what was read of hot does not touch what cold gave.
@@ -129,14 +52,14 @@ impl History {
     ) -> Result<Option<LoadedEntries>> {
         let (read, run, split) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run, split)) => {
-                self.note_marks(saga, &Marks { candidates, marks: &read.marks });
+                self.note_marks(saga, &CandidateMarks { candidates, marks: &read.marks });
                 (read, run, split)
             }
             // Cold alone gives a right answer, only slower and less new.
             Err(error) if error.is_unavailable() => Default::default(),
             Err(error) => return Err(error.context("read hot history")),
         };
-        let marks = Marks { candidates, marks: &read.marks };
+        let marks = CandidateMarks { candidates, marks: &read.marks };
         let loaded = match self.hot_alone(saga, &marks, run).await? {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
@@ -145,16 +68,16 @@ impl History {
     }
 
     /// Hot said how far it goes.
-    pub(super) fn note_marks(&self, saga: &SagaId, marks: &Marks<'_>) {
+    pub(super) fn note_marks(&self, saga: &SagaId, marks: &CandidateMarks<'_>) {
         let seen = marks.candidates.iter().filter_map(|chain| Some((chain, marks.of(chain)?)));
-        self.high_water_marks.see(self.hot.bucket(saga), seen);
+        self.high_water_marks.note(self.hot.bucket(saga), seen);
     }
 
     /// What was read of hot, if that is all there is; else the run as it was.
     pub(super) async fn hot_alone(
         &self,
         saga: &SagaId,
-        marks: &Marks<'_>,
+        marks: &CandidateMarks<'_>,
         run: HotRun,
     ) -> Result<std::result::Result<LoadedEntries, HotRun>> {
         let newest = run.entries.first().filter(|_| run.ending == RunEnd::Reached);
@@ -192,7 +115,7 @@ impl History {
         loop {
             let query = HotQuery { saga: saga.clone(), upto, limit };
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
-            let marks = Marks { candidates, marks: &read.marks };
+            let marks = CandidateMarks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
             let counts = |entry: &Entry| entry.effective_time <= upto;
             let own = if moved { None } else { of_home(&read.members, candidates) };
@@ -233,7 +156,7 @@ impl History {
     }
 
     /// Is a run that ends in the entry at `newest` all that hot and cold have?
-    pub(super) async fn is_whole(&self, saga: &SagaId, newest: &Position, marks: &Marks<'_>) -> Result<bool> {
+    pub(super) async fn is_whole(&self, saga: &SagaId, newest: &Position, marks: &CandidateMarks<'_>) -> Result<bool> {
         if !marks.vouches(newest) {
             return Ok(false);
         }
@@ -265,7 +188,7 @@ impl History {
         saga: &SagaId,
         upto: Micros,
         back: ReadDepth,
-        marks: &Marks<'_>,
+        marks: &CandidateMarks<'_>,
         run: HotRun,
     ) -> Result<Option<LoadedEntries>> {
         let follow = marks.candidates.iter().map(|chain| self.cold.follow(chain));
@@ -401,7 +324,7 @@ impl History {
         let complete_through = match newest {
             // The saga's partition: where its newest entry is, and where its next would go.
             Some(newest) => {
-                let own = (Marks { candidates, marks: &[] }).chain_of(newest).cloned();
+                let own = (CandidateMarks { candidates, marks: &[] }).chain_of(newest).cloned();
                 // A guess that the saga itself proves wrong tells nothing.
                 let guessed = self.chains.of(saga).iter().any(|chain| holds(chain, newest));
                 let home = self.chains.home(saga, &newest.topic).filter(|_| guessed);
@@ -412,25 +335,4 @@ impl History {
         let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
         Coverage { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
     }
-}
-
-/// Bytes of what an entry brings, about.
-pub(super) fn size(entry: &Entry) -> usize {
-    let event = &entry.event;
-    let context = match &event.context {
-        ContextChange::None => 0,
-        ContextChange::Full(text) | ContextChange::Patch(text) | ContextChange::Set(text) => text.len(),
-        ContextChange::Splice { middle, .. } => middle.len(),
-    };
-    ENTRY + context + event.result.as_ref().map_or(0, Json::len) + error_size(event.error.as_deref())
-}
-
-/// May the chain hold the record?
-pub(super) fn holds(chain: &ChainId, position: &Position) -> bool {
-    chain.topic == position.topic && chain.partition == position.partition
-}
-
-/// A chain that has not begun reaches 0.
-pub(super) fn known(end: ChainEnd) -> ChainCoverage {
-    ChainCoverage { to: end.next.unwrap_or(Offset(0)), complete_through: end.complete_through }
 }

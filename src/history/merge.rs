@@ -12,13 +12,14 @@ use foldhash::fast::RandomState;
 use crate::error::{Error, Result};
 use crate::hot::{Mark, Member};
 use crate::saga::context::changed_by_all;
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, StepEvent};
 use crate::saga::fold::{Saga, Seen, WINDOW};
 use crate::saga::json::Json;
-use crate::saga::patch::splice;
 use crate::saga::position::{ChainId, Offset, Position};
+use crate::saga::splice::splice;
 use crate::saga::state::Anomaly;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// How far back the entries must go.
@@ -35,13 +36,13 @@ pub enum ReadDepth {
 }
 
 /// The marks of a saga's bucket and the chains that the saga may live in.
-pub struct Marks<'a> {
+pub struct CandidateMarks<'a> {
     /// Of each topic and partition the newest incarnation first.
     pub candidates: &'a [ChainId],
     pub marks: &'a [(ChainId, Mark)],
 }
 
-impl Marks<'_> {
+impl CandidateMarks<'_> {
     pub fn of(&self, chain: &ChainId) -> Option<Mark> {
         self.marks.iter().find(|(of, _)| of == chain).map(|(_, mark)| *mark)
     }
@@ -59,7 +60,7 @@ impl Marks<'_> {
         self.chain_of(position).and_then(|chain| self.of(chain)).is_some_and(|mark| position.offset < mark.to)
     }
 
-    /// Are all of the saga's later entries below `to` surely in hot, as far as this entry's own chain goes?
+    /// Are all of the saga's later entries below `to` certain to be in hot, as far as this entry's own chain goes?
     pub fn vouches(&self, newest: &Position) -> bool {
         let mark = self.chain_of(newest).and_then(|chain| self.of(chain));
         mark.is_some_and(|mark| (mark.from..mark.to).contains(&newest.offset))
@@ -103,7 +104,7 @@ pub enum RunEnd {
 pub fn hot_run(
     members: &[Member],
     back: ReadDepth,
-    marks: &Marks<'_>,
+    marks: &CandidateMarks<'_>,
     counts: impl Fn(&Entry) -> bool,
     decode: impl Fn(&[u8]) -> Result<StoredEntry>,
 ) -> HotRun {

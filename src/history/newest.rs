@@ -3,19 +3,20 @@
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 
-use super::History;
 use super::folds::current;
-use super::homes::of_home;
-use super::load::known;
-use super::merge::{self, Marks, ReadDepth, RunEnd};
+use super::loaded::known;
+use super::membership::of_home;
+use super::merge::{self, CandidateMarks, ReadDepth, RunEnd};
+use super::reader::History;
 use crate::cold::reader::{RowSummary, SagaSegment};
 use crate::cold::segment::NewRow;
 use crate::cold::view::ChainView;
 use crate::error::Result;
 use crate::hot::{DurableSaga, HotQuery, HotRead};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::fold::{Saga, WINDOW};
 use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
@@ -23,7 +24,7 @@ use crate::wire::frame::decode_member;
 const AT_ONCE: usize = 16;
 
 /// A saga as of its newest durable entry.
-pub struct Newest {
+pub struct NewestSaga {
     pub saga: Saga,
     /// That entry is of an earlier incarnation of the topic: what was recorded between is lost.
     pub of_before: bool,
@@ -34,7 +35,7 @@ impl History {
     /// topic that it came from; with its whole window. `None`: it has none. Later entries in hot are passed over: a
     /// previous owner wrote them and they are not durable. Hot is read in one round trip; what cold fails to give of one
     /// saga is that one's error, so that a store which fails now and then gives all in a few tries.
-    pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<Newest>>>> {
+    pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<NewestSaga>>>> {
         // Some entries may be there twice, with and without their saga.
         let limit = WINDOW + WINDOW / 4;
         let queries: Vec<HotQuery> = sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: Micros::MAX, limit }).collect();
@@ -51,7 +52,7 @@ impl History {
                 missed.push((at, saga.clone()));
             }
             // Hot alone is not believed where an earlier incarnation has entries of the saga.
-            found.push(Ok(from_hot.map(|saga| Newest { saga, of_before: false })));
+            found.push(Ok(from_hot.map(|saga| NewestSaga { saga, of_before: false })));
         }
         if !missed.is_empty() {
             self.follow_family(&missed, chain, end).await?;
@@ -112,7 +113,7 @@ impl History {
     async fn newest_from_hot(&self, saga: &SagaId, chain: &ChainId, end: Offset, read: &HotRead) -> Result<Option<Saga>> {
         // What another partition has of the saga is folded by that one's owner, for itself.
         let family = self.chains.family(saga, chain);
-        let marks = Marks { candidates: &family, marks: &read.marks };
+        let marks = CandidateMarks { candidates: &family, marks: &read.marks };
         if marks.of(chain).is_none_or(|mark| mark.to < end) {
             return Ok(None);
         }
@@ -145,7 +146,7 @@ impl History {
         Ok(())
     }
 
-    async fn newest_from_cold(&self, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<Option<Newest>> {
+    async fn newest_from_cold(&self, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<Option<NewestSaga>> {
         let mut newest: Vec<StoredEntry> = Vec::new();
         let mut of_before = false;
         for of in self.chains.family(saga, chain) {
@@ -164,7 +165,7 @@ impl History {
                 of_before = of.incarnation < chain.incarnation;
             }
         }
-        Ok(merge::fold_with_window(&newest)?.map(|saga| Newest { saga, of_before }))
+        Ok(merge::fold_with_window(&newest)?.map(|saga| NewestSaga { saga, of_before }))
     }
 }
 

@@ -1,19 +1,20 @@
 //! Pages of a saga's history and of its checkpoints.
 
-use super::History;
-use super::answer::{Checkpoint, Checkpoints, Page, Row};
+use super::answer::{Checkpoint, Checkpoints, HistoryPage, HistoryRow};
 use super::cursor;
-use super::load::size;
+use super::loaded::size;
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use super::state::saga_not_found;
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, Kind};
 use crate::saga::fold::Saga;
 use crate::saga::json::Json;
 use crate::saga::patch::changed_pointers;
 use crate::saga::position::SagaId;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// Bytes of entries on one page; one more is on it.
@@ -34,9 +35,14 @@ impl History {
         until: Option<Micros>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page> {
+    ) -> Result<HistoryPage> {
         let after = after.map(cursor::read_sequence).transpose()?.unwrap_or(0);
-        let mut rows = Rows { next: self.first_on_page(saga, since, after).await?, until, limit, ..Rows::default() };
+        let mut rows = HistoryPageBuilder {
+            next: self.first_on_page(saga, since, after).await?,
+            until,
+            limit,
+            ..HistoryPageBuilder::default()
+        };
         // Where it is before the page, and often the page too.
         let before = rows.next.saturating_sub(1).max(1);
         let mut wanted = before;
@@ -48,7 +54,7 @@ impl History {
         if rows.next > 1 {
             rows.slot = merge::fold(&loaded.entries, is_before)?;
             if rows.slot.is_none() {
-                return Err(missing());
+                return Err(missing(before, rows.next));
             }
         }
         loop {
@@ -93,8 +99,8 @@ impl History {
 
 /// A page as it is filled.
 #[derive(Default)]
-struct Rows {
-    page: Page,
+struct HistoryPageBuilder {
+    page: HistoryPage,
     /// The saga before the next entry.
     slot: Option<Saga>,
     /// The next entry's sequence.
@@ -105,7 +111,7 @@ struct Rows {
     compared: usize,
 }
 
-impl Rows {
+impl HistoryPageBuilder {
     /// Will putting them on the page take more than a moment?
     fn is_long(&self, entries: &[StoredEntry]) -> bool {
         let context = self.slot.as_ref().map_or(0, |saga| saga.state.context.len());
@@ -119,7 +125,7 @@ impl Rows {
                 continue;
             }
             if entry.sequence.0 > self.next {
-                return Err(missing());
+                return Err(missing(self.next, entry.sequence.0));
             }
             if self.until.is_some_and(|until| entry.effective_time >= until) {
                 return Ok(true);
@@ -146,12 +152,15 @@ impl Rows {
             self.compared += before.len() + after.len();
         }
         self.bytes += size(&entry) + changed.iter().map(String::len).sum::<usize>();
-        self.page.rows.push(Row { entry, status, changed });
+        self.page.rows.push(HistoryRow { entry, status, changed });
     }
 }
 
-fn missing() -> Error {
-    Error::unavailable("read history of saga: entries are missing in hot and in cold")
+/// `expected` is the sequence that neither store gave.
+fn missing(expected: u64, next: u64) -> Error {
+    Error::unavailable(format!(
+        "read history of saga: neither hot nor cold has entry {expected} now, which must be before entry {next}; try again"
+    ))
 }
 
 fn checkpoint(entry: &Entry) -> Checkpoint {

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::History;
+use super::reader::History;
 use crate::error::Result;
-use crate::hot::{HotStore, Mark};
+use crate::hot::{Mark, marks_of_all_buckets};
 use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Marks of every bucket, read together. Empty where hot does not answer: then cold alone counts.
-pub struct Progress {
+pub struct MaterializeProgress {
     marks: Vec<HashMap<ChainId, Mark>>,
 }
 
-impl Progress {
+impl MaterializeProgress {
     /// What every bucket's mark vouches for at least; 0: of nothing.
     pub(super) fn least(&self, chain: &ChainId) -> Offset {
         let of = |marks: &HashMap<ChainId, Mark>| marks.get(chain).map_or(Offset(0), |mark| mark.to);
@@ -20,27 +20,13 @@ impl Progress {
     }
 }
 
-/// The marks of each bucket. A hot store that does not answer is as good as one without marks: cold alone counts then, and a
-/// compare-and-set finds what there really is.
-pub async fn marks_of_all_buckets(hot: &dyn HotStore) -> Result<Vec<HashMap<ChainId, Mark>>> {
-    let mut marks = Vec::new();
-    for bucket in 0..hot.buckets() {
-        let found = match hot.marks(bucket).await {
-            Err(error) if error.is_unavailable() => Vec::new(),
-            other => other?,
-        };
-        marks.push(found.into_iter().collect());
-    }
-    Ok(marks)
-}
-
 impl History {
-    pub async fn progress(&self) -> Result<Progress> {
+    pub async fn progress(&self) -> Result<MaterializeProgress> {
         let marks = marks_of_all_buckets(&*self.hot).await?;
-        for (bucket, found) in (0..).zip(&marks) {
-            self.high_water_marks.see(bucket, found.iter().map(|(chain, mark)| (chain, *mark)));
+        for (bucket, marks) in (0..).zip(&marks) {
+            self.high_water_marks.note(bucket, marks.iter().map(|(chain, mark)| (chain, *mark)));
         }
-        Ok(Progress { marks })
+        Ok(MaterializeProgress { marks })
     }
 
     /// The first offset of the chain that is not in cold, asked now.
@@ -57,7 +43,7 @@ impl History {
     }
 
     /// Is every entry of the saga in `chain` below `end` in history?
-    pub async fn reaches(&self, progress: &Progress, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<bool> {
+    pub async fn reaches(&self, progress: &MaterializeProgress, saga: &SagaId, chain: &ChainId, end: Offset) -> Result<bool> {
         let mark = progress.marks.get(usize::from(self.hot.bucket(saga))).and_then(|marks| marks.get(chain));
         if mark.is_some_and(|mark| mark.to >= end) {
             return Ok(true);

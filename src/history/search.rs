@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::History;
 use super::answer::SearchResult;
 use super::cursor::SearchCursor;
-use super::load::{LONG, LoadedEntries};
+use super::loaded::{LONG, LoadedEntries};
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use super::slices::{ColdRows, Slice};
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::saga::entry::StoredEntry;
 use crate::saga::event::Kind;
+use crate::saga::failure::SagaFailure;
 use crate::saga::position::{EntrySequence, SagaId};
-use crate::saga::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
 use crate::saga::state::State;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 
 /// Tells how the newest replay of a saga stands; asked only if the filter does.
@@ -165,7 +166,7 @@ impl History {
                 Err(other) => return Err(other),
             }
         }
-        let failures: Vec<Failure> = loaded.entries.iter().filter_map(|stored| Failure::of(&stored.entry)).collect();
+        let failures: Vec<SagaFailure> = loaded.entries.iter().filter_map(|stored| SagaFailure::of(&stored.entry)).collect();
         let fits = filter.fits_state(&state);
         let standing = if fits && filter.replay.is_some() { standing(saga).await? } else { ReplayStanding::None };
         let found = filter.find(&state, &failures, || standing);

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::History;
-use super::load::known;
+use super::loaded::known;
 use super::merge::{self, ChainCoverage};
+use super::reader::History;
 use crate::cold::reader::SegmentRef;
 use crate::cold::segment::RowSummary;
 use crate::error::{Error, Result};
@@ -87,7 +87,7 @@ impl History {
             segments.extend(overlapping.into_iter().filter(|segment| segment.start < *below && !rows.scanned(segment)));
         }
         segments.sort_by_key(|segment| std::cmp::Reverse(newest_row(segment)));
-        // Those that reach past the slice must be scanned whatever its length; of the others so many at once.
+        // Those that reach past the slice must be scanned whatever its length; of the others [`SEGMENTS`] at once.
         let reach_past = segments.partition_point(|segment| newest_row(segment) >= until);
         if let Some(next) = segments.get(reach_past + SEGMENTS) {
             // Just above what the next segment may hold; at least one instant.
@@ -250,6 +250,5 @@ fn may_fit(filter: &SagaFilter, row: &RowSummary) -> bool {
         return true;
     }
     let (step, code, kind) = (row.step.as_deref(), row.error_code.as_deref(), row.error_type.as_deref());
-    matches!(row.kind, Kind::StepFailed | Kind::SagaFailed | Kind::CompensationFailed)
-        && filter.fits_failure(row.kind == Kind::CompensationFailed, step, code, kind, row.effective_time)
+    row.kind.is_failure() && filter.fits_failure(row.kind == Kind::CompensationFailed, step, code, kind, row.effective_time)
 }

@@ -1,9 +1,9 @@
 //! The state of a saga at a time or entry.
 
-use super::History;
 use super::answer::{PointInTime, StateAnswer, StateDiff};
-use super::load::LONG;
+use super::loaded::LONG;
 use super::merge::{self, ReadDepth};
+use super::reader::History;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::json::Json;

@@ -2,12 +2,12 @@
 
 use futures::stream::{self, StreamExt};
 
-use super::History;
 use super::answer::FullHistory;
 use super::folds::current;
-use super::homes::{is_of, of_home};
-use super::load::{FIRST_READ, LoadedEntries};
-use super::merge::{self, Marks, ReadDepth};
+use super::loaded::{FIRST_READ, LoadedEntries};
+use super::membership::{is_of, of_home};
+use super::merge::{self, CandidateMarks, ReadDepth};
+use super::reader::History;
 use super::state::saga_not_found;
 use crate::error::Result;
 use crate::hot::{HotQuery, HotRead};
@@ -53,8 +53,8 @@ impl History {
     /// `None`: this read does not have all of it, or not where the saga is expected to live.
     async fn whole_in_hot(&self, saga: &SagaId, read: &HotRead) -> Result<Option<LoadedEntries>> {
         let homes = self.chains.homes_of(saga);
-        let [home] = &homes[..] else { return self.load_quickly(saga, read, &homes).await };
-        let marks = Marks { candidates: home, marks: &read.marks };
+        let [home] = &homes[..] else { return self.load_from_hot(saga, read, &homes).await };
+        let marks = CandidateMarks { candidates: home, marks: &read.marks };
         self.note_marks(saga, &marks);
         if of_home(&read.members, home).is_some() {
             return Ok(None);

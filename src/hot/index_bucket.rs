@@ -1,8 +1,8 @@
-//! How facts are shelved: one shelf holds the facts of one index, one saga name (and step) and one minute, and is dropped
+//! How facts are bucketed: one index bucket holds the facts of one index, one saga name (and step) and one minute, and is dropped
 //! whole. Labels and facts as bytes; the same for every store. Pure; knows no store.
 
+use super::facts::{ActivityFact, FailureFact, IndexQuery};
 use crate::error::{Error, Result};
-use crate::hot::{ActivityFact, FailureFact, IndexQuery};
 use crate::saga::position::{EntrySequence, SagaId};
 use crate::saga::time::Micros;
 
@@ -18,7 +18,7 @@ pub enum Index {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IndexBucket {
-    /// Since the Unix epoch. First, so that shelves sort by time.
+    /// Since the Unix epoch. First, so that index buckets sort by time.
     pub minute: i64,
     pub index: Index,
     pub saga_name: String,
@@ -69,7 +69,7 @@ impl IndexBucket {
         Some(Self { minute, index, saga_name: saga_name.into(), step: step.strip_prefix(':')?.into() })
     }
 
-    /// Can this shelf hold facts that the query asks for?
+    /// Can this index bucket hold facts that the query asks for?
     pub fn fits(&self, index: Index, query: &IndexQuery) -> bool {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
         self.index == index
@@ -107,7 +107,7 @@ pub fn sort_activity(facts: &mut [ActivityFact]) {
 const HAS_CODE: u8 = 1;
 const HAS_TYPE: u8 = 2;
 
-/// A failure on its shelf: entry sequence (8 bytes, big-endian), flags (1: error code, 2: error type follow), then saga
+/// A failure on its index bucket: entry sequence (8 bytes, big-endian), flags (1: error code, 2: error type follow), then saga
 /// id, error code, error type as present, each with its length before it (4 bytes, big-endian).
 pub fn encode_failure(fact: &FailureFact) -> Vec<u8> {
     let texts = [Some(fact.saga.as_str()), fact.error_code.as_deref(), fact.error_type.as_deref()];
@@ -122,8 +122,8 @@ pub fn encode_failure(fact: &FailureFact) -> Vec<u8> {
     bytes
 }
 
-/// Back from a shelf and the score that the bytes lie under.
-pub fn decode_failure(shelf: &IndexBucket, at: Micros, bytes: &[u8]) -> Result<FailureFact> {
+/// Back from a index bucket and the score that the bytes lie under.
+pub fn decode_failure(index_bucket: &IndexBucket, at: Micros, bytes: &[u8]) -> Result<FailureFact> {
     let parse = || {
         let (sequence, rest) = bytes.split_first_chunk::<8>()?;
         let (&flags, mut rest) = rest.split_first()?;
@@ -138,9 +138,9 @@ pub fn decode_failure(shelf: &IndexBucket, at: Micros, bytes: &[u8]) -> Result<F
         let error_type = if flags & HAS_TYPE != 0 { Some(text()?) } else { None };
         (rest.is_empty() && flags <= HAS_CODE | HAS_TYPE).then(|| FailureFact {
             saga: SagaId::new(saga),
-            saga_name: shelf.saga_name.clone(),
-            step: shelf.step.clone(),
-            compensation: shelf.index == Index::Compensations,
+            saga_name: index_bucket.saga_name.clone(),
+            step: index_bucket.step.clone(),
+            compensation: index_bucket.index == Index::Compensations,
             at,
             sequence: EntrySequence(u64::from_be_bytes(*sequence)),
             error_code,
@@ -150,10 +150,10 @@ pub fn decode_failure(shelf: &IndexBucket, at: Micros, bytes: &[u8]) -> Result<F
     parse().ok_or_else(|| Error::corrupt("read failure index: a fact is not in the layout of this version"))
 }
 
-/// Activity on its shelf: the saga id.
-pub fn decode_activity(shelf: &IndexBucket, bytes: &[u8]) -> Result<ActivityFact> {
+/// Activity on its index bucket: the saga id.
+pub fn decode_activity(index_bucket: &IndexBucket, bytes: &[u8]) -> Result<ActivityFact> {
     let saga = std::str::from_utf8(bytes).map_err(|_| Error::corrupt("read activity index: a fact is not UTF-8"))?;
-    Ok(ActivityFact { saga: SagaId::from(saga), saga_name: shelf.saga_name.clone(), minute: shelf.minute })
+    Ok(ActivityFact { saga: SagaId::from(saga), saga_name: index_bucket.saga_name.clone(), minute: index_bucket.minute })
 }
 
 #[cfg(test)]
@@ -178,17 +178,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_failure_reads_back_from_its_shelf(fact in any_failure()) {
-            let shelf = IndexBucket::parse(&IndexBucket::of_failure(&fact).label());
-            prop_assert_eq!(shelf.as_ref(), Some(&IndexBucket::of_failure(&fact)));
+        fn a_failure_reads_back_from_its_index_bucket(fact in any_failure()) {
+            let index_bucket = IndexBucket::parse(&IndexBucket::of_failure(&fact).label());
+            prop_assert_eq!(index_bucket.as_ref(), Some(&IndexBucket::of_failure(&fact)));
             let bytes = encode_failure(&fact);
-            prop_assert_eq!(decode_failure(&shelf.unwrap(), fact.at, &bytes), Ok(fact));
+            prop_assert_eq!(decode_failure(&index_bucket.unwrap(), fact.at, &bytes), Ok(fact));
         }
 
         #[test]
         fn bytes_that_are_no_failure_are_an_error_not_a_panic(bytes: Vec<u8>) {
-            let shelf = IndexBucket { minute: 0, index: Index::Failures, saga_name: String::new(), step: String::new() };
-            if let Ok(fact) = decode_failure(&shelf, Micros(0), &bytes) {
+            let index_bucket = IndexBucket { minute: 0, index: Index::Failures, saga_name: String::new(), step: String::new() };
+            if let Ok(fact) = decode_failure(&index_bucket, Micros(0), &bytes) {
                 prop_assert_eq!(encode_failure(&fact), bytes);
             }
         }
@@ -196,11 +196,11 @@ mod tests {
 
     #[test]
     fn labels_are_what_the_data_formats_page_says() {
-        let shelf =
+        let index_bucket =
             |index, name: &str, step: &str| IndexBucket { minute: 29_467_320, index, saga_name: name.into(), step: step.into() };
-        assert_eq!(shelf(Index::Failures, "or:der", "charge").label(), "f:29467320:6:or:der:charge");
-        assert_eq!(shelf(Index::Compensations, "order", "").label(), "c:29467320:5:order:");
-        assert_eq!(shelf(Index::Activity, "Größe", "").label(), "a:29467320:7:Größe:");
+        assert_eq!(index_bucket(Index::Failures, "or:der", "charge").label(), "f:29467320:6:or:der:charge");
+        assert_eq!(index_bucket(Index::Compensations, "order", "").label(), "c:29467320:5:order:");
+        assert_eq!(index_bucket(Index::Activity, "Größe", "").label(), "a:29467320:7:Größe:");
         for label in ["", "f", "x:1:1:a:", "f:1:2:a:", "f:1:1:ab", "f:x:1:a:", "f:1:2:é", "f:1:1:é:"] {
             assert_eq!(IndexBucket::parse(label), None, "{label}");
         }

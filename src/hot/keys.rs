@@ -3,9 +3,10 @@
 //! Every key begins with the prefix, the layout version and, when there are several buckets, the bucket as a hash tag,
 //! so that a bucket lies in one slot. A saga id stands last and raw: it can hold any characters. Knows names only.
 
+use super::index_bucket::IndexBucket;
+use super::store::Hold;
+use super::token::Token;
 use crate::error::{Error, Result};
-use crate::hot::index_bucket::IndexBucket;
-use crate::hot::{Hold, Token};
 use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Changes when what is stored under a key changes its meaning; keys of another version are never read.
@@ -18,13 +19,13 @@ pub const DEFAULT_PREFIX: &str = "resaga";
 const MAX_PREFIX: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keys {
+pub struct RedisKeys {
     /// Per bucket: what its keys begin with.
     heads: Vec<String>,
     owner: String,
 }
 
-impl Keys {
+impl RedisKeys {
     /// `prefix`: 1 to 64 letters, digits, `.`, `_`, `-`: no brace of it can become the hash tag.
     pub fn new(prefix: &str, buckets: u16) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -66,12 +67,12 @@ impl Keys {
         format!("{}tokens", self.head(bucket))
     }
 
-    /// Sorted set of the one member [`FLOOR`]: shelves of minutes before its score were dropped.
+    /// Sorted set of the one member [`FLOOR`]: index buckets of minutes before its score were dropped.
     pub fn floor(&self, bucket: u16) -> String {
         format!("{}floor", self.head(bucket))
     }
 
-    /// Sorted set: what is held ([`hold_member`]), by the minute of the shelf.
+    /// Sorted set: what is held ([`hold_member`]), by the minute of the index bucket.
     pub fn held(&self, bucket: u16) -> String {
         format!("{}held", self.head(bucket))
     }
@@ -81,25 +82,25 @@ impl Keys {
         format!("{}probe", self.head(bucket))
     }
 
-    /// Sorted set: the days that have a shelf, by day.
+    /// Sorted set: the days that have a index bucket, by day.
     pub fn days(&self, bucket: u16) -> String {
         format!("{}days", self.head(bucket))
     }
 
-    /// Sorted set: the labels of the shelves of a day, by minute.
+    /// Sorted set: the labels of the index buckets of a day, by minute.
     pub fn day(&self, bucket: u16, day: i64) -> String {
         format!("{}day:{day}", self.head(bucket))
     }
 
-    /// Sorted set: the facts of one shelf.
-    pub fn shelf(&self, bucket: u16, shelf: &IndexBucket) -> String {
-        format!("{}{}", self.head(bucket), shelf.label())
+    /// Sorted set: the facts of one index bucket.
+    pub fn index_bucket(&self, bucket: u16, index_bucket: &IndexBucket) -> String {
+        format!("{}{}", self.head(bucket), index_bucket.label())
     }
 }
 
 /// `topic/incarnation/partition/until/label`.
 pub fn hold_member(hold: &Hold) -> String {
-    format!("{}/{}/{}", mark_field(&hold.chain), hold.until, hold.shelf.label())
+    format!("{}/{}/{}", mark_field(&hold.chain), hold.until, hold.index_bucket.label())
 }
 
 pub fn parse_hold(bucket: u16, member: &str) -> Option<Hold> {
@@ -107,7 +108,7 @@ pub fn parse_hold(bucket: u16, member: &str) -> Option<Hold> {
     let mut part = || parts.next();
     let (topic, incarnation, partition, until, label) = (part()?, part()?, part()?, part()?, part()?);
     let chain = ChainId { topic: topic.into(), incarnation: incarnation.parse().ok()?, partition: partition.parse().ok()? };
-    Some(Hold { bucket, shelf: IndexBucket::parse(label)?, chain, until: Offset(until.parse().ok()?) })
+    Some(Hold { bucket, index_bucket: IndexBucket::parse(label)?, chain, until: Offset(until.parse().ok()?) })
 }
 
 /// `topic/incarnation/partition`: topic names have no `/`.
@@ -137,8 +138,8 @@ mod tests {
     #[test]
     fn keys_of_a_bucket_share_its_hash_tag_and_one_bucket_has_none() {
         let saga = SagaId::from("{9}:\0..🚚");
-        assert_eq!(Keys::new("resaga", 1).unwrap().saga(0, &saga), "resaga:2:s:{9}:\0..🚚");
-        let keys = Keys::new("eu-1", 16).unwrap();
+        assert_eq!(RedisKeys::new("resaga", 1).unwrap().saga(0, &saga), "resaga:2:s:{9}:\0..🚚");
+        let keys = RedisKeys::new("eu-1", 16).unwrap();
         assert_eq!(keys.buckets(), 16);
         assert_eq!(keys.saga(7, &saga), "eu-1:2:{7}:s:{9}:\0..🚚");
         assert_eq!(keys.marks(15), "eu-1:2:{15}:marks");
@@ -151,15 +152,15 @@ mod tests {
     #[test]
     fn a_prefix_that_could_hold_a_hash_tag_is_refused() {
         for prefix in ["", "{a}", "a:b", "a b", &"x".repeat(65)] {
-            assert!(Keys::new(prefix, 1).is_err(), "{prefix}");
+            assert!(RedisKeys::new(prefix, 1).is_err(), "{prefix}");
         }
     }
 
     #[test]
     fn a_hold_reads_back_and_anything_else_does_not() {
         let chain = ChainId { topic: "saga.events.v1".into(), incarnation: 2, partition: 11 };
-        let shelf = IndexBucket::parse("f:-7:5:a/b:c:d/e").expect("a label");
-        let hold = Hold { bucket: 3, shelf, chain, until: Offset(9) };
+        let index_bucket = IndexBucket::parse("f:-7:5:a/b:c:d/e").expect("a label");
+        let hold = Hold { bucket: 3, index_bucket, chain, until: Offset(9) };
         assert_eq!(hold_member(&hold), "saga.events.v1/2/11/9/f:-7:5:a/b:c:d/e");
         assert_eq!(parse_hold(3, &hold_member(&hold)), Some(hold));
         for member in ["", "t/0/0/9", "t/0/0/x/f:1:1:a:", "t/0/0/9/f:x"] {

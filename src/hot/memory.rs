@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
 use super::index_bucket::{self, Index, IndexBucket};
-use super::{
-    ActivityFact, DurableSaga, FailureFact, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, IndexQuery, IndexRead, KEPT,
-    Mark, MarkMove, MarkOutcome, Marks, Member, Token, Written,
-};
+use super::mark::{Mark, MarkMove, MarkOutcome, Marks};
+use super::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, KEPT, Member};
+use super::token::{Token, Written};
 use crate::error::Result;
 use crate::saga::installation::Installation;
 use crate::saga::position::{ChainId, SagaId};
@@ -26,25 +26,25 @@ pub type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
 pub struct MemoryHot {
     ttl: Duration,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Default)]
-struct State {
-    sagas: BTreeMap<SagaId, Key>,
+struct MemoryState {
+    sagas: BTreeMap<SagaId, SagaKey>,
     marks: BTreeMap<ChainId, Mark>,
     /// Of each writer: the number of its last write, until a mark is moved by it.
     tokens: BTreeMap<u64, u64>,
     /// The store's order: by time, then by bytes.
-    shelves: BTreeMap<IndexBucket, BTreeSet<(Micros, Vec<u8>)>>,
-    /// Shelves of minutes before this one were dropped.
+    index_buckets: BTreeMap<IndexBucket, BTreeSet<(Micros, Vec<u8>)>>,
+    /// Index buckets of minutes before this one were dropped.
     floor: Option<i64>,
     holds: BTreeSet<Hold>,
     owner: Option<Installation>,
 }
 
 #[derive(Default)]
-struct Key {
+struct SagaKey {
     members: BTreeSet<(Micros, Bytes)>,
     expires: Option<Duration>,
 }
@@ -54,18 +54,18 @@ impl MemoryHot {
         Self { ttl, clock, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         // Every change below is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key, unless its time is over.
-    fn alive<'a>(&self, state: &'a State, saga: &SagaId) -> Option<&'a Key> {
+    fn alive<'a>(&self, state: &'a MemoryState, saga: &SagaId) -> Option<&'a SagaKey> {
         state.sagas.get(saga).filter(|key| key.expires.is_none_or(|at| (self.clock)() < at))
     }
 }
 
-impl State {
+impl MemoryState {
     fn marks(&self) -> Marks {
         self.marks.iter().map(|(chain, mark)| (chain.clone(), *mark)).collect()
     }
@@ -81,15 +81,15 @@ impl State {
         let bound = |minute| IndexBucket { minute, index: Index::Failures, saga_name: String::new(), step: String::new() };
         let mut found = Vec::new();
         let mut minute = None;
-        for (shelf, facts) in self.shelves.range(bound(first)..bound(last.saturating_add(1))).rev() {
-            if found.len() > limit && minute != Some(shelf.minute) {
+        for (index_bucket, facts) in self.index_buckets.range(bound(first)..bound(last.saturating_add(1))).rev() {
+            if found.len() > limit && minute != Some(index_bucket.minute) {
                 break;
             }
-            minute = Some(shelf.minute);
-            if shelf.fits(index, query) {
+            minute = Some(index_bucket.minute);
+            if index_bucket.fits(index, query) {
                 let inside = facts.iter().filter(|(at, _)| index == Index::Activity || (query.since..query.until).contains(at));
                 for (at, bytes) in inside {
-                    found.push(decode(shelf, *at, bytes)?);
+                    found.push(decode(index_bucket, *at, bytes)?);
                 }
             }
         }
@@ -127,11 +127,11 @@ impl HotStore for MemoryHot {
         }
         state.holds.extend(batch.holds.iter().cloned());
         for fact in &batch.failures {
-            let facts = state.shelves.entry(IndexBucket::of_failure(fact)).or_default();
+            let facts = state.index_buckets.entry(IndexBucket::of_failure(fact)).or_default();
             facts.insert((fact.at, index_bucket::encode_failure(fact)));
         }
         for fact in &batch.activity {
-            let facts = state.shelves.entry(IndexBucket::of_activity(fact)).or_default();
+            let facts = state.index_buckets.entry(IndexBucket::of_activity(fact)).or_default();
             facts.insert((Micros(0), fact.saga.as_str().as_bytes().to_vec()));
         }
         if batch.is_empty() {
@@ -215,28 +215,31 @@ impl HotStore for MemoryHot {
 
     async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
         let state = self.state();
-        let mut facts =
-            state.read_index(Index::Activity, query, limit, |shelf, _, bytes| index_bucket::decode_activity(shelf, bytes))?;
+        let mut facts = state.read_index(Index::Activity, query, limit, |index_bucket, _, bytes| {
+            index_bucket::decode_activity(index_bucket, bytes)
+        })?;
         index_bucket::sort_activity(&mut facts);
         Ok(state.answer(facts, limit))
     }
 
     async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
-        let State { floor, shelves, holds, marks, .. } = &mut *self.state();
+        let MemoryState { floor, index_buckets, holds, marks, .. } = &mut *self.state();
         if floor.is_some_and(|floor| floor > latest) {
             marks.clear();
             *floor = None;
         }
         *floor = Some(floor.map_or(minute, |floor| floor.max(minute)));
-        shelves.retain(|shelf, _| shelf.minute >= minute || holds.iter().any(|hold| hold.shelf == *shelf));
+        index_buckets.retain(|index_bucket, _| {
+            index_bucket.minute >= minute || holds.iter().any(|hold| hold.index_bucket == *index_bucket)
+        });
         Ok(())
     }
 
     async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
         let state = self.state();
         let mut found: Vec<_> =
-            state.holds.iter().filter(|hold| hold.bucket == bucket && hold.shelf.minute < before).cloned().collect();
-        found.sort_by_key(|hold| hold.shelf.minute);
+            state.holds.iter().filter(|hold| hold.bucket == bucket && hold.index_bucket.minute < before).cloned().collect();
+        found.sort_by_key(|hold| hold.index_bucket.minute);
         Ok(found.into_iter().skip(skip).take(limit).collect())
     }
 

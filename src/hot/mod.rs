@@ -1,327 +1,40 @@
 //! The hot store: the newest history of each saga, and the indexes that find sagas by failure and by activity.
 //!
 //! A copy: everything here can be lost at any moment and is then rewritten by the owner of the partition or read
-//! from cold (DESIGN 2.3, 4). Knows keys, scores and opaque members; must not know what a member means (`wire::frame`).
+//! from cold (docs/ARCHITECTURE.md, Guarantees). Knows keys, scores and opaque members; must not know what a member means (`wire::frame`).
 
+mod facts;
 pub mod index_bucket;
 pub mod keys;
+mod mark;
 pub mod memory;
-mod redis_error;
-mod redis_health;
-mod redis_index;
-mod redis_link;
-mod redis_owner;
-mod redis_pack;
-mod redis_settle;
-pub mod redis_store;
-mod redis_url;
+pub mod redis;
+mod store;
 mod token;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
+use self::redis::RedisHot;
 use crate::config;
+use crate::config::HotScheme;
 use crate::error::{Error, Result};
-use crate::saga::installation::{Installation, OF_ANOTHER};
-use crate::saga::position::{ChainId, EntrySequence, Offset, SagaId};
-use crate::saga::time::Micros;
 
+pub use facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
+pub use mark::{Mark, MarkMove, MarkOutcome, Marks};
+pub use store::{
+    DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, KEPT, Member, SagaWrite, bucket_of, check_owner,
+    marks_of_all_buckets,
+};
 pub use token::{Token, Tokens, Written};
 
-/// Per partition and bucket: every entry with an offset in [from, to) was written to this store before the mark moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    pub from: Offset,
-    /// Exclusive; the owner's position, which passes control records.
-    pub to: Offset,
-    /// Everything appended to the partition before this time (recorded time) is below `to`.
-    pub complete_through: Micros,
-    /// Keys of sagas whose newest entry is below this were let expire ([`HotStore::settle`]).
-    pub settled: Offset,
-}
-
-/// A compare-and-set of one mark. After an unknown outcome `Found(Some(new))` tells that the earlier try did it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MarkMove {
-    pub chain: ChainId,
-    pub bucket: u16,
-    /// The value last known; `None`: no mark.
-    pub expect: Option<Mark>,
-    pub new: Mark,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MarkOutcome {
-    Moved,
-    /// Another value or none was there: nothing changed.
-    Found(Option<Mark>),
-    /// The expected value was there, but not all of what was written before: the store lost it. Nothing changed; write
-    /// it again, whole.
-    Unproved,
-}
-
-/// One member of a saga's sorted set. `bytes` begin with the entry sequence (8 bytes, big-endian), so equal scores
-/// sort by sequence. Written again by one owner it is the same and changes nothing; another owner may add it with or
-/// without its saga, and readers take the two for one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The score: microseconds. A store may round times outside of +-2^53 us (the years 1684 to 2255); reads with a
-    /// bound out there give a member too many rather than one too few.
-    pub effective_time: Micros,
-    pub bytes: Bytes,
-}
-
-/// New members of one saga.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SagaWrite {
-    pub saga: SagaId,
-    pub members: Vec<Member>,
-    /// The key may carry an expiry from when all its entries were durable: remove it first.
-    pub persist: bool,
-}
-
-/// A failure in a saga's history: a STEP_FAILED, a SAGA_FAILED with step or error, a COMPENSATION_FAILED.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailureFact {
-    pub saga: SagaId,
-    /// Empty: of any name and step, on the shelf for those that have none of their own.
-    pub saga_name: String,
-    /// Empty: a SAGA_FAILED without step.
-    pub step: String,
-    /// Of COMPENSATION_FAILED.
-    pub compensation: bool,
-    pub at: Micros,
-    pub sequence: EntrySequence,
-    pub error_code: Option<String>,
-    pub error_type: Option<String>,
-}
-
-/// A saga had an entry in this minute (effective time).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ActivityFact {
-    pub saga: SagaId,
-    /// Empty: of any name, as in [`FailureFact`].
-    pub saga_name: String,
-    /// Minutes since the Unix epoch.
-    pub minute: i64,
-}
-
-/// Facts on this shelf are not durable yet: it is not to be dropped before cold has the chain up to `until`. Only for
-/// shelves that are old enough to be dropped soon.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Hold {
-    /// Of the shelf.
-    pub bucket: u16,
-    pub shelf: index_bucket::IndexBucket,
-    pub chain: ChainId,
-    /// Exclusive.
-    pub until: Offset,
-}
-
-/// Everything one batch writes; order inside does not matter, each part is idempotent.
-#[derive(Debug, Clone, Default)]
-pub struct HotBatch {
-    pub sagas: Vec<SagaWrite>,
-    pub failures: Vec<FailureFact>,
-    pub activity: Vec<ActivityFact>,
-    /// There before the facts are.
-    pub holds: Vec<Hold>,
-}
-
-impl HotBatch {
-    pub fn is_empty(&self) -> bool {
-        self.sagas.is_empty() && self.failures.is_empty() && self.activity.is_empty() && self.holds.is_empty()
-    }
-
-    /// Keeps what belongs to buckets that are wanted.
-    pub fn retain(&mut self, bucket: impl Fn(&SagaId) -> u16, wanted: impl Fn(u16) -> bool) {
-        self.sagas.retain(|write| wanted(bucket(&write.saga)));
-        self.failures.retain(|fact| wanted(bucket(&fact.saga)));
-        self.activity.retain(|fact| wanted(bucket(&fact.saga)));
-        self.holds.retain(|hold| wanted(hold.bucket));
-    }
-}
-
-/// So many durable members of a saga are kept at least; the store drops what is further back once there are twice as many.
-pub const KEPT: u64 = 1_024;
-
-/// A saga with entries that are durable in S3.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DurableSaga {
-    pub saga: SagaId,
-    /// Of the newest that are.
-    pub sequence: EntrySequence,
-}
-
-/// A read of one saga: its newest members with effective time <= `upto`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HotQuery {
-    pub saga: SagaId,
-    /// `Micros::MAX`: all.
-    pub upto: Micros,
-    pub limit: usize,
-}
-
-/// The marks of a bucket; shared by the reads of one call.
-pub type Marks = Arc<[(ChainId, Mark)]>;
-
-/// Members and, read in the same round trip, the marks of the saga's bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HotRead {
-    /// `read`: newest first; `range`: oldest first. Equal times are in the order of the bytes.
-    pub members: Vec<Member>,
-    /// As they were when the members were read, or before.
-    pub marks: Marks,
-}
-
-/// A window of an index read, by effective time: since <= t < until, newest first. For activity: the minutes that
-/// the window touches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IndexQuery {
-    pub since: Micros,
-    pub until: Micros,
-    /// Facts without a name fit every name and step.
-    pub saga_name: Option<String>,
-    /// Failures only. `Some("")`: those without a step.
-    pub step: Option<String>,
-    /// Failures only: read COMPENSATION_FAILED facts instead of the others.
-    pub compensation: bool,
-}
-
-/// Facts of a window, and what they can be believed by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IndexRead<F> {
-    /// Newest first (failures: effective time, then entry sequence; activity: minute).
-    pub facts: Vec<F>,
-    /// The marks of every bucket, read before the facts: a fact is surely here if its saga's bucket has a mark of its
-    /// chain that covers its offset.
-    pub marks: Vec<(u16, ChainId, Mark)>,
-    /// Facts before this time were dropped: ask cold.
-    pub kept_from: Micros,
-    /// `limit` cut the answer: read on with `until` just after the last fact's time (its minute's end for activity);
-    /// facts of that time come again. A page that is all one time needs a higher limit.
-    pub more: bool,
-}
-
-/// What `doctor` looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HotHealth {
-    /// `maxmemory-policy`, where the store has one.
-    pub eviction_policy: Option<String>,
-    pub used_bytes: Option<u64>,
-    /// What must be changed before this store may be used, with the remedy.
-    pub problems: Vec<String>,
-    /// What makes it better, with the reason.
-    pub hints: Vec<String>,
-}
-
-#[async_trait]
-pub trait HotStore: Send + Sync {
-    /// 1 on a single server, 16 on a cluster.
-    fn buckets(&self) -> u16;
-
-    /// The bucket of a saga's key, its facts and the mark that vouches for them.
-    fn bucket(&self, saga: &SagaId) -> u16 {
-        bucket_of(saga, self.buckets())
-    }
-
-    /// Adds members and facts, and after them the token. All or an error; after an error any part may be there.
-    async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written>;
-
-    /// Compares and sets each mark on its own, where the tokens of what was written to its bucket stand, and takes these
-    /// away; one script per bucket.
-    async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>>;
-
-    /// All marks of a bucket.
-    async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>>;
-
-    /// One pipelined round trip for all queries; answers in their order.
-    async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>>;
-
-    /// Members of one saga with since <= effective time <= until, oldest first (history pages). Page on from the last
-    /// effective time; a page that is all one time needs a higher limit.
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead>;
-
-    /// Lets the keys of these sagas expire after the store's ttl, those that hold nothing newer than what is durable: who
-    /// comes late meets a key that another owner goes on with. Drops from each key what is durable and further back than
-    /// [`KEPT`], now and then. Proved as what was written before: gives that and its own pieces.
-    async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written>;
-
-    /// Removes the keys of these sagas: what is not durable of them never happened, the rest is in S3.
-    async fn forget(&self, sagas: &[SagaId]) -> Result<()>;
-
-    /// At most `limit` facts, newest first.
-    async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>>;
-
-    /// At most `limit` facts, newest minute first.
-    async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>>;
-
-    /// Drops the facts of minutes before this one (since the Unix epoch), whole, except for shelves that are held; says so
-    /// in `kept_from` first. A `kept_from` beyond minute `latest` is the work of a wrong clock: it is put right, and the marks,
-    /// which vouch for what was dropped with it, are dropped too, so that owners begin anew.
-    async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()>;
-
-    /// What is held in a bucket of minutes before this one, oldest minutes first: at most `limit`, after `skip` others.
-    async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>>;
-
-    /// Holds shelves that were written before.
-    async fn hold(&self, holds: &[Hold]) -> Result<()>;
-
-    /// Holds these no longer.
-    async fn release(&self, holds: &[Hold]) -> Result<()>;
-
-    /// Most bytes of one member; a larger one cannot be written.
-    fn max_member(&self) -> usize {
-        usize::MAX
-    }
-
-    /// Does it take writes now? Full or read-only: `Unavailable`.
-    async fn takes_writes(&self) -> Result<()>;
-
-    /// Whose keys these are; `None`: nobody's, or a store that only this process has.
-    async fn owner(&self) -> Result<Option<Installation>> {
-        Ok(None)
-    }
-
-    /// Makes them this installation's if they are nobody's (a store that was wiped, too); gives whose they are.
-    async fn claim(&self, mine: &Installation) -> Result<Installation> {
-        Ok(mine.clone())
-    }
-
-    /// Is it there, and set up so that nothing S3 lacks can be evicted?
-    async fn health(&self) -> Result<HotHealth>;
-}
-
-/// `Invalid` [`OF_ANOTHER`]: the keys are another installation's.
-pub fn check_owner(owner: &Installation, mine: &Installation) -> Result<()> {
-    if owner == mine {
-        return Ok(());
-    }
-    let message = format!(
-        "hot store: its keys belong to another installation ({owner}), this is {mine}; give this one a prefix of its own \
-         (hot.url ...?prefix=), or empty the store if the other is gone"
-    );
-    Err(Error::invalid(OF_ANOTHER, message))
-}
-
-/// The bucket of a saga among so many.
-pub fn bucket_of(saga: &SagaId, buckets: u16) -> u16 {
-    if buckets <= 1 { 0 } else { (saga.hash64() % u64::from(buckets)) as u16 }
-}
-
 /// The store that `hot.url` names; connects with the first call. A memory store is a new one each time.
-pub fn open(config: &config::Hot) -> Result<Arc<dyn HotStore>> {
-    match config.url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("redis" | "rediss" | "redis+cluster" | "rediss+cluster") => Ok(Arc::new(redis_store::RedisHot::open(config)?)),
-        Some("memory") => {
+pub fn open(config: &config::HotConfig) -> Result<Arc<dyn HotStore>> {
+    match HotScheme::of(&config.url) {
+        Some(HotScheme::Redis { .. }) => Ok(Arc::new(RedisHot::open(config)?)),
+        Some(HotScheme::Memory) => {
             let start = std::time::Instant::now();
             Ok(Arc::new(memory::MemoryHot::new(config.ttl, Box::new(move || start.elapsed()))))
         }
-        _ => Err(Error::invalid(
-            "config_invalid",
-            "hot.url must begin with redis://, rediss://, redis+cluster://, rediss+cluster:// or memory://",
-        )),
+        None => Err(Error::invalid("config_invalid", format!("hot.url {}", HotScheme::must()))),
     }
 }

@@ -1,4 +1,4 @@
-//! What proves that a write is still in the store when its marks move (DESIGN 4, hot).
+//! What proves that a write is still in the store when its marks move.
 //!
 //! A store that fails over loses the newest part of what it was told, and may do so between entries and mark. So each
 //! piece of a write ends with a token, and a mark moves only where the tokens of all pieces stand: a copy that has a

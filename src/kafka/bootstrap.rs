@@ -22,18 +22,18 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     servers: String,
-    state: Mutex<State>,
+    state: Mutex<BootstrapState>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct State {
+struct BootstrapState {
     /// When the client said that no broker is left, since they were last added.
     down: Option<Instant>,
     /// When they were last added, and how long after that they may be again.
     added: Option<(Instant, Duration)>,
 }
 
-impl State {
+impl BootstrapState {
     fn is_due(self, now: Instant) -> bool {
         let past = |at: Instant, span| now.saturating_duration_since(at) >= span;
         self.down.is_some_and(|at| past(at, SETTLES)) && self.added.is_none_or(|(at, pause)| past(at, pause))
@@ -54,7 +54,7 @@ impl Bootstrap {
     }
 
     /// What the client said.
-    pub(super) fn met(&self, code: Option<RDKafkaErrorCode>) {
+    pub(super) fn on_error(&self, code: Option<RDKafkaErrorCode>) {
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).down.get_or_insert_with(Instant::now);
         }
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn brokers_are_added_once_they_were_all_down_for_a_while_and_less_and_less_often() {
         let began = Instant::now();
-        assert!(!State::default().is_due(began));
-        let down = |state: State, at| State { down: Some(at), ..state };
-        let first = down(State::default(), began);
+        assert!(!BootstrapState::default().is_due(began));
+        let down = |state: BootstrapState, at| BootstrapState { down: Some(at), ..state };
+        let first = down(BootstrapState::default(), began);
         assert!(!first.is_due(began) && first.is_due(began + SETTLES));
         let added = first.add(began + SETTLES);
         assert!(!added.is_due(began + LONGEST_AGAIN), "they are not down");

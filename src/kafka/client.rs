@@ -37,13 +37,13 @@ pub(super) enum Purpose<'a> {
     },
 }
 
-/// `transaction.timeout.ms`: how long an open transaction of a crashed worker holds up readers (DESIGN 6.4).
+/// `transaction.timeout.ms`: how long an open transaction of a crashed worker holds up readers.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Most bytes of one record a producer takes: dead letters may be far larger than what is read as good.
 const PRODUCER_MAX_RECORD: &str = "67108864";
 
-pub(super) fn client_config(kafka: &config::Kafka, purpose: Purpose<'_>) -> Result<ClientConfig> {
+pub(super) fn client_config(kafka: &config::KafkaConfig, purpose: Purpose<'_>) -> Result<ClientConfig> {
     let mut client = ClientConfig::new();
     client.set_log_level(RDKafkaLogLevel::Info);
     for (key, value) in defaults(purpose) {
@@ -133,7 +133,7 @@ fn defaults(purpose: Purpose<'_>) -> &'static [(&'static str, &'static str)] {
 }
 
 /// What a guarantee stands on.
-fn fixed(kafka: &config::Kafka, purpose: Purpose<'_>) -> Vec<(&'static str, String)> {
+fn fixed(kafka: &config::KafkaConfig, purpose: Purpose<'_>) -> Vec<(&'static str, String)> {
     let mut fixed = vec![("bootstrap.servers", kafka.brokers.clone())];
     let mut fix = |pairs: &[(&'static str, &str)]| fixed.extend(pairs.iter().map(|(key, value)| (*key, (*value).to_owned())));
     match purpose {
@@ -186,7 +186,7 @@ impl ClientContext for LoggingContext {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
-        self.bootstrap.met(error.rdkafka_error_code());
+        self.bootstrap.on_error(error.rdkafka_error_code());
         client_log::error_of(&error, reason);
     }
 }
@@ -195,8 +195,8 @@ impl ClientContext for LoggingContext {
 mod tests {
     use super::*;
 
-    fn kafka(key: &str, value: &str) -> config::Kafka {
-        config::Kafka { properties: [(key.to_owned(), value.to_owned())].into(), ..config::Kafka::default() }
+    fn kafka(key: &str, value: &str) -> config::KafkaConfig {
+        config::KafkaConfig { properties: [(key.to_owned(), value.to_owned())].into(), ..config::KafkaConfig::default() }
     }
 
     #[test]
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn a_member_with_an_instance_is_static() {
-        let kafka = config::Kafka { instance: "a".into(), ..config::Kafka::default() };
+        let kafka = config::KafkaConfig { instance: "a".into(), ..config::KafkaConfig::default() };
         let config = client_config(&kafka, Purpose::Member { group: "g" }).unwrap();
         assert_eq!(config.get("group.instance.id"), Some("a"));
         assert_eq!(
-            client_config(&config::Kafka::default(), Purpose::Member { group: "g" }).unwrap().get("group.instance.id"),
+            client_config(&config::KafkaConfig::default(), Purpose::Member { group: "g" }).unwrap().get("group.instance.id"),
             None
         );
     }

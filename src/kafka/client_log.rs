@@ -14,10 +14,10 @@ const SPAN: Duration = Duration::from_secs(30);
 
 /// Counts lines by kind; kinds are librdkafka's, so they are few.
 #[derive(Debug, Default)]
-struct Gate(HashMap<String, Span>);
+struct Gate(HashMap<String, QuietPeriod>);
 
 #[derive(Debug)]
-struct Span {
+struct QuietPeriod {
     began: Instant,
     lines: u64,
 }
@@ -26,13 +26,13 @@ impl Gate {
     /// May a line of this kind pass? Then with the number of those that did not since the last span.
     fn passes(&mut self, kind: &str, now: Instant) -> Option<u64> {
         if !self.0.contains_key(kind) {
-            self.0.insert(kind.to_owned(), Span { began: now, lines: 0 });
+            self.0.insert(kind.to_owned(), QuietPeriod { began: now, lines: 0 });
         }
         let span = self.0.get_mut(kind)?;
         let mut held_back = 0;
         if now.saturating_duration_since(span.began) >= SPAN {
             held_back = span.lines.saturating_sub(PASS);
-            *span = Span { began: now, lines: 0 };
+            *span = QuietPeriod { began: now, lines: 0 };
         }
         span.lines += 1;
         (span.lines <= PASS).then_some(held_back)

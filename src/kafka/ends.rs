@@ -48,7 +48,7 @@ const ONE_LEADER: Duration = Duration::from_secs(2);
 const MAX_LINES: usize = 32;
 
 impl Ends {
-    pub fn new(kafka: &config::Kafka) -> Result<Self> {
+    pub fn new(kafka: &config::KafkaConfig) -> Result<Self> {
         let config = client_config(kafka, Purpose::Observer)?;
         let client = BaseConsumer::from_config_and_context(&config, LoggingContext::new(&config))
             .map_err(|e| failure::of("create client", &e))?;
@@ -224,7 +224,7 @@ pub(super) fn earliest<C: ClientContext>(
 
 /// What one question for all gives; `None`: it failed, for one of them or for all.
 fn at_once<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], end: End, timeout: Duration) -> Option<EachEnd> {
-    let each = listed(client, partitions, end, timeout);
+    let each = list_ends(client, partitions, end, timeout);
     each.iter().all(|(_, end)| end.is_ok()).then_some(each)
 }
 
@@ -250,29 +250,29 @@ fn by_leader<C: ClientContext>(
         let leader = leaders.get(&(&*partition.topic, partition.partition)).copied().unwrap_or(-1);
         of_leader.entry(leader).or_default().push(partition.clone());
     }
-    let mut told: HashMap<TopicPartition, Result<PartitionEnd>> = HashMap::new();
+    let mut ends_by_partition: HashMap<TopicPartition, Result<PartitionEnd>> = HashMap::new();
     for partition in of_leader.remove(&-1).unwrap_or_default() {
         let action = format!("read end of {partition}");
         let reason = match missing.get(&*partition.topic) {
             Some(code) => failure::of_code(&action, *code),
             None => Error::unavailable(format!("{action}: it has no leader now")),
         };
-        told.insert(partition, Err(reason));
+        ends_by_partition.insert(partition, Err(reason));
     }
     std::thread::scope(|scope| {
         let asked: Vec<_> = of_leader
             .values()
-            .map(|partitions| scope.spawn(move || listed(client, partitions, end, timeout.min(ONE_LEADER))))
+            .map(|partitions| scope.spawn(move || list_ends(client, partitions, end, timeout.min(ONE_LEADER))))
             .collect();
         // A thread that panicked told nothing of its partitions.
-        asked.into_iter().for_each(|leader| told.extend(leader.join().unwrap_or_default()));
+        asked.into_iter().for_each(|leader| ends_by_partition.extend(leader.join().unwrap_or_default()));
     });
     let nothing = |of: &TopicPartition| Err(Error::unavailable(format!("read end of {of}: its leader was not asked")));
-    Ok(partitions.iter().map(|of| (of.clone(), told.get(of).cloned().unwrap_or_else(|| nothing(of)))).collect())
+    Ok(partitions.iter().map(|of| (of.clone(), ends_by_partition.get(of).cloned().unwrap_or_else(|| nothing(of)))).collect())
 }
 
 /// One question for all of these; where it fails, it fails for each.
-fn listed<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], end: End, timeout: Duration) -> EachEnd {
+fn list_ends<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], end: End, timeout: Duration) -> EachEnd {
     if partitions.is_empty() {
         return Vec::new();
     }
@@ -284,7 +284,7 @@ fn listed<C: ClientContext>(client: &Client<C>, partitions: &[TopicPartition], e
         let (.., offset) = found
             .iter()
             .find(|(topic, p, _)| **topic == *partition.topic && *p == partition.partition)
-            .ok_or_else(|| Error::unavailable(format!("read end of {partition}: the broker left it out")))?;
+            .ok_or_else(|| Error::unavailable(format!("read end of {partition}: the broker answered without it")))?;
         let (offset, leader_epoch) = offset.map_err(failed)?;
         Ok(PartitionEnd { partition: partition.clone(), end: Offset(offset), leader_epoch })
     };
@@ -317,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_cannot_be_reached_is_named() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let kafka = config::Kafka { brokers: closed.clone(), ..config::Kafka::default() };
+        let kafka = config::KafkaConfig { brokers: closed.clone(), ..config::KafkaConfig::default() };
         let ends = Ends { timeout: Duration::from_millis(300), ..Ends::new(&kafka).unwrap() };
         let error = ends.partitions_of("t").await.unwrap_err();
         assert!(error.is_unavailable() && error.to_string().contains(&closed), "{error}");

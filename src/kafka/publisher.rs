@@ -17,7 +17,7 @@ use super::bootstrap::Bootstrap;
 use super::client::{Purpose, client_config};
 use super::client_log;
 use super::failure;
-use super::native::Waking;
+use super::native::WakingQueue;
 use super::record::NewRecord;
 use crate::config;
 use crate::error::{Error, Result};
@@ -38,12 +38,12 @@ const QUIET: Duration = Duration::from_millis(500);
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Publisher {
-    pub fn new(kafka: &config::Kafka) -> Result<Self> {
+    pub fn new(kafka: &config::KafkaConfig) -> Result<Self> {
         Self::of(&client_config(kafka, Purpose::Producer)?)
     }
 
     /// For those whose answer does not wait longer: what is not acknowledged by then fails, and is not written later.
-    pub fn within(kafka: &config::Kafka, limit: Duration) -> Result<Self> {
+    pub fn within(kafka: &config::KafkaConfig, limit: Duration) -> Result<Self> {
         let mut config = client_config(kafka, Purpose::Producer)?;
         config.set("message.timeout.ms", limit.as_millis().to_string());
         Self::of(&config)
@@ -53,7 +53,7 @@ impl Publisher {
         let producer = BaseProducer::from_config_and_context(config, Acknowledged(Bootstrap::new(config)))
             .map_err(|e| failure::of("create producer", &e))?;
         let producer = Arc::new(producer);
-        let queue = Waking::acknowledgements(&producer).ok_or_else(|| Error::bug("producer without a queue"))?;
+        let queue = WakingQueue::acknowledgements(&producer).ok_or_else(|| Error::bug("producer without a queue"))?;
         let wanted = Arc::new(());
         let (theirs, is_wanted) = (Arc::clone(&producer), Arc::downgrade(&wanted));
         std::thread::Builder::new()
@@ -107,7 +107,7 @@ impl Publisher {
 
 /// Takes acknowledgements for as long as there is a publisher. rdkafka's own thread asks for the time over and over in the
 /// last millisecond of each of its waits, which was most of what an idle process cost.
-fn acknowledge(producer: &BaseProducer<Acknowledged>, mut queue: Waking, wanted: &Weak<()>) {
+fn acknowledge(producer: &BaseProducer<Acknowledged>, mut queue: WakingQueue, wanted: &Weak<()>) {
     queue.wakes(std::thread::current());
     while wanted.strong_count() > 0 {
         while !queue.is_empty() {
@@ -177,7 +177,7 @@ impl ClientContext for Acknowledged {
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.met(error.rdkafka_error_code());
+        self.0.on_error(error.rdkafka_error_code());
         client_log::error_of(&error, reason);
     }
 }

@@ -16,17 +16,16 @@ use super::bootstrap::Bootstrap;
 use super::broker_clock::Stamp;
 use super::client_log;
 use super::failure;
-use super::intake::StartAt;
-use super::native::{ConsumerEvent, Event, EventConsumer, set_leader_epoch};
+use super::native::{ConsumerEvent, EventConsumer, QueueEvent, set_leader_epoch};
 use super::record::{PartitionRecords, Record};
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, Topic, TopicPartition};
 
 /// Serves a consumer that is being closed: rebalances are answered without anyone's say. While it is in use its queues
 /// are polled by [`EventConsumer`], which never comes here.
-pub(super) struct Closing;
+pub(super) struct RebalanceOnClose;
 
-impl ClientContext for Closing {
+impl ClientContext for RebalanceOnClose {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         client_log::log(level, facility, message);
     }
@@ -36,7 +35,7 @@ impl ClientContext for Closing {
     }
 }
 
-impl ConsumerContext for Closing {
+impl ConsumerContext for RebalanceOnClose {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let answered = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => incremental_assign(consumer, partitions),
@@ -46,6 +45,19 @@ impl ConsumerContext for Closing {
             tracing::debug!(error = %error, "answer rebalance while closing");
         }
     }
+}
+
+/// Where reading of an assigned partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    Offset(Offset),
+    /// As `Offset`, and the log must still agree on the epoch of the record before: if an unclean election replaced it,
+    /// [`IntakeEvent::OffsetsGone`](super::intake::IntakeEvent::OffsetsGone) follows.
+    OffsetInEpoch(Offset, i32),
+    /// Keep the partition but do not read it, until `seek` and `resume`.
+    Stop,
+    /// As `Stop`; it is assigned again after a moment.
+    Later,
 }
 
 /// A partition that is assigned.
@@ -77,17 +89,18 @@ pub(super) struct ReadBatch {
     pub(super) exhausted: bool,
 }
 
-pub(super) struct Reader {
-    client: EventConsumer<Closing>,
+pub(super) struct PartitionReader {
+    client: EventConsumer<RebalanceOnClose>,
     bootstrap: Bootstrap,
     slots: Vec<Slot>,
     /// Where the last record belonged: the next one most likely does too.
     last: usize,
 }
 
-impl Reader {
+impl PartitionReader {
     pub(super) fn new(config: &ClientConfig) -> Result<Self> {
-        let consumer = BaseConsumer::from_config_and_context(config, Closing).map_err(|e| failure::of("create consumer", &e))?;
+        let consumer =
+            BaseConsumer::from_config_and_context(config, RebalanceOnClose).map_err(|e| failure::of("create consumer", &e))?;
         let client = EventConsumer::new(consumer).ok_or_else(|| Error::bug("consumer without a queue"))?;
         Ok(Self { client, bootstrap: Bootstrap::new(config), slots: Vec::new(), last: 0 })
     }
@@ -97,7 +110,7 @@ impl Reader {
         self.client.wakes(thread);
     }
 
-    pub(super) fn consumer(&self) -> &BaseConsumer<Closing> {
+    pub(super) fn consumer(&self) -> &BaseConsumer<RebalanceOnClose> {
         self.client.consumer()
     }
 
@@ -110,8 +123,8 @@ impl Reader {
         self.consumer().subscribe(&topics).map_err(|e| failure::of("subscribe", &e))
     }
 
-    pub(super) fn poll_happening(&self) -> Option<Event> {
-        let event = self.client.poll_happening();
+    pub(super) fn poll_group_event(&self) -> Option<QueueEvent> {
+        let event = self.client.poll_group_event();
         if event.is_none() {
             self.bootstrap.add_if_lost(self.consumer().client());
         }
@@ -119,8 +132,8 @@ impl Reader {
     }
 
     /// What the client met. Gives what it cannot go on after.
-    pub(super) fn met(&self, code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
-        self.bootstrap.met(Some(code));
+    pub(super) fn on_error(&self, code: Code, is_fatal: bool, reason: &str) -> Option<Error> {
+        self.bootstrap.on_error(Some(code));
         fatal(code, is_fatal, reason)
     }
 
@@ -141,7 +154,7 @@ impl Reader {
     }
 
     /// Answers the group, which gave us these: where they begin is not known yet.
-    pub(super) fn add_later(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+    pub(super) fn answer_rebalance(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         // Where there is no adding to what is assigned.
         if matches!(self.consumer().rebalance_protocol(), rdkafka::consumer::RebalanceProtocol::Eager) {
             let parked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), StartAt::Later, Offset(0))).collect();
@@ -150,9 +163,9 @@ impl Reader {
         incremental_assign(self.consumer(), &TopicPartitionList::new())
     }
 
-    /// Begins with partitions that the group was answered for, or anew with such as are not read. Those that librdkafka has keep
+    /// Starts to read partitions that the group was answered for, and assigned ones that are not read. Those that librdkafka has keep
     /// their place in it: were they taken away first, its late end of that would undo where their records are to go.
-    pub(super) fn add_again(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
+    pub(super) fn start_reading(&mut self, partitions: &[(TopicPartition, StartAt, Offset)]) -> Result<()> {
         let is_new = |(partition, ..): &&(TopicPartition, StartAt, Offset)| self.ours(std::slice::from_ref(partition)).is_empty();
         let new: Vec<_> = partitions.iter().filter(is_new).cloned().collect();
         let known: Vec<_> = partitions.iter().filter(|one| !is_new(one)).cloned().collect();
@@ -423,7 +436,7 @@ pub(super) fn list_of(partitions: &[TopicPartition]) -> TopicPartitionList {
     list
 }
 
-fn incremental_assign(consumer: &BaseConsumer<Closing>, list: &TopicPartitionList) -> Result<()> {
+fn incremental_assign(consumer: &BaseConsumer<RebalanceOnClose>, list: &TopicPartitionList) -> Result<()> {
     use rdkafka::consumer::RebalanceProtocol;
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Eager => consumer.assign(list),
@@ -432,7 +445,7 @@ fn incremental_assign(consumer: &BaseConsumer<Closing>, list: &TopicPartitionLis
     .map_err(|e| failure::of("assign partitions", &e))
 }
 
-fn incremental_unassign(consumer: &BaseConsumer<Closing>, list: &TopicPartitionList) -> Result<()> {
+fn incremental_unassign(consumer: &BaseConsumer<RebalanceOnClose>, list: &TopicPartitionList) -> Result<()> {
     use rdkafka::consumer::RebalanceProtocol;
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Eager => consumer.unassign(),

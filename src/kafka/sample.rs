@@ -25,7 +25,7 @@ pub struct Sample {
 impl Sample {
     /// The last `offsets` of each partition (fewer records, where some are control records), for at most `within`.
     pub async fn start(
-        kafka: &config::Kafka,
+        kafka: &config::KafkaConfig,
         ends: &Ends,
         partitions: &[TopicPartition],
         offsets: i64,

@@ -10,10 +10,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::client::{Purpose, client_config};
-use super::intake::StartAt;
 use super::memory_budget::{MemoryBudget, MemoryPermit};
 use super::native::ConsumerEvent;
-use super::reader::Reader;
+use super::reader::{PartitionReader, StartAt};
 use super::record::PartitionRecords;
 use crate::config;
 use crate::error::{Error, Result};
@@ -48,7 +47,7 @@ impl Default for TailLimits {
     }
 }
 
-enum Command {
+enum TailCommand {
     LetGo(TopicPartition),
     ReadAgain(TopicPartition, Offset, u64),
 }
@@ -56,7 +55,7 @@ enum Command {
 /// The handle; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Tail {
-    commands: SyncSender<Command>,
+    commands: SyncSender<TailCommand>,
     stop: Arc<AtomicBool>,
     thread: Thread,
 }
@@ -73,12 +72,12 @@ const MAX_WAITING_COMMANDS: usize = 64;
 impl Tail {
     /// Reads `read_committed` from the offsets given. `name` shows in logs and client lists; no group of that name is joined.
     pub fn start(
-        kafka: &config::Kafka,
+        kafka: &config::KafkaConfig,
         name: &str,
         from: &[(TopicPartition, Offset)],
         limits: TailLimits,
     ) -> Result<(Self, mpsc::Receiver<TailEvent>)> {
-        let mut reader = Reader::new(&client_config(kafka, Purpose::Tail { group: name })?)?;
+        let mut reader = PartitionReader::new(&client_config(kafka, Purpose::Tail { group: name })?)?;
         let placed: Vec<_> = from.iter().map(|(p, offset)| (p.clone(), StartAt::Offset(*offset), *offset)).collect();
         reader.assign(&placed)?;
         let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
@@ -94,17 +93,17 @@ impl Tail {
 
     /// Stops reading a partition; what was read of it and is on its way still comes. Waits for nothing.
     pub fn let_go(&self, partition: TopicPartition) -> Result<()> {
-        self.ask(Command::LetGo(partition))
+        self.ask(TailCommand::LetGo(partition))
     }
 
     /// Reads a partition that was let go of on from `offset`. Waits for nothing: [`TailEvent::ReadsAgain`] comes behind what was
     /// on its way, and before the first record.
     pub fn read_again(&self, partition: TopicPartition, offset: Offset, ticket: u64) -> Result<()> {
-        self.ask(Command::ReadAgain(partition, offset, ticket))
+        self.ask(TailCommand::ReadAgain(partition, offset, ticket))
     }
 
-    fn ask(&self, command: Command) -> Result<()> {
-        self.commands.try_send(command).map_err(|_| Error::unavailable("ask tail: too many calls wait, or it has stopped"))?;
+    fn ask(&self, command: TailCommand) -> Result<()> {
+        self.commands.try_send(command).map_err(|e| Error::unavailable(format!("ask tail: {e}")))?;
         self.thread.unpark();
         Ok(())
     }
@@ -118,10 +117,10 @@ impl Drop for Tail {
 }
 
 struct TailThread {
-    reader: Reader,
+    reader: PartitionReader,
     limits: TailLimits,
     budget: MemoryBudget,
-    commands: Receiver<Command>,
+    commands: Receiver<TailCommand>,
     events: mpsc::Sender<TailEvent>,
     stop: Arc<AtomicBool>,
 }
@@ -129,9 +128,9 @@ struct TailThread {
 impl TailThread {
     /// On the thread itself: what there is to read wakes it.
     fn new(
-        mut reader: Reader,
+        mut reader: PartitionReader,
         limits: TailLimits,
-        (commands, events): (Receiver<Command>, mpsc::Sender<TailEvent>),
+        (commands, events): (Receiver<TailCommand>, mpsc::Sender<TailEvent>),
         stop: Arc<AtomicBool>,
     ) -> Self {
         let here = std::thread::current();
@@ -141,41 +140,41 @@ impl TailThread {
 
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(error) = self.happenings() {
+            if let Some(error) = self.group_events() {
                 self.tell(TailEvent::Failed(error));
                 return;
             }
-            self.carry_out_all();
+            self.run_commands();
             if !self.budget.has_room() {
                 std::thread::park_timeout(QUIET);
                 continue;
             }
-            let taken = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
-            if !taken.batch.is_empty() {
-                let batch = self.budget.hold_each(taken.batch);
+            let read = self.reader.read(self.limits.batch_records, self.limits.batch_bytes);
+            if !read.batch.is_empty() {
+                let batch = self.budget.hold_each(read.batch);
                 self.tell(TailEvent::Records { batch });
             }
-            for (partition, position) in taken.ends {
+            for (partition, position) in read.ends {
                 self.tell(TailEvent::ReachedEnd { partition, position });
             }
-            for (partition, position, reason) in taken.gone {
+            for (partition, position, reason) in read.gone {
                 self.tell(TailEvent::OffsetsGone { partition, position, reason });
             }
-            if let Some(error) = taken.failed {
+            if let Some(error) = read.failed {
                 self.tell(TailEvent::Failed(error));
                 return;
             }
-            if taken.exhausted {
+            if read.exhausted {
                 std::thread::park_timeout(QUIET);
             }
         }
     }
 
-    fn carry_out_all(&mut self) {
+    fn run_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::LetGo(partition) => self.reader.let_go(&partition),
-                Command::ReadAgain(partition, offset, ticket) => {
+                TailCommand::LetGo(partition) => self.reader.let_go(&partition),
+                TailCommand::ReadAgain(partition, offset, ticket) => {
                     let outcome = self.reader.read_again(&partition, offset);
                     self.tell(TailEvent::ReadsAgain { partition, ticket, outcome });
                 }
@@ -183,12 +182,12 @@ impl TailThread {
         }
     }
 
-    fn happenings(&self) -> Option<Error> {
-        while let Some(event) = self.reader.poll_happening() {
+    fn group_events(&self) -> Option<Error> {
+        while let Some(event) = self.reader.poll_group_event() {
             match event.read() {
                 ConsumerEvent::Log { level, facility, message } => super::client_log::log(level, &facility, &message),
                 ConsumerEvent::Error { code, fatal: is_fatal, reason, .. } => {
-                    if let Some(error) = self.reader.met(code, is_fatal, &reason) {
+                    if let Some(error) = self.reader.on_error(code, is_fatal, &reason) {
                         return Some(error);
                     }
                 }

@@ -54,7 +54,7 @@ pub enum TopicDifference {
     Setting { topic: String, setting: &'static str, wanted: String, found: String },
 }
 
-/// The topics of DESIGN 5 that this configuration uses.
+/// The topics that this configuration uses (docs/INTERFACE.md, Topics).
 pub fn wanted(config: &Config) -> Vec<WantedTopic> {
     let topics = &config.topics;
     let ours = config.limits.max_record.saturating_mul(4).saturating_add(MARGIN);

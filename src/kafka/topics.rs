@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Topics {
-    pub fn new(kafka: &config::Kafka) -> Result<Self> {
+    pub fn new(kafka: &config::KafkaConfig) -> Result<Self> {
         let config = client_config(kafka, Purpose::Admin)?;
         let admin = AdminClient::from_config_and_context(&config, LoggingContext::new(&config))
             .map_err(|e| failure::of("create admin client", &e))?;

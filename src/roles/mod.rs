@@ -1,18 +1,21 @@
-//! What a process does. Async; names no vendor crate.
+//! What a process does: one folder a role. Async; names no vendor crate.
+//!
+//! A new role is a folder with a `task.rs` that makes its [`RoleTask`]s from the [`Components`], a line here, and a line in
+//! `serve/roles.rs`.
 
-pub mod log_saga;
+mod components;
 pub mod materialize;
 pub mod partition_alarms;
-pub mod partitioning;
 pub mod replay;
-pub mod replay_log;
-pub mod retry;
-pub mod schema;
 pub mod suspension;
+mod task;
 
 use tokio::sync::watch;
 
 use crate::kafka::intake::Intake;
+
+pub use components::{Components, fold_settings};
+pub use task::{Assigned, RoleTask};
 
 /// Ends when the process is to stop. Holds nothing while it waits.
 pub async fn stopped(shutdown: &mut watch::Receiver<bool>) {

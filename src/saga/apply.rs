@@ -1,4 +1,4 @@
-//! The table of INTERFACE 2: what each kind of event does to a state. Pure and total.
+//! What each kind of event does to a state. Pure and total.
 //!
 //! Knows an admitted entry and the context after it; must not decide what becomes an entry ([`super::fold`]).
 

@@ -7,7 +7,7 @@
 use super::event::ContextChange;
 use super::json::Json;
 use super::members::Members;
-use super::patch::unsplice;
+use super::splice::unsplice;
 
 /// The context after `change`, or `None` where it carries none.
 pub fn changed_context(before: &Json, change: &ContextChange) -> Option<Json> {
@@ -45,7 +45,7 @@ pub fn changed_by_all(before: &Json, changes: &[&ContextChange]) -> Json {
 }
 
 fn patched(context: &Json, patches: &[&ContextChange]) -> Json {
-    let mut tree = Node::Text(context.as_str());
+    let mut tree = ContextNode::Text(context.as_str());
     let mut size = context.len();
     for change in patches {
         match change {
@@ -65,31 +65,31 @@ fn patched(context: &Json, patches: &[&ContextChange]) -> Json {
 
 /// RFC 7396: members keep their place, new ones go to the end; what the patch does not name keeps its bytes.
 pub fn merge_patch(target: &Json, patch: &Json) -> Json {
-    let mut tree = Node::Text(target.as_str());
+    let mut tree = ContextNode::Text(target.as_str());
     tree.merge(patch.as_str());
     tree.text(target.len() + patch.len())
 }
 
 /// Top-level keys replaced; null is a value.
 pub fn set_keys(target: &Json, keys: &Json) -> Json {
-    let mut tree = Node::Text(target.as_str());
+    let mut tree = ContextNode::Text(target.as_str());
     tree.set(keys.as_str());
     tree.text(target.len() + keys.len())
 }
 
 /// A value: as its text, or an object that a change reached into.
-enum Node<'a> {
+enum ContextNode<'a> {
     Text(&'a str),
-    Object(Members<'a, Node<'a>>),
+    Object(Members<'a, ContextNode<'a>>),
 }
 
-impl<'a> From<&'a str> for Node<'a> {
+impl<'a> From<&'a str> for ContextNode<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> ContextNode<'a> {
     fn merge(&mut self, patch: &'a str) {
         let Some(patch) = Members::<&'a str>::of(patch) else {
             *self = Self::Text(patch);

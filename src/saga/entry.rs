@@ -1,7 +1,6 @@
 //! An entry: one step event in a saga's history, with everything the fold decided about it.
 
 use super::event::StepEvent;
-use super::fold::Saga;
 use super::position::{EntrySequence, Position};
 use super::state::Anomaly;
 use super::time::Micros;
@@ -28,13 +27,4 @@ pub struct Entry {
     /// [`ContextChange::Splice`]: super::event::ContextChange::Splice
     /// [`ContextChange::Full`]: super::event::ContextChange::Full
     pub event: StepEvent,
-}
-
-/// An entry as a store gives it back: with the fold's result after it where the store kept one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    pub entry: Entry,
-    /// The fold up to and with this entry. In hot: of snapshots (its [`Saga::window`] is empty there: rebuild it from
-    /// the last 64 entries). In cold: of a saga's first row in a segment (window complete).
-    pub saga: Option<Box<Saga>>,
 }

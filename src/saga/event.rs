@@ -1,8 +1,9 @@
-//! A step event: a fact about one saga, as it came from a step topic (INTERFACE 2).
+//! A step event: a fact about one saga, as it came from a step topic (docs/interface/events.md).
 
 use serde::{Deserialize, Serialize};
 
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Lineage;
 use super::position::SagaId;
 use super::restored::RestoredSaga;
@@ -86,6 +87,11 @@ impl Kind {
         )
     }
 
+    /// Kinds that may be a failure: see [`super::failure`].
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::StepFailed | Self::SagaFailed | Self::CompensationFailed)
+    }
+
     /// Kinds that end a saga.
     pub fn is_end(self) -> bool {
         matches!(self, Self::SagaCompleted | Self::SagaFailed | Self::SagaCompensated | Self::SagaCancelled)
@@ -119,9 +125,6 @@ pub struct ErrorInfo {
     /// Any JSON; absent is `None`.
     pub details: Option<Json>,
 }
-
-/// Labels in the order they were received.
-pub type Labels = Vec<(String, String)>;
 
 /// A step event after decoding and validation; everything a fold may need.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The fold: from step events to entries and states. Pure and total; INTERFACE 2 is its specification.
+//! The fold: from step events to entries and states. Pure and total; docs/interface/events.md is its specification.
 //!
 //! Two layers. [`Saga::admit`] looks at a record once, when it is read from the log: is it a duplicate, stale, an
 //! entry; with which effective time, which anomalies, is it a snapshot. [`Saga::apply`] replays an entry, at once or
@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use super::context::{changed_by_all, changed_context};
 use super::entry::Entry;
 use super::event::{ContextChange, Kind, StepEvent};
+use super::fold_settings::FoldSettings;
 use super::json::Json;
 use super::position::{EntrySequence, Position};
 use super::state::{Anomaly, State};
@@ -55,63 +56,6 @@ pub enum Admitted {
     SequenceTaken { by: EntrySequence },
     /// No entry; to the dead letters with this code (`stale_sequence`, `id_taken`).
     DeadLetter { code: &'static str, message: String },
-}
-
-/// Which entries become snapshots (DESIGN 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SnapshotPolicy {
-    /// At STEP_STARTED, after compensation (STEP_COMPENSATED), at the end.
-    #[default]
-    BeforeEachStep,
-    /// At STEP_FAILED, COMPENSATION_FAILED and SAGA_FAILED.
-    OnFailure,
-    /// At the four ends.
-    OnCompletion,
-    EveryEvent,
-    /// CHECKPOINT events only.
-    Manual,
-}
-
-/// Settings that change what the fold gives; written into each cold segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoldSettings {
-    /// Microseconds that `occurred_at` may be after the record's timestamp.
-    pub max_clock_ahead_micros: i64,
-    /// Bytes of a state, by [`State::size`]; over it the last context is kept.
-    pub max_state_bytes: u64,
-    pub policy: SnapshotPolicy,
-    /// Policy by saga name, where it differs.
-    pub policy_by_saga: Vec<(String, SnapshotPolicy)>,
-}
-
-/// Raised when the fold makes other entries of the same log.
-const FOLD: u32 = 1;
-
-impl FoldSettings {
-    /// Tells folds apart that may make different entries of the same log: by these settings and by what this version does.
-    pub fn id(&self) -> u32 {
-        xxhash_rust::xxh3::xxh3_64(format!("{FOLD} {self:?}").as_bytes()) as u32
-    }
-
-    pub fn policy_of(&self, saga_name: &str) -> SnapshotPolicy {
-        self.policy_by_saga.iter().find(|(name, _)| name == saga_name).map_or(self.policy, |(_, policy)| *policy)
-    }
-}
-
-impl SnapshotPolicy {
-    /// Is the entry of an event of this kind a snapshot? A restored saga's first entry is one under `every_event`
-    /// alone: the policies name steps, compensation, failures and ends.
-    pub fn takes(self, kind: Kind) -> bool {
-        kind == Kind::Checkpoint
-            || match self {
-                Self::BeforeEachStep => matches!(kind, Kind::StepStarted | Kind::StepCompensated) || kind.is_end(),
-                Self::OnFailure => matches!(kind, Kind::StepFailed | Kind::CompensationFailed | Kind::SagaFailed),
-                Self::OnCompletion => kind.is_end(),
-                Self::EveryEvent => true,
-                Self::Manual => false,
-            }
-    }
 }
 
 impl Seen {
@@ -276,3 +220,7 @@ fn over_limit(before: Option<&Saga>, entry: &Entry, context: Option<&Json>, limi
     after.apply(entry, context.cloned());
     after.size() as u64 > limit
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

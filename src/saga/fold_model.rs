@@ -1,10 +1,11 @@
-//! The fold of INTERFACE 2 once more, as naively as it can be written from that page, on plain JSON trees: the judge of
+//! The fold of docs/interface/events.md once more, as naively as it can be written from that page, on plain JSON trees: the judge of
 //! the real one. Shares its input types and nothing else.
 
 use serde_json::{Map, Value, json};
 
-use super::event::{ContextChange, ErrorInfo, Kind, Labels, StepEvent};
+use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
 use super::fold::RecordMeta;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::restored::RestoredSaga;
 

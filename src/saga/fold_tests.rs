@@ -1,4 +1,4 @@
-//! The fold against its model on random streams, and the facts of INTERFACE 2 that deserve a name of their own.
+//! The fold against its model on random streams, and the facts of docs/interface/events.md that deserve a name of their own.
 
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
@@ -6,18 +6,20 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::context::changed_context;
-use super::entry::Entry;
-use super::event::{ContextChange, ErrorInfo, Kind, Labels, StepEvent};
-use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
-use super::fold_model::{Model, Verdict, error_value, labels_value};
-use super::json::Json;
-use super::lineage::{Lineage, Mode};
-use super::patch::splice;
-use super::position::{EntrySequence, Position, SagaId};
-use super::state::{State, Status};
-use super::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
-use super::time::Micros;
+use crate::saga::context::changed_context;
+use crate::saga::entry::Entry;
+use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
+use crate::saga::fold::{Admitted, RecordMeta, Saga};
+use crate::saga::fold_model::{Model, Verdict, error_value, labels_value};
+use crate::saga::fold_settings::{FoldSettings, SnapshotPolicy};
+use crate::saga::json::Json;
+use crate::saga::labels::Labels;
+use crate::saga::lineage::{Lineage, Mode};
+use crate::saga::position::{EntrySequence, Position, SagaId};
+use crate::saga::splice::splice;
+use crate::saga::state::{State, Status};
+use crate::saga::testing::{Log, SECOND, error, event, restored, settings, step, with_context};
+use crate::saga::time::Micros;
 
 /// One record of a random stream.
 #[derive(Debug, Clone)]

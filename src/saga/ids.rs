@@ -1,4 +1,4 @@
-//! Ids that resaga derives (INTERFACE 3): functions of what was asked, so that carrying out a request twice gives the
+//! Ids that resaga derives: functions of what was asked, so that executing a request twice gives the
 //! same ids. All are UUIDv5.
 
 use uuid::{Uuid, uuid};
@@ -30,7 +30,7 @@ pub fn command_replay_id(request_id: &str, named_replay_id: &str) -> Uuid {
     Uuid::new_v5(&request_uuid(request_id), named_replay_id.as_bytes())
 }
 
-/// The request id of the OUTCOME record for a restored saga's end (DESIGN 6.6).
+/// The request id of the OUTCOME record for a restored saga's end.
 pub fn outcome_request_id(replay_id: &str, end: EntrySequence) -> Uuid {
     // Replay ids are UUIDs; an engine may send another text in a lineage, and that gives an id as well.
     Uuid::new_v5(&request_uuid(replay_id), end.to_string().as_bytes())

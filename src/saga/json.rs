@@ -52,7 +52,7 @@ fn tree(text: &str) -> Value {
     const VALID: &str = "valid JSON by construction";
     match text.as_bytes().first() {
         Some(b'{') => {
-            let members: Members = read(text).expect(VALID);
+            let members: RawMembers = read(text).expect(VALID);
             Value::Object(members.0.into_iter().map(|(name, value)| (name, tree(value.get()))).collect())
         }
         Some(b'[') => {
@@ -72,22 +72,22 @@ fn read<'t, T: Deserialize<'t>>(text: &'t str) -> serde_json::Result<T> {
 }
 
 /// An object's members in order, values as text. Of duplicate names the tree keeps the last.
-struct Members<'t>(Vec<(String, &'t RawValue)>);
+struct RawMembers<'t>(Vec<(String, &'t RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visit;
         impl<'de> serde::de::Visitor<'de> for Visit {
-            type Value = Members<'de>;
+            type Value = RawMembers<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RawMembers<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
         deserializer.deserialize_map(Visit)

@@ -30,9 +30,9 @@ pub fn apply_to_value(mut document: Value, operations: &Value) -> Result<Value, 
     let mut budget = Budget { work: MAX_WORK, copied: MAX_COPIED_BYTES };
     for (index, operation) in operations.iter().enumerate() {
         step(&mut document, operation, &mut budget).map_err(|failure| match failure {
-            Failure::Test => Refusal::new("override_conflict", format!("test of override.patch[{index}] failed")),
-            Failure::Invalid(why) => invalid(format!("override.patch[{index}]: {why}")),
-            Failure::TooMuchWork => invalid(format!(
+            PatchFailure::Test => Refusal::new("override_conflict", format!("test of override.patch[{index}] failed")),
+            PatchFailure::Invalid(why) => invalid(format!("override.patch[{index}]: {why}")),
+            PatchFailure::TooMuchWork => invalid(format!(
                 "override.patch[{index}]: the patch takes too much work: up to here its operations move or compare more than \
                  {MAX_WORK} elements and members; insert at the end of long arrays, or replace the whole array"
             )),
@@ -41,7 +41,7 @@ pub fn apply_to_value(mut document: Value, operations: &Value) -> Result<Value, 
     Ok(document)
 }
 
-enum Failure {
+enum PatchFailure {
     Test,
     Invalid(&'static str),
     TooMuchWork,
@@ -56,22 +56,22 @@ struct Budget {
 }
 
 impl Budget {
-    fn work(&mut self, elements: usize) -> Result<(), Failure> {
-        self.work = self.work.checked_sub(elements).ok_or(Failure::TooMuchWork)?;
+    fn work(&mut self, elements: usize) -> Result<(), PatchFailure> {
+        self.work = self.work.checked_sub(elements).ok_or(PatchFailure::TooMuchWork)?;
         Ok(())
     }
 
-    fn copy(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.copied = self.copied.checked_sub(bytes).ok_or(Failure::Invalid("the patch copies too much"))?;
+    fn copy(&mut self, bytes: usize) -> Result<(), PatchFailure> {
+        self.copied = self.copied.checked_sub(bytes).ok_or(PatchFailure::Invalid("the patch copies too much"))?;
         Ok(())
     }
 }
 
-fn step(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<(), Failure> {
-    let member = |name| operation.get(name).ok_or(Failure::Invalid("a member is missing"));
+fn step(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<(), PatchFailure> {
+    let member = |name| operation.get(name).ok_or(PatchFailure::Invalid("a member is missing"));
     let pointer = |name| {
-        let text = member(name)?.as_str().ok_or(Failure::Invalid("path and from are strings"))?;
-        tokens(text).ok_or(Failure::Invalid("path and from are JSON pointers"))
+        let text = member(name)?.as_str().ok_or(PatchFailure::Invalid("path and from are strings"))?;
+        tokens(text).ok_or(PatchFailure::Invalid("path and from are JSON pointers"))
     };
     let path = pointer("path")?;
     match operation.get("op").and_then(Value::as_str) {
@@ -86,7 +86,7 @@ fn step(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<
         Some("move") => {
             let from = pointer("from")?;
             if path.len() > from.len() && path.starts_with(&from) {
-                return Err(Failure::Invalid("a value cannot be moved into itself"));
+                return Err(PatchFailure::Invalid("a value cannot be moved into itself"));
             }
             let value = remove(document, &from, budget)?;
             add(document, &path, value, budget)
@@ -103,10 +103,10 @@ fn step(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<
             // A value that is not there differs from any: a conflict, not a mistake in the patch.
             match find_mut(document, &path) {
                 Ok(found) if equal(found, expected) => Ok(()),
-                _ => Err(Failure::Test),
+                _ => Err(PatchFailure::Test),
             }
         }
-        _ => Err(Failure::Invalid("op is not one of add, remove, replace, move, copy, test")),
+        _ => Err(PatchFailure::Invalid("op is not one of add, remove, replace, move, copy, test")),
     }
 }
 
@@ -140,9 +140,9 @@ fn index(token: &str) -> Option<usize> {
     if plain { token.parse().ok() } else { None }
 }
 
-const NOT_THERE: Failure = Failure::Invalid("the path leads nowhere");
+const NOT_THERE: PatchFailure = PatchFailure::Invalid("the path leads nowhere");
 
-fn find_mut<'v>(document: &'v mut Value, path: &[String]) -> Result<&'v mut Value, Failure> {
+fn find_mut<'v>(document: &'v mut Value, path: &[String]) -> Result<&'v mut Value, PatchFailure> {
     path.iter().try_fold(document, |at, token| {
         match at {
             Value::Object(map) => map.get_mut(token),
@@ -153,7 +153,7 @@ fn find_mut<'v>(document: &'v mut Value, path: &[String]) -> Result<&'v mut Valu
     })
 }
 
-fn add(document: &mut Value, path: &[String], value: Value, budget: &mut Budget) -> Result<(), Failure> {
+fn add(document: &mut Value, path: &[String], value: Value, budget: &mut Budget) -> Result<(), PatchFailure> {
     check_depth(path, &value, budget)?;
     let Some((last, parents)) = path.split_last() else {
         *document = value;
@@ -174,7 +174,7 @@ fn add(document: &mut Value, path: &[String], value: Value, budget: &mut Budget)
     Ok(())
 }
 
-fn remove(document: &mut Value, path: &[String], budget: &mut Budget) -> Result<Value, Failure> {
+fn remove(document: &mut Value, path: &[String], budget: &mut Budget) -> Result<Value, PatchFailure> {
     let Some((last, parents)) = path.split_last() else {
         return Ok(std::mem::take(document));
     };
@@ -241,8 +241,8 @@ impl Decimal {
 }
 
 /// Checked at each step, so that no patch can build a tree too deep to walk.
-fn check_depth(path: &[String], value: &Value, budget: &mut Budget) -> Result<(), Failure> {
-    let too_deep = Failure::Invalid("the context would nest deeper than 127 levels");
+fn check_depth(path: &[String], value: &Value, budget: &mut Budget) -> Result<(), PatchFailure> {
+    let too_deep = PatchFailure::Invalid("the context would nest deeper than 127 levels");
     let Some(levels) = MAX_DEPTH.checked_sub(path.len()) else { return Err(too_deep) };
     // Walks through all of it.
     budget.work(nodes(value))?;

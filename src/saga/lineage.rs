@@ -37,7 +37,7 @@ pub struct Lineage {
     pub resume_step: Option<String>,
     pub mode: Mode,
     pub force_failure: Option<String>,
-    /// Of SAGA_STARTED only: the id of the restored saga that this one carries out (`executed_as` of the log points
+    /// Of SAGA_STARTED only: the id of the restored saga that this one executes (`executed_as` of the log points
     /// back here). Not shown in the state.
     #[serde(skip)]
     pub executes: Option<SagaId>,

@@ -16,7 +16,7 @@ pub struct Members<'a, V> {
     places: HashMap<Cow<'a, str>, usize>,
 }
 
-/// So many members are looked through faster than they are hashed.
+/// Up to this many members a linear search is faster than hashing.
 const LOOKED_THROUGH: usize = 24;
 
 impl<V> Default for Members<'_, V> {

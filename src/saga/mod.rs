@@ -4,11 +4,14 @@ pub mod apply;
 pub mod context;
 pub mod entry;
 pub mod event;
+pub mod failure;
 pub mod fold;
+pub mod fold_settings;
 pub mod ids;
 pub mod installation;
 pub mod json;
 pub mod json_patch;
+pub mod labels;
 pub mod lineage;
 pub mod log_clock;
 mod members;
@@ -16,20 +19,17 @@ pub mod partitioner;
 pub mod patch;
 pub mod plan;
 pub mod position;
+pub mod replay_filter;
 pub mod request;
 pub mod restored;
 pub mod selector;
+pub mod splice;
 pub mod state;
+pub mod stored_entry;
 pub mod time;
 pub mod timeline;
 
 #[cfg(test)]
 mod fold_model;
-#[cfg(test)]
-mod fold_tests;
-#[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
-mod selector_tests;
 #[cfg(test)]
 pub(crate) mod testing;

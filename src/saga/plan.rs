@@ -1,4 +1,4 @@
-//! The replay plan: from a request and a saga's whole history to the restored saga, or a refusal (INTERFACE 3).
+//! The replay plan: from a request and a saga's whole history to the restored saga, or a refusal (docs/interface/requests.md).
 //!
 //! Pure: the same request, history and facts give the same bytes. Knows nothing of topics, transactions and the log;
 //! what those have to say comes in as [`PlanFacts`].
@@ -23,7 +23,7 @@ use super::time::Micros;
 /// What a plan depends on besides the request and the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanFacts {
-    /// When it is carried out: compared with `expires_at`.
+    /// When it is executed: compared with `expires_at`.
     pub now: Micros,
     /// The request record's timestamp, or the later of that and `not_before`.
     pub restored_at: Micros,
@@ -79,9 +79,9 @@ pub const REFUSALS: [&str; 17] = [
 
 /// The refusal that comes first so far.
 #[derive(Default)]
-struct Verdict(Option<Refusal>);
+struct FirstRefusal(Option<Refusal>);
 
-impl Verdict {
+impl FirstRefusal {
     fn refuse_if(&mut self, when: bool, code: &'static str, message: &str) {
         if when {
             self.refuse(Refusal::new(code, message));
@@ -104,7 +104,7 @@ impl Verdict {
 
 /// Plans one replay. `history`: all of the saga's entries, oldest first; empty: the saga is not known.
 pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], facts: &PlanFacts) -> Result<Plan, Refusal> {
-    let mut verdict = Verdict::default();
+    let mut verdict = FirstRefusal::default();
     judge_request(&mut verdict, order, facts);
     let at = checkpoint(history, &order.from);
     let (point, newest) = fold(history, at);
@@ -204,7 +204,7 @@ impl Plan {
     }
 }
 
-fn judge_request(verdict: &mut Verdict, order: &ReplayOrder, facts: &PlanFacts) {
+fn judge_request(verdict: &mut FirstRefusal, order: &ReplayOrder, facts: &PlanFacts) {
     if let Some(id) = &order.new_saga_id {
         let chars = id.as_str().chars().count();
         verdict.refuse_if(
@@ -230,7 +230,7 @@ fn judge_request(verdict: &mut Verdict, order: &ReplayOrder, facts: &PlanFacts) 
     );
 }
 
-fn judge_saga(verdict: &mut Verdict, order: &ReplayOrder, newest: &State, facts: &PlanFacts) {
+fn judge_saga(verdict: &mut FirstRefusal, order: &ReplayOrder, newest: &State, facts: &PlanFacts) {
     verdict.refuse_if(
         !newest.status.is_end() && !order.allow_running,
         "saga_running",
@@ -395,3 +395,7 @@ fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec
     }
     merged
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

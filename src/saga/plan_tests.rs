@@ -1,13 +1,13 @@
-//! The plan, one fact of INTERFACE 3 a test.
+//! The plan, one fact of docs/interface/requests.md a test.
 
-use super::event::{ContextChange, Kind, StepEvent};
-use super::json::Json;
-use super::lineage::Mode;
-use super::plan::{Plan, PlanFacts, plan};
-use super::position::SagaId;
-use super::request::{Command, ForceFailure, From, IfCompensated, Override, Refusal, ReplayOrder, ReplayRequest};
-use super::testing::{Log, SECOND, error, event, restored, step, with_context};
-use super::time::Micros;
+use crate::saga::event::{ContextChange, Kind, StepEvent};
+use crate::saga::json::Json;
+use crate::saga::lineage::Mode;
+use crate::saga::plan::{Plan, PlanFacts, plan};
+use crate::saga::position::SagaId;
+use crate::saga::request::{Command, ForceFailure, From, IfCompensated, Override, Refusal, ReplayOrder, ReplayRequest};
+use crate::saga::testing::{Log, SECOND, error, event, restored, step, with_context};
+use crate::saga::time::Micros;
 
 fn order(from: From) -> ReplayOrder {
     ReplayOrder {

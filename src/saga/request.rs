@@ -1,7 +1,7 @@
-//! Replay requests and the replay log, as domain values (INTERFACE 3). Reading and writing them is `wire`'s work.
+//! Replay requests and the replay log, as domain values (docs/interface/requests.md, docs/interface/replay-log.md). Reading and writing them is `wire`'s work.
 
-use super::event::Labels;
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::restored::CheckpointRef;
@@ -83,7 +83,7 @@ pub enum CommandName {
     BatchRetryFailed,
     Schedule,
     ScheduleCancel,
-    /// Internal: a restored saga ended (DESIGN 6.6).
+    /// Internal: a restored saga ended.
     Outcome,
 }
 
@@ -131,7 +131,7 @@ pub enum Command {
     /// The restored saga `saga_id` (or the one that carries it out, `executed_as`) of `replay_id` ended with `status`
     /// at its entry `sequence`. Written by materialize only.
     Outcome(Outcome),
-    /// Not carried out by this version (batches, schedules, undo) or wrong in a member: refused `request_invalid`.
+    /// Not supported by this version (batches, schedules, undo) or wrong in a member: refused `request_invalid`.
     Invalid {
         command: CommandName,
         saga_id: Option<SagaId>,
@@ -171,7 +171,7 @@ pub struct ReplayRequest {
     pub json: Json,
 }
 
-/// Why a request is not carried out: a stable code of INTERFACE 3, and a text that holds no value of the saga.
+/// Why a request is refused: a stable code (docs/interface/requests.md, Refusals), and a text that holds no value of the saga.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
@@ -280,6 +280,11 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
+    /// Every saga that it names: the original, the restored one, and the one it runs as.
+    pub fn sagas(&self) -> impl Iterator<Item = &SagaId> {
+        [&self.original_saga_id, &self.new_saga_id, &self.executed_as].into_iter().flatten()
+    }
+
     /// Is it a replay that another one of the same saga must not repeat unasked: accepted, published or completed, no dry run and
     /// none with a forced failure?
     pub fn stands(&self) -> bool {

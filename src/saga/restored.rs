@@ -1,9 +1,9 @@
-//! The restored saga: what a replay publishes (INTERFACE 3). Field order here is the order written.
+//! The restored saga: what a replay publishes (docs/interface/restored-sagas.md). Field order here is the order written.
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Labels;
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::time::Micros;

@@ -1,48 +1,13 @@
-//! Which sagas a search finds (the filters of `GET /v1/sagas`, INTERFACE 4), and what it says about each.
+//! Which sagas a search finds (the filters of `GET /v1/sagas`), and what it says about each.
 //!
 //! Pure matching of states and failures; where candidates come from is `history`'s work.
 
-use super::entry::Entry;
 use super::event::{ErrorInfo, Kind};
-use super::position::{EntrySequence, SagaId};
+use super::failure::SagaFailure;
+use super::position::SagaId;
 use super::request::{CommandName, LogRecord, ReplayStatus};
 use super::state::{State, Status};
 use super::time::Micros;
-
-/// A failure in a saga's history: a STEP_FAILED, a SAGA_FAILED with step or error, a COMPENSATION_FAILED.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// STEP_FAILED, SAGA_FAILED or COMPENSATION_FAILED.
-    pub kind: Kind,
-    pub step: Option<String>,
-    pub at: Micros,
-    pub sequence: EntrySequence,
-    /// The event's own.
-    pub error: Option<ErrorInfo>,
-}
-
-impl Failure {
-    pub fn of(entry: &Entry) -> Option<Self> {
-        let event = &entry.event;
-        let is_failure = match event.kind {
-            Kind::StepFailed | Kind::CompensationFailed => true,
-            Kind::SagaFailed => event.step.is_some() || event.error.is_some(),
-            _ => false,
-        };
-        is_failure.then(|| Self {
-            kind: event.kind,
-            step: event.step.clone(),
-            at: entry.effective_time,
-            sequence: entry.sequence,
-            error: event.error.as_deref().cloned(),
-        })
-    }
-
-    /// Of a compensation, rather than of a step or the saga.
-    pub fn compensation(&self) -> bool {
-        self.kind == Kind::CompensationFailed
-    }
-}
 
 /// How the newest replay of a saga stands; refused, cancelled, dry and forced ones do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,13 +155,13 @@ impl SagaFilter {
 
     /// Is the saga found, and as what? `failures`: all in its history, in any order; `replays`: how its newest replay
     /// stands, asked only if the filter does.
-    pub fn find(&self, state: &State, failures: &[Failure], replays: impl FnOnce() -> ReplayStanding) -> Option<FoundSaga> {
+    pub fn find(&self, state: &State, failures: &[SagaFailure], replays: impl FnOnce() -> ReplayStanding) -> Option<FoundSaga> {
         if !self.fits_state(state) {
             return None;
         }
         let updated_at = state.entry.effective_time;
         let found = if self.asks_for_failure() {
-            let fits = |failure: &&Failure| {
+            let fits = |failure: &&SagaFailure| {
                 let error = failure.error.as_ref();
                 let code = error.and_then(|error| error.code.as_deref());
                 let kind = error.and_then(|error| error.kind.as_deref());
@@ -240,8 +205,6 @@ fn depth_of(state: &State) -> u32 {
     state.lineage.as_ref().map_or(0, |lineage| lineage.depth)
 }
 
-/// A label filter `k:v`; the name ends at the first colon. `None`: no colon or no name.
-pub fn parse_label(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.split_once(':')?;
-    (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-}
+#[cfg(test)]
+#[path = "selector_tests.rs"]
+mod tests;

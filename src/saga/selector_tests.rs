@@ -1,11 +1,13 @@
-//! Which sagas a search finds, one fact of INTERFACE 4 a test.
+//! Which sagas a search finds, one fact of `GET /v1/sagas` a test.
 
-use super::event::{Kind, StepEvent};
-use super::lineage::Mode;
-use super::selector::{Failure, FoundSaga, ReplayStanding, SagaFilter, parse_label};
-use super::state::Status;
-use super::testing::{Log, SECOND, error, event, restored, step};
-use super::time::Micros;
+use crate::saga::event::{Kind, StepEvent};
+use crate::saga::failure::SagaFailure;
+use crate::saga::labels::parse_label;
+use crate::saga::lineage::Mode;
+use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
+use crate::saga::state::Status;
+use crate::saga::testing::{Log, SECOND, error, event, restored, step};
+use crate::saga::time::Micros;
 
 fn failed(kind: Kind, name: &str, code: &str) -> StepEvent {
     StepEvent { error: Some(error(code)), ..step(kind, name) }
@@ -24,7 +26,7 @@ fn log() -> Log {
 }
 
 fn find(log: &Log, filter: &SagaFilter) -> Option<FoundSaga> {
-    let failures: Vec<Failure> = log.entries.iter().filter_map(Failure::of).collect();
+    let failures: Vec<SagaFailure> = log.entries.iter().filter_map(SagaFailure::of).collect();
     filter.find(log.state(), &failures, || ReplayStanding::Open)
 }
 
@@ -73,7 +75,7 @@ fn failures_of_compensations_are_found_by_their_own_filter_only() {
 
 #[test]
 fn a_failed_saga_is_a_failure_if_it_names_a_step_or_an_error() {
-    let failure = |event: StepEvent| Log::of([event]).entries.first().and_then(Failure::of);
+    let failure = |event: StepEvent| Log::of([event]).entries.first().and_then(SagaFailure::of);
     assert!(failure(event(Kind::SagaFailed)).is_none());
     assert!(failure(step(Kind::SagaFailed, "pay")).is_some());
     assert_eq!(failure(StepEvent { error: Some(error("e")), ..event(Kind::SagaFailed) }).expect("a failure").step, None);

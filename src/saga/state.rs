@@ -1,7 +1,8 @@
 //! The state of a saga: what folding its entries gives. Maps and lists keep the order the facts came in.
 
-use super::event::{ErrorInfo, Kind, Labels, StepEvent};
+use super::event::{ErrorInfo, Kind, StepEvent};
 use super::json::Json;
+use super::labels::Labels;
 use super::lineage::Lineage;
 use super::position::{EntrySequence, Position, SagaId};
 use super::time::Micros;
@@ -100,7 +101,7 @@ pub struct EntryRef {
     pub position: Position,
 }
 
-/// What folding a saga's entries gives (INTERFACE 2, "State"), without the members that say how it was looked up.
+/// What folding a saga's entries gives (docs/interface/events.md, State), without the members that say how it was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub saga_id: SagaId,

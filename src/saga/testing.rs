@@ -2,7 +2,8 @@
 
 use super::entry::Entry;
 use super::event::{ContextChange, ErrorInfo, Kind, StepEvent};
-use super::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use super::fold::{Admitted, RecordMeta, Saga};
+use super::fold_settings::{FoldSettings, SnapshotPolicy};
 use super::json::Json;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};

@@ -127,7 +127,7 @@ fn days_before(month: i64) -> i64 {
     (month * 153 + 2) / 5
 }
 
-/// The date so many days after 1970-01-01, of years 0 to 9999.
+/// The date this many days after 1970-01-01, of years 0 to 9999.
 fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + EPOCH;
     let (cycle, days) = (days / CYCLE, days % CYCLE);

@@ -1,10 +1,10 @@
-//! Dead letters (INTERFACE 3): key, value and headers as they were, and ours that say why and where from. One that no
+//! Dead letters (docs/interface/dead-letters.md): key, value and headers as they were, and ours that say why and where from. One that no
 //! topic takes whole is cut, by one rule for every role, and says what it was: nothing vanishes, and nothing stops for it.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::payload::Headers;
+use super::payload::RecordHeaders;
 use crate::saga::position::Position;
 
 /// Sizes in bytes to which a dead letter that was refused for its size is cut, one after the other: below what a topic
@@ -32,7 +32,7 @@ pub struct DeadLetterRecord {
 
 /// The headers of the record followed by ours. `message` names fields and positions, never values.
 pub fn dead_letter_headers(
-    original: &Headers,
+    original: &RecordHeaders,
     position: &Position,
     stage: &str,
     code: &'static str,
@@ -51,7 +51,7 @@ pub fn dead_letter_headers(
 }
 
 /// The size of a record, in bytes of key, value and headers.
-pub fn size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> usize {
+pub fn size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &RecordHeaders) -> usize {
     key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.iter().map(header_size).sum::<usize>()
 }
 

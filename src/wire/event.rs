@@ -1,10 +1,10 @@
-//! Step events: bytes to [`StepEvent`] with the dead-letter rules of INTERFACE 2, and back for SAGA_RESTORED.
+//! Step events: bytes to [`StepEvent`] with the rules of docs/interface/events.md on what is a dead letter, and back for SAGA_RESTORED.
 
 use super::avro::{self, SchemaId, SchemaRef, Schemas, Shape};
 use super::fields::{Checked, FieldError, Fields};
 use super::json::{MAX_DEPTH, OWN_MAX_DEPTH, Writer, read_object};
 use super::payload::open;
-pub use super::payload::{Headers, NotDecoded};
+pub use super::payload::{NotDecoded, RecordHeaders};
 use super::restored;
 use crate::error::Result;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
@@ -16,11 +16,11 @@ use crate::saga::position::SagaId;
 pub const OWN_RECORD_FACTOR: u64 = 4;
 
 /// Reads a record of an events topic. `max_record` in bytes of key, value and headers. The first rule that applies, in
-/// the order of INTERFACE 2, decides.
+/// the order of docs/interface/events.md, "What is no entry", decides.
 pub fn decode_event(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &Headers,
+    headers: &RecordHeaders,
     max_record: u64,
     schemas: &Schemas,
 ) -> Result<StepEvent, NotDecoded> {
@@ -71,7 +71,7 @@ fn too_large(size: u64) -> (&'static str, String) {
 }
 
 /// Bytes of key, value and headers.
-pub fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> u64 {
+pub fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &RecordHeaders) -> u64 {
     let header = |(name, value): &(String, Option<bytes::Bytes>)| name.len() + value.as_ref().map_or(0, bytes::Bytes::len);
     (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.iter().map(header).sum::<usize>()) as u64
 }

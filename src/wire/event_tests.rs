@@ -90,7 +90,7 @@ fn a_schema_not_yet_known_is_asked_for_by_id_or_by_guid() {
     let schemas = Schemas::new(true);
     let guid = Uuid::from_u128(7);
     let header = |bytes: Vec<u8>| vec![("__value_schema_id".to_owned(), Some(Bytes::from(bytes)))];
-    let need = |value: &[u8], headers: &Headers| decode_event(Some(b"s"), Some(value), headers, MAX, &schemas);
+    let need = |value: &[u8], headers: &RecordHeaders| decode_event(Some(b"s"), Some(value), headers, MAX, &schemas);
     let by_id = NotDecoded::NeedSchema(SchemaRef::Id(SchemaId(7)));
     let guid_header = header([&[1], guid.as_bytes().as_slice()].concat());
     assert_eq!(need(b"\0\0\0\0\x07", &[]), Err(by_id.clone()));

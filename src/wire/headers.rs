@@ -10,12 +10,12 @@ use crate::saga::request::LogRecord;
 use crate::saga::restored::RestoredSaga;
 use crate::saga::time::Micros;
 
-type Headers = Vec<(String, Option<Bytes>)>;
+type OwnedHeaders = Vec<(String, Option<Bytes>)>;
 
 const SOURCE: &str = "/resaga";
 
 /// Of a record of the restored-saga topic.
-pub fn of_restored(restored: &RestoredSaga, avro: bool, incoming: Option<&str>) -> Headers {
+pub fn of_restored(restored: &RestoredSaga, avro: bool, incoming: Option<&str>) -> OwnedHeaders {
     let mut headers = CloudEventHeaders {
         id: &restored.replay_id,
         kind: "io.resaga.saga.restored.v1",
@@ -36,7 +36,7 @@ pub fn of_restored(restored: &RestoredSaga, avro: bool, incoming: Option<&str>) 
 }
 
 /// Of the SAGA_RESTORED event of the same replay.
-pub fn of_event(event: &StepEvent, avro: bool, incoming: Option<&str>) -> Headers {
+pub fn of_event(event: &StepEvent, avro: bool, incoming: Option<&str>) -> OwnedHeaders {
     let request_id = event.restored.as_ref().map_or("", |restored| &restored.request_id);
     let mut headers = CloudEventHeaders {
         id: &event.event_id,
@@ -51,7 +51,7 @@ pub fn of_event(event: &StepEvent, avro: bool, incoming: Option<&str>) -> Header
 }
 
 /// Of a record of the replay log. Its states follow each other under one replay id.
-pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> Headers {
+pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> OwnedHeaders {
     let id = format!("{}/{}", record.replay_id, record.status.as_str());
     let mut headers = CloudEventHeaders {
         id: &id,
@@ -78,8 +78,8 @@ struct CloudEventHeaders<'a> {
 }
 
 impl CloudEventHeaders<'_> {
-    fn headers(&self, avro: bool, incoming: Option<&str>) -> Headers {
-        let mut headers = Headers::with_capacity(16);
+    fn headers(&self, avro: bool, incoming: Option<&str>) -> OwnedHeaders {
+        let mut headers = OwnedHeaders::with_capacity(16);
         push(&mut headers, "ce_specversion", "1.0");
         push(&mut headers, "ce_id", self.id);
         push(&mut headers, "ce_source", SOURCE);
@@ -94,7 +94,7 @@ impl CloudEventHeaders<'_> {
     }
 }
 
-fn push(headers: &mut Headers, name: &str, value: &str) {
+fn push(headers: &mut OwnedHeaders, name: &str, value: &str) {
     headers.push((name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes()))));
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::wire::testing;
 
-    fn value<'h>(headers: &'h Headers, name: &str) -> &'h [u8] {
+    fn value<'h>(headers: &'h OwnedHeaders, name: &str) -> &'h [u8] {
         headers.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref()).unwrap()
     }
 

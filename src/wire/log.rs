@@ -4,7 +4,7 @@
 use super::avro::{self, SchemaId, Schemas, Shape};
 use super::fields::{Checked, Fields};
 use super::json::{OWN_MAX_DEPTH, Writer, read_object};
-use super::payload::{Headers, NotDecoded, open};
+use super::payload::{NotDecoded, RecordHeaders, open};
 use super::restored::{read_checkpoint, read_mode, read_position, write_checkpoint, write_position};
 use crate::error::Result;
 use crate::saga::lineage::Mode;
@@ -34,7 +34,7 @@ pub fn log_answer(record: &LogRecord) -> String {
 }
 
 /// Reads a record of the log topic.
-pub fn decode_log(value: Option<&[u8]>, headers: &Headers, schemas: &Schemas) -> Result<LogRecord, NotDecoded> {
+pub fn decode_log(value: Option<&[u8]>, headers: &RecordHeaders, schemas: &Schemas) -> Result<LogRecord, NotDecoded> {
     let text = open(value, headers, schemas, Shape::replay_log_entry())?;
     if let Some(wrong) = text.wrong {
         return Err(NotDecoded::undecodable(wrong.to_string()));
@@ -45,7 +45,7 @@ pub fn decode_log(value: Option<&[u8]>, headers: &Headers, schemas: &Schemas) ->
 }
 
 /// `resaga-outcome-sequence`: the value is as the interface has it, so this stands beside it.
-fn outcome_sequence(headers: &Headers) -> Option<u64> {
+fn outcome_sequence(headers: &RecordHeaders) -> Option<u64> {
     let (_, value) = headers.iter().rfind(|(name, _)| name == OUTCOME_SEQUENCE)?;
     std::str::from_utf8(value.as_deref()?).ok()?.parse().ok()
 }

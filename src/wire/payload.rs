@@ -1,4 +1,4 @@
-//! What a record's value is: Avro or JSON, told by a header or its first byte (INTERFACE 1); and why it is neither.
+//! What a record's value is: Avro or JSON, told by a header or its first byte (docs/INTERFACE.md, Common rules); and why it is neither.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::fields::FieldError;
 use super::json::{OWN_MAX_DEPTH, read_object};
 
 /// A record's headers, as `kafka::record` has them.
-pub type Headers = [(String, Option<Bytes>)];
+pub type RecordHeaders = [(String, Option<Bytes>)];
 
 /// Why a record gave no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ const SCHEMA_HEADER: &str = "__value_schema_id";
 const GUID: u8 = 1;
 
 /// JSON text, not yet read.
-pub(super) struct Text<'v> {
+pub(super) struct ValueText<'v> {
     pub bytes: Cow<'v, [u8]>,
     /// The first field that JSON lacks a value for; it is null in the text.
     pub wrong: Option<FieldError>,
@@ -45,13 +45,13 @@ pub(super) struct Text<'v> {
 /// The value as JSON text.
 pub(super) fn open<'v>(
     value: Option<&'v [u8]>,
-    headers: &Headers,
+    headers: &RecordHeaders,
     schemas: &Schemas,
     shape: &'static Shape,
-) -> Result<Text<'v>, NotDecoded> {
+) -> Result<ValueText<'v>, NotDecoded> {
     let value = value.ok_or_else(|| NotDecoded::undecodable("the value is null"))?;
     if is_json(value, headers) {
-        return Ok(Text { bytes: Cow::Borrowed(value), wrong: None });
+        return Ok(ValueText { bytes: Cow::Borrowed(value), wrong: None });
     }
     let (of, datum) = match (schema_header(headers)?, value) {
         (Some(of), datum) => (of, datum),
@@ -68,7 +68,7 @@ pub(super) fn open<'v>(
         Lookup::Unreadable(why) => Err(NotDecoded::dead("unknown_schema", unreadable(of, &why))),
         Lookup::Known(plan) => {
             let (text, wrong) = to_json(&plan, datum).map_err(NotDecoded::undecodable)?;
-            Ok(Text { bytes: Cow::Owned(text.into_bytes()), wrong })
+            Ok(ValueText { bytes: Cow::Owned(text.into_bytes()), wrong })
         }
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn open<'v>(
 /// string: never `{`, which stands for a negative number, but maybe a space or a line feed (16 or 5 bytes) with a `{`
 /// behind it. Such a value is JSON only if it is so to its end, which no step event or request in Avro is: they hold
 /// control characters.
-fn is_json(value: &[u8], headers: &Headers) -> bool {
+fn is_json(value: &[u8], headers: &RecordHeaders) -> bool {
     match (value.first(), value.trim_ascii_start().first()) {
         (Some(b'{'), _) => true,
         (_, Some(b'{')) => !has_schema_header(headers) || read_object(value, OWN_MAX_DEPTH).is_ok(),
@@ -87,7 +87,7 @@ fn is_json(value: &[u8], headers: &Headers) -> bool {
     }
 }
 
-fn has_schema_header(headers: &Headers) -> bool {
+fn has_schema_header(headers: &RecordHeaders) -> bool {
     headers.iter().any(|(name, _)| name == SCHEMA_HEADER)
 }
 
@@ -95,7 +95,7 @@ fn no_registry() -> NotDecoded {
     NotDecoded::dead("unknown_schema", "an Avro value, but no registry is configured")
 }
 
-fn schema_header(headers: &Headers) -> Result<Option<SchemaRef>, NotDecoded> {
+fn schema_header(headers: &RecordHeaders) -> Result<Option<SchemaRef>, NotDecoded> {
     let Some((_, value)) = headers.iter().rfind(|(name, _)| name == SCHEMA_HEADER) else { return Ok(None) };
     match value.as_deref() {
         Some([GUID, guid @ ..]) if guid.len() == 16 => Ok(Uuid::from_slice(guid).ok().map(SchemaRef::Guid)),

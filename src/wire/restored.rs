@@ -1,10 +1,10 @@
-//! The restored saga as JSON (INTERFACE 3): members in the order of the contract, so building it twice gives the
+//! The restored saga as JSON (docs/interface/restored-sagas.md): members in the order of the contract, so building it twice gives the
 //! same bytes.
 
 use super::avro::{self, SchemaId, Schemas, Shape};
 use super::fields::{Checked, Fields};
 use super::json::{OWN_MAX_DEPTH, Raw, Writer, read_object};
-use super::payload::{Headers, NotDecoded, open};
+use super::payload::{NotDecoded, RecordHeaders, open};
 use crate::error::{Error, Result};
 use crate::saga::lineage::Mode;
 use crate::saga::position::{Offset, Position, SagaId};
@@ -32,7 +32,7 @@ pub fn encode_restored(restored: &RestoredSaga, schema: Option<SchemaId>) -> Res
 }
 
 /// Reads a record of the topic of restored sagas.
-pub fn decode_restored(value: Option<&[u8]>, headers: &Headers, schemas: &Schemas) -> Result<RestoredSaga, NotDecoded> {
+pub fn decode_restored(value: Option<&[u8]>, headers: &RecordHeaders, schemas: &Schemas) -> Result<RestoredSaga, NotDecoded> {
     let text = open(value, headers, schemas, Shape::restored_saga())?;
     if let Some(wrong) = text.wrong {
         return Err(NotDecoded::undecodable(wrong.to_string()));

@@ -222,7 +222,7 @@ pub fn saga() -> BoxedStrategy<Saga> {
         .boxed()
 }
 
-/// The example of INTERFACE 3.
+/// The example of docs/interface/restored-sagas.md.
 pub fn one_restored() -> RestoredSaga {
     let steps = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     RestoredSaga {

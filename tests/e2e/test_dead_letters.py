@@ -172,7 +172,7 @@ def test_a_dead_letter_that_no_topic_takes_is_written_cut_and_holds_up_nothing(w
     newest_states_equal_model(process, world.judge(skip={(partition, offset)}))
     metrics = process.metrics()
     assert sum(value for name, value in metrics.items() if name.startswith("resaga_dead_letters_cut_total")) == 1
-    assert "beginning again" not in process.tail(200)
+    assert "running it again" not in process.tail(200)
 
 
 def test_a_dead_letter_topic_that_takes_hardly_anything_gets_what_it_takes(world):

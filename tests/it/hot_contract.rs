@@ -60,8 +60,8 @@ fn fresh(url: &str) -> String {
     format!("{url}{joint}prefix=test-{}", uuid::Uuid::new_v4())
 }
 
-pub fn config(url: &str, ttl_ms: u64) -> config::Hot {
-    config::Hot {
+pub fn config(url: &str, ttl_ms: u64) -> config::HotConfig {
+    config::HotConfig {
         url: url.to_owned(),
         ttl: Duration::from_millis(ttl_ms),
         pipeline_bytes: 2_000,
@@ -546,7 +546,8 @@ async fn what_is_held_is_not_dropped(store: &dyn HotStore) {
     let at = NOW - 57_600 * MINUTE;
     let failures = [failure("held", "order/1", "charge:2", at, 1), failure("gone", "order", "charge", at, 1)];
     let activity = [active("held", "order/1", minute - 57_600), active("gone", "order", minute - 57_600)];
-    let hold = |shelf, until| Hold { bucket: store.bucket(&"held".into()), shelf, chain: chain(0), until: Offset(until) };
+    let hold =
+        |index_bucket, until| Hold { bucket: store.bucket(&"held".into()), index_bucket, chain: chain(0), until: Offset(until) };
     let holds: Vec<Hold> = vec![
         hold(IndexBucket::of_failure(&failures[0]), 5),
         hold(IndexBucket::of_activity(&activity[0]), 5),

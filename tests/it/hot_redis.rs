@@ -33,7 +33,8 @@ async fn the_largest_member_is_what_the_server_takes() {
 #[ignore = "needs servers: tests/run"]
 async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
     let mut server = RedisProcess::start().await;
-    let store = hot::open(&config::Hot { timeout: Duration::from_millis(500), ..config(&server.url(), 60_000) }).expect("open");
+    let store =
+        hot::open(&config::HotConfig { timeout: Duration::from_millis(500), ..config(&server.url(), 60_000) }).expect("open");
     let batch = HotBatch { sagas: vec![saga("a", [member(1, NOW)])], ..HotBatch::default() };
     let moves = [mark_move(0, 0, None, mark(0, 1))];
     let refuses = async |why: &str| {

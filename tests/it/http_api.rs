@@ -1,4 +1,4 @@
-//! The routes of INTERFACE 4 through the router, with histories in memory and in a directory.
+//! The routes of docs/INTERFACE.md through the router, with histories in memory and in a directory.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::http_world::{Tier, World};
 /// Ids that a careless path would lose.
 const ODD: [&str; 6] = ["..", "a/b", "100%", "Größe/7 🚚", "nul\u{0}\n", "%2F"];
 
-/// INTERFACE 2, in its order.
+/// The members of a state, in their order (docs/interface/events.md, State).
 const STATE_MEMBERS: &str = "saga_id saga_name saga_version status current_step step_index running_steps completed_steps \
     skipped_steps compensated_steps failed_step error failed_steps compensation_failed_step compensation_error attempts results \
     context started_at updated_at ended_at tenant region labels lineage as_of entry snapshot folded source complete_through anomalies";

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use resaga::api::replays::{AcceptedCancel, ReplayFilter, ReplayPage, Replays, Submitted};
-use resaga::api::{Api, Health, Hosts, Readiness, router};
+use resaga::api::replay_service::{AcceptedCancel, ReplayPage, ReplayService, SubmitAnswer};
+use resaga::api::{ApiState, Health, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
 use resaga::cold::directory::Directory;
 use resaga::cold::reader::ColdReader;
@@ -22,10 +22,13 @@ use resaga::history::chains::{Chains, TopicLayout};
 use resaga::history::{History, MAX_ENTRIES};
 use resaga::hot::memory::MemoryHot;
 use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
-use resaga::saga::fold::{Admitted, FoldSettings, RecordMeta, Saga, SnapshotPolicy};
+use resaga::saga::failure::SagaFailure;
+use resaga::saga::fold::{Admitted, RecordMeta, Saga};
+use resaga::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
+use resaga::saga::replay_filter::ReplayFilter;
 use resaga::saga::request::LogRecord;
-use resaga::saga::selector::{Failure, ReplayStanding};
+use resaga::saga::selector::ReplayStanding;
 use resaga::saga::time::Micros;
 use resaga::telemetry::Metrics;
 use resaga::wire::avro::Schemas;
@@ -102,7 +105,7 @@ impl World {
         let chains = Arc::new(Chains::new(vec![layout]));
         let history = History::new(hot, Arc::new(ColdReader::new(objects, 1 << 20)), chains, MAX_ENTRIES);
         let readiness = Readiness::of(["broker"]);
-        let api = Api {
+        let api = ApiState {
             history: Arc::new(history),
             replays: Arc::new(Remembers),
             health: Health {
@@ -165,7 +168,7 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
         let bytes = encode_member(&entry, 0, before.as_ref(), entry.snapshot.then_some(saga));
         writes.entry(saga_id.clone()).or_default().push(Member { effective_time: entry.effective_time, bytes });
         let saga_name = saga.state.saga_name.clone();
-        batch.failures.extend(Failure::of(&entry).map(|failure| FailureFact {
+        batch.failures.extend(SagaFailure::of(&entry).map(|failure| FailureFact {
             saga: saga_id.clone(),
             saga_name: saga_name.clone(),
             step: failure.step.clone().unwrap_or_default(),
@@ -191,13 +194,13 @@ fn fold(events: &[Value]) -> (HotBatch, Vec<NewRow>) {
 struct Remembers;
 
 #[async_trait]
-impl Replays for Remembers {
-    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<Submitted> {
+impl ReplayService for Remembers {
+    async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<SubmitAnswer> {
         match serde_json::from_slice::<Value>(body).ok().as_ref().and_then(|body| body["saga_id"].as_str()) {
             None => Err(Error::invalid("request_invalid", "saga_id is required")),
             Some("running") => Err(Error::refused("saga_running", "its newest status is running")),
             Some("behind") => Err(Error::refused("behind", "its partition is not caught up")),
-            Some(saga) => Ok(Submitted::Accepted {
+            Some(saga) => Ok(SubmitAnswer::Accepted {
                 request_id: idempotency_key.unwrap_or("made").into(),
                 replay_id: "r".into(),
                 new_saga_id: SagaId::new(format!("new-{saga}")),

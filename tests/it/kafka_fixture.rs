@@ -15,9 +15,9 @@ use tokio::time::timeout;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The real broker of `tests/run`.
-pub fn real() -> config::Kafka {
+pub fn real() -> config::KafkaConfig {
     let brokers = std::env::var("RESAGA_TEST_KAFKA").expect("RESAGA_TEST_KAFKA is set by tests/run");
-    config::Kafka { brokers, ..config::Kafka::default() }
+    config::KafkaConfig { brokers, ..config::KafkaConfig::default() }
 }
 
 pub fn unique(name: &str) -> String {
@@ -25,7 +25,7 @@ pub fn unique(name: &str) -> String {
 }
 
 /// A topic of the test's own on the real broker.
-pub async fn topic(kafka: &config::Kafka, name: &str, partitions: i32, settings: &[(&'static str, &str)]) -> Topic {
+pub async fn topic(kafka: &config::KafkaConfig, name: &str, partitions: i32, settings: &[(&'static str, &str)]) -> Topic {
     let name = unique(name);
     let settings: BTreeMap<_, _> = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     let wanted = WantedTopic { name: name.clone(), partitions, replication: -1, settings };
@@ -72,11 +72,11 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn join(kafka: &config::Kafka, group: &str, topic: &Topic) -> Self {
+    pub fn join(kafka: &config::KafkaConfig, group: &str, topic: &Topic) -> Self {
         Self::join_with(kafka, group, topic, IntakeLimits::default())
     }
 
-    pub fn join_with(kafka: &config::Kafka, group: &str, topic: &Topic, limits: IntakeLimits) -> Self {
+    pub fn join_with(kafka: &config::KafkaConfig, group: &str, topic: &Topic, limits: IntakeLimits) -> Self {
         let (intake, events) = Intake::start(kafka, group, std::slice::from_ref(topic), limits).unwrap();
         Self {
             intake,

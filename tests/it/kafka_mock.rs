@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use crate::kafka_fixture::{DEADLINE, Member, next, records};
 
-fn mock(partitions: i32) -> (MockKafka, config::Kafka, Topic) {
+fn mock(partitions: i32) -> (MockKafka, config::KafkaConfig, Topic) {
     let cluster = MockKafka::start().unwrap();
     cluster.create_topic("t", partitions).unwrap();
-    let kafka = config::Kafka { brokers: cluster.brokers(), ..config::Kafka::default() };
+    let kafka = config::KafkaConfig { brokers: cluster.brokers(), ..config::KafkaConfig::default() };
     (cluster, kafka, "t".into())
 }
 
@@ -79,7 +79,8 @@ async fn a_topic_that_does_not_exist_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_property_is_named() {
-    let kafka = config::Kafka { properties: [("no.such.thing".into(), "1".into())].into(), ..config::Kafka::default() };
+    let kafka =
+        config::KafkaConfig { properties: [("no.such.thing".into(), "1".into())].into(), ..config::KafkaConfig::default() };
     let error = Intake::start(&kafka, "g", &["t".into()], IntakeLimits::default()).map(drop).unwrap_err();
     assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("kafka.properties.no.such.thing")), "{error:?}");
     let error = TransactionalPublisher::open(&kafka, "x").await.map(drop).unwrap_err();

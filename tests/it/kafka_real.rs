@@ -274,7 +274,7 @@ async fn topics_are_created_as_wanted_and_then_nothing_differs() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs servers: tests/run"]
 async fn a_broker_that_does_not_answer_is_unavailable() {
-    let kafka = resaga::config::Kafka { brokers: "127.0.0.1:1".into(), ..resaga::config::Kafka::default() };
+    let kafka = resaga::config::KafkaConfig { brokers: "127.0.0.1:1".into(), ..resaga::config::KafkaConfig::default() };
     let error = Ends::new(&kafka).unwrap().partitions_of("t").await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
     let error = TransactionalPublisher::open(&kafka, "x").await.map(drop).unwrap_err();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::kafka_fixture::{DEADLINE, Member, next, real, record, records, topic, unique};
 
 /// Everything a `read_committed` reader sees of a partition up to its end.
-async fn committed(kafka: &config::Kafka, partition: &TopicPartition) -> Vec<String> {
+async fn committed(kafka: &config::KafkaConfig, partition: &TopicPartition) -> Vec<String> {
     let end = Ends::new(kafka).unwrap().ends(std::slice::from_ref(partition)).await.unwrap()[0].1;
     let (_tail, mut events) = Tail::start(kafka, "judge", &[(partition.clone(), Offset(0))], TailLimits::default()).unwrap();
     let mut seen = Vec::new();

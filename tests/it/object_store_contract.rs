@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use resaga::cold::directory::Directory;
 use resaga::cold::object_store::{Metadata, ObjectStore, Put};
-use resaga::cold::s3::{Keys, S3, Settings};
+use resaga::cold::s3::{AccessKey, S3, S3Settings};
 use resaga::error::Error;
 
 use crate::cold_rows::folder;
@@ -28,8 +28,8 @@ async fn s3_keeps_the_contract() {
 #[tokio::test]
 #[ignore = "needs servers: tests/run"]
 async fn s3_says_what_is_wrong_with_credentials_bucket_and_address() {
-    let wrong_key = Keys { id: "nobody".into(), secret: "nothing".into() };
-    let told = async |settings: Settings| {
+    let wrong_key = AccessKey { id: "nobody".into(), secret: "nothing".into() };
+    let told = async |settings: S3Settings| {
         let store = S3::open(&settings).await.expect("open");
         // Nor is an object that is looked at only said to be missing.
         assert!(store.head("some/key").await.is_err_and(|error| error.is_unavailable()));
@@ -38,11 +38,11 @@ async fn s3_says_what_is_wrong_with_credentials_bucket_and_address() {
             other => panic!("{other:?}"),
         }
     };
-    let text = told(Settings { keys: Some(wrong_key), ..settings() }).await;
+    let text = told(S3Settings { keys: Some(wrong_key), ..settings() }).await;
     assert!(text.contains("access denied") && text.contains("credentials"), "{text}");
-    let text = told(Settings { bucket: "no-such-bucket-here".into(), ..settings() }).await;
+    let text = told(S3Settings { bucket: "no-such-bucket-here".into(), ..settings() }).await;
     assert!(text.contains("no such bucket") || text.contains("access denied"), "{text}");
-    let text = told(Settings { endpoint: Some("http://127.0.0.1:1".into()), ..settings() }).await;
+    let text = told(S3Settings { endpoint: Some("http://127.0.0.1:1".into()), ..settings() }).await;
     assert!(text.contains("cannot reach"), "{text}");
 }
 
@@ -68,16 +68,16 @@ async fn a_directory_finishes_what_a_crash_left_undone() {
     assert_eq!(store.get_suffix("a/b", 9).await.expect("get").expect("there").bytes, "body");
 }
 
-fn settings() -> Settings {
+fn settings() -> S3Settings {
     let var = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-    Settings {
+    S3Settings {
         bucket: var("RESAGA_TEST_S3_BUCKET"),
         prefix: format!("contract/{}", uuid::Uuid::new_v4()),
         endpoint: Some(var("RESAGA_TEST_S3_ENDPOINT")),
         region: Some("us-east-1".into()),
         path_style: true,
         timeout: Duration::from_secs(20),
-        keys: Some(Keys { id: var("RESAGA_TEST_S3_KEY"), secret: var("RESAGA_TEST_S3_SECRET") }),
+        keys: Some(AccessKey { id: var("RESAGA_TEST_S3_KEY"), secret: var("RESAGA_TEST_S3_SECRET") }),
     }
 }
 

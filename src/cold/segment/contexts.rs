@@ -13,7 +13,7 @@ use crate::saga::state::Anomaly;
 
 /// What a row says of the context.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Stored {
+pub enum StoredContext {
     /// It is as in the row before.
     Same,
     Whole(Json),
@@ -33,7 +33,7 @@ pub struct Contexts<'r> {
 
 impl<'r> Contexts<'r> {
     /// Of the next row; `is_first` of its saga.
-    pub fn next(&mut self, row: &'r NewRow, is_first: bool) -> Result<Stored> {
+    pub fn next(&mut self, row: &'r NewRow, is_first: bool) -> Result<StoredContext> {
         if is_first {
             let whole = row.context.clone();
             let whole = whole.ok_or_else(|| Error::bug("build segment: a saga's first row comes without its context"))?;
@@ -42,14 +42,14 @@ impl<'r> Contexts<'r> {
         let known = self.whole.as_ref().ok_or_else(|| Error::bug("build segment: no row before this one"))?;
         if let Some(whole) = &row.context {
             let same = self.changes.is_empty() && known == whole;
-            return Ok(if same { Stored::Same } else { self.restart(whole.clone()) });
+            return Ok(if same { StoredContext::Same } else { self.restart(whole.clone()) });
         }
         let change = &row.entry.event.context;
         if row.entry.anomalies.contains(&Anomaly::StateTooLarge) {
-            return Ok(Stored::Same);
+            return Ok(StoredContext::Same);
         }
         let written = match change {
-            ContextChange::None => return Ok(Stored::Same),
+            ContextChange::None => return Ok(StoredContext::Same),
             ContextChange::Full(whole) => return Ok(self.restart(whole.clone())),
             ContextChange::Patch(patch) => write_change(PATCH, patch),
             ContextChange::Set(keys) => write_change(SET, keys),
@@ -61,14 +61,14 @@ impl<'r> Contexts<'r> {
             let whole = changed_by_all(known, &self.changes);
             return Ok(self.restart(whole));
         }
-        Ok(Stored::Change(written))
+        Ok(StoredContext::Change(written))
     }
 
-    fn restart(&mut self, whole: Json) -> Stored {
+    fn restart(&mut self, whole: Json) -> StoredContext {
         self.changes.clear();
         self.changed_bytes = 0;
         self.whole = Some(whole.clone());
-        Stored::Whole(whole)
+        StoredContext::Whole(whole)
     }
 }
 
@@ -120,19 +120,19 @@ mod tests {
         rows
     }
 
-    fn stored(rows: &[(NewRow, Json)]) -> Vec<Stored> {
+    fn stored(rows: &[(NewRow, Json)]) -> Vec<StoredContext> {
         let mut contexts = Contexts::default();
         rows.iter().enumerate().map(|(number, (row, _))| contexts.next(row, number == 0).expect("a row")).collect()
     }
 
     /// What a reader makes of it.
-    fn read(stored: &[Stored]) -> Vec<Json> {
+    fn read(stored: &[StoredContext]) -> Vec<Json> {
         let mut context = Json::empty_object();
-        let next = |stored: &Stored| {
+        let next = |stored: &StoredContext| {
             match stored {
-                Stored::Same => {}
-                Stored::Whole(whole) => context = whole.clone(),
-                Stored::Change(text) => {
+                StoredContext::Same => {}
+                StoredContext::Whole(whole) => context = whole.clone(),
+                StoredContext::Change(text) => {
                     context = changed_context(&context, &read_change(text).expect("a change")).expect("changes it");
                 }
             }
@@ -141,11 +141,11 @@ mod tests {
         stored.iter().map(next).collect()
     }
 
-    fn bytes(stored: &[Stored]) -> usize {
-        let size = |stored: &Stored| match stored {
-            Stored::Same => 0,
-            Stored::Whole(text) => text.len(),
-            Stored::Change(text) => text.len(),
+    fn bytes(stored: &[StoredContext]) -> usize {
+        let size = |stored: &StoredContext| match stored {
+            StoredContext::Same => 0,
+            StoredContext::Whole(text) => text.len(),
+            StoredContext::Change(text) => text.len(),
         };
         stored.iter().map(size).sum()
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SegmentInfo;
 use super::columns::{COUNT, LOOKUP};
-use crate::cold::footer::{self, Fields, Magic};
+use crate::cold::footer::{self, BlockFields, Magic};
 use crate::error::{Error, Result};
 use crate::saga::installation::Installation;
 use crate::saga::log_clock::LogClock;
@@ -148,9 +148,9 @@ impl SegmentIndex {
     }
 
     fn decode(block: Bytes, tail_len: u32) -> Result<Self> {
-        let mut fields = Fields(block);
+        let mut fields = BlockFields(block);
         let len = fields.u32()? as usize;
-        let info = info_back(&fields.bytes(len)?)?;
+        let info = parse_info(&fields.bytes(len)?)?;
         let count = fields.u32()? as usize;
         let mut first_row = 0;
         let mut groups = fields.many(count, 28 + 8 * COUNT, |f| {
@@ -167,11 +167,11 @@ impl SegmentIndex {
             first_row += group.rows;
         }
         let count = fields.u32()? as usize;
-        let hashes = fields.many(count, 8, Fields::u64)?;
-        let first_rows = fields.many(count, 4, Fields::u32)?;
-        let rows = fields.many(count, 4, Fields::u32)?;
-        let first = fields.many(count, 8, Fields::i64)?;
-        let last = fields.many(count, 8, Fields::u64)?;
+        let hashes = fields.many(count, 8, BlockFields::u64)?;
+        let first_rows = fields.many(count, 4, BlockFields::u32)?;
+        let rows = fields.many(count, 4, BlockFields::u32)?;
+        let first = fields.many(count, 8, BlockFields::i64)?;
+        let last = fields.many(count, 8, BlockFields::u64)?;
         fields.end()?;
         let sagas = (0..count)
             .map(|i| SagaRows {
@@ -252,13 +252,13 @@ pub fn info_text(info: &SegmentInfo) -> Result<String> {
     serde_json::to_string(&text).map_err(|e| Error::bug(format!("write segment info: {e}")))
 }
 
-fn info_back(text: &[u8]) -> Result<SegmentInfo> {
-    let corrupt = || Error::corrupt("read segment info: not as it is written");
-    let VersionText { version } = serde_json::from_slice(text).map_err(|_| corrupt())?;
+fn parse_info(text: &[u8]) -> Result<SegmentInfo> {
+    let corrupt = |why: &dyn std::fmt::Display| Error::corrupt(format!("read segment info in the footer: {why}"));
+    let VersionText { version } = serde_json::from_slice(text).map_err(|e| corrupt(&e))?;
     if version != VERSION {
         return Err(Error::corrupt(format!("read segment info: version {version}, this build reads version {VERSION}")));
     }
-    let info: InfoText = serde_json::from_slice(text).map_err(|_| corrupt())?;
+    let info: InfoText = serde_json::from_slice(text).map_err(|e| corrupt(&e))?;
     Ok(SegmentInfo {
         chain: ChainId { topic: info.topic.into(), incarnation: info.incarnation, partition: info.partition },
         ordinal: info.ordinal,
@@ -266,7 +266,7 @@ fn info_back(text: &[u8]) -> Result<SegmentInfo> {
         end: Offset(info.end),
         rows: info.rows,
         sagas: info.sagas,
-        entries_hash: u128::from_str_radix(&info.entries_hash, 16).map_err(|_| corrupt())?,
+        entries_hash: u128::from_str_radix(&info.entries_hash, 16).map_err(|e| corrupt(&e))?,
         effective: info.min_effective_time.map(Micros).zip(info.max_effective_time.map(Micros)),
         complete_through: Micros(info.complete_through),
         leader_epoch: info.leader_epoch,

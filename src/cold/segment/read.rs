@@ -15,21 +15,21 @@ use super::contexts::read_change;
 use super::index::{Group, SagaRows, SegmentIndex};
 use super::{RowSummary, columns};
 use crate::error::{Error, Result};
-use crate::saga::entry::StoredEntry;
 use crate::saga::event::{ContextChange, Kind};
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::state::Status;
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::{self, EntryColumns};
 
 /// A range of an object's bytes.
-pub struct Part {
+pub struct ObjectBytes {
     pub start: u64,
     pub bytes: Bytes,
 }
 
-impl Part {
+impl ObjectBytes {
     fn slice(&self, range: Range<u64>) -> Result<Bytes> {
         let inside = range.start >= self.start && range.end <= self.start + self.bytes.len() as u64;
         if !inside {
@@ -40,7 +40,7 @@ impl Part {
 }
 
 /// The entries of one saga, oldest first; `part` holds [`SegmentIndex::lookup_bytes`].
-pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec<StoredEntry>> {
+pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &ObjectBytes) -> Result<Vec<StoredEntry>> {
     let mut found: Vec<StoredEntry> = Vec::with_capacity(rows.rows as usize);
     // `None` after a change: nobody has folded it yet.
     let mut context: Option<Json> = None;
@@ -92,7 +92,7 @@ pub fn entries(index: &SegmentIndex, rows: &SagaRows, part: &Part) -> Result<Vec
     Ok(found)
 }
 
-fn first_saga(group: &Group, row: u32, part: &Part, context: Json) -> Result<crate::saga::fold::Saga> {
+fn first_saga(group: &Group, row: u32, part: &ObjectBytes, context: Json) -> Result<crate::saga::fold::Saga> {
     let at = row - group.first_row;
     let stored = column_values::<ByteArrayType>(group, columns::SAGA, part, at..at + 1)?.pop().flatten();
     let stored = stored.ok_or_else(|| Error::corrupt("read segment: a saga's first row has no saga"))?;
@@ -102,7 +102,7 @@ fn first_saga(group: &Group, row: u32, part: &Part, context: Json) -> Result<cra
 }
 
 /// Rows of a group with since <= effective time < until; `part` holds the key columns of the group.
-pub fn summaries(group: &Group, part: &Part, since: Micros, until: Micros) -> Result<Vec<RowSummary>> {
+pub fn summaries(group: &Group, part: &ObjectBytes, since: Micros, until: Micros) -> Result<Vec<RowSummary>> {
     let all = 0..group.rows;
     let texts = |column| column_values::<ByteArrayType>(group, column, part, all.clone());
     let numbers = |column| column_values::<Int64Type>(group, column, part, all.clone());
@@ -140,14 +140,16 @@ fn optional(value: &Option<ByteArray>) -> Result<Option<String>> {
     value.as_ref().map(|v| utf8(v).map(str::to_owned)).transpose()
 }
 fn utf8(value: &ByteArray) -> Result<&str> {
-    std::str::from_utf8(value.data()).map_err(|_| Error::corrupt("read segment: a text is not UTF-8"))
+    std::str::from_utf8(value.data()).map_err(|e| Error::corrupt(format!("read segment: a text: {e}")))
 }
 
 /// Values of these rows (counted in the group) of one column.
-fn column_values<T: DataType>(group: &Group, column: usize, part: &Part, rows: Range<u32>) -> Result<Vec<Option<T::T>>> {
+fn column_values<T: DataType>(group: &Group, column: usize, part: &ObjectBytes, rows: Range<u32>) -> Result<Vec<Option<T::T>>> {
     let chunk = part.slice(group.bytes_of(column..column + 1))?;
     if crc32fast::hash(&chunk) != group.chunks[column].crc {
-        return Err(Error::corrupt(format!("read segment: column {column} does not fit its checksum")));
+        return Err(Error::corrupt(format!(
+            "read segment: the bytes of column {column} do not have the checksum that the index says: the object is damaged"
+        )));
     }
     let descriptor = columns::schema().column(column);
     // Places are relative: the chunk is all that the page reader sees.

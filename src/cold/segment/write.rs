@@ -9,7 +9,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::columns;
-use super::contexts::{Contexts, Stored};
+use super::contexts::{Contexts, StoredContext};
 use super::index::{Chunk, Group, SagaRows, SegmentIndex, info_text};
 use super::{NewRow, NewSegment, SegmentInfo};
 use crate::error::{Error, Result};
@@ -26,13 +26,13 @@ const SHORT_TEXT: usize = 16;
 const GROUP_BYTES_MOST: usize = 8 << 20;
 
 /// A segment ready to be stored.
-pub struct Built {
+pub struct BuiltSegment {
     pub bytes: Bytes,
     pub index: SegmentIndex,
 }
 
 /// CPU-bound: run it where blocking is allowed.
-pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Built> {
+pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<BuiltSegment> {
     let order = sorted(segment)?;
     let mut hash = Xxh3Default::new();
     let mut writer =
@@ -68,7 +68,7 @@ pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Buil
     finish(writer, SegmentIndex { info, tail_len: 0, groups, sagas })
 }
 
-fn finish(mut writer: SerializedFileWriter<Vec<u8>>, mut index: SegmentIndex) -> Result<Built> {
+fn finish(mut writer: SerializedFileWriter<Vec<u8>>, mut index: SegmentIndex) -> Result<BuiltSegment> {
     let block = index.seal()?;
     let start = writer.bytes_written();
     writer.write_all(&block).map_err(|e| bug("write index", e))?;
@@ -76,7 +76,7 @@ fn finish(mut writer: SerializedFileWriter<Vec<u8>>, mut index: SegmentIndex) ->
     writer.append_key_value_metadata(KeyValue::new("resaga.index".to_owned(), format!("{start},{}", block.len())));
     let bytes = writer.into_inner().map_err(|e| bug("end segment", e))?;
     index.tail_len = (bytes.len() - start) as u32;
-    Ok(Built { bytes: bytes.into(), index })
+    Ok(BuiltSegment { bytes: bytes.into(), index })
 }
 
 /// By saga and sequence; checks what the role must keep.
@@ -178,9 +178,9 @@ impl RawGroup {
         let Entry { position, recorded_time, event, .. } = &*row.entry;
         let frame = frame::encode_entry(&row.entry);
         let (whole, change) = match running.next(row, is_first)? {
-            Stored::Same => (None, None),
-            Stored::Whole(context) => (Some(context), None),
-            Stored::Change(change) => (None, Some(change)),
+            StoredContext::Same => (None, None),
+            StoredContext::Whole(context) => (Some(context), None),
+            StoredContext::Change(change) => (None, Some(change)),
         };
         let (context, change) = (whole.as_ref().map(|whole| whole.as_str().as_bytes()), change.as_ref().map(String::as_bytes));
         for number in [position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)] {

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use super::world::{Act, World};
 use super::{check_pages, check_state, run};
 use crate::history::answer::PointInTime;
-use crate::history::merge::{Marks, ReadDepth, RunEnd, hot_run};
+use crate::history::merge::{CandidateMarks, ReadDepth, RunEnd, hot_run};
 use crate::hot::{Mark, Member};
-use crate::saga::entry::{Entry, StoredEntry};
+use crate::saga::entry::Entry;
 use crate::saga::event::{ErrorInfo, Kind, StepEvent};
-use crate::saga::fold::SnapshotPolicy;
+use crate::saga::fold_settings::SnapshotPolicy;
 use crate::saga::json::Json;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
+use crate::saga::stored_entry::StoredEntry;
 use crate::saga::testing::event;
 use crate::saga::time::Micros;
 
@@ -30,7 +31,7 @@ fn a_long_history_is_put_together_in_the_time_of_its_length() {
     let length = 100_000_u64;
     let chain = ChainId { topic: "t".into(), incarnation: 0, partition: 0 };
     let mark = Mark { from: Offset(0), to: Offset(i64::MAX), complete_through: Micros(0), settled: Offset(0) };
-    let marks = Marks { candidates: std::slice::from_ref(&chain), marks: &[(chain.clone(), mark)] };
+    let marks = CandidateMarks { candidates: std::slice::from_ref(&chain), marks: &[(chain.clone(), mark)] };
     let member = |number: u64| Member { effective_time: Micros(0), bytes: number.to_be_bytes().to_vec().into() };
     let members: Vec<Member> = (1..=length).rev().map(member).collect();
     let template = Entry {

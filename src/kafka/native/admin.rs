@@ -9,7 +9,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{NO_ERROR, OwnedPointer, millis, text};
+use super::pointer::{NO_ERROR, OwnedPointer, millis, text};
 
 /// Which end of partitions to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::waking::Waking;
-use super::{NO_ERROR, OwnedPointer, slice, text};
+use super::pointer::{NO_ERROR, OwnedPointer, slice, text};
+use super::waking::WakingQueue;
 use crate::kafka::broker_clock::Stamp;
 use crate::kafka::record::{Record, one_allocation, recorded};
 use crate::saga::position::Offset;
@@ -21,8 +21,8 @@ use crate::saga::time::Micros;
 /// A consumer whose queues are polled here: one with what happens to the group and the client, one with records.
 pub(in crate::kafka) struct EventConsumer<C: ConsumerContext + 'static> {
     // Before `consumer`: freed before it (2).
-    happenings: Waking,
-    records: Waking,
+    group_events: WakingQueue,
+    records: WakingQueue,
     consumer: BaseConsumer<C>,
 }
 
@@ -31,15 +31,15 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
     pub(in crate::kafka) fn new(consumer: BaseConsumer<C>) -> Option<Self> {
         let client = consumer.client().native_ptr();
         // SAFETY: `client` lives as long as `consumer`; both calls return a new reference or null.
-        let (happenings, records) = unsafe { (rd::rd_kafka_queue_get_consumer(client), rd::rd_kafka_queue_new(client)) };
+        let (group_events, records) = unsafe { (rd::rd_kafka_queue_get_consumer(client), rd::rd_kafka_queue_new(client)) };
         let records = OwnedPointer::new(records, rd::rd_kafka_queue_destroy)?;
-        let happenings = OwnedPointer::new(happenings, rd::rd_kafka_queue_destroy)?;
-        Some(Self { happenings: Waking::new(happenings), records: Waking::new(records), consumer })
+        let group_events = OwnedPointer::new(group_events, rd::rd_kafka_queue_destroy)?;
+        Some(Self { group_events: WakingQueue::new(group_events), records: WakingQueue::new(records), consumer })
     }
 
     /// Wakes this thread when there is something to poll.
     pub(in crate::kafka) fn wakes(&mut self, thread: &Thread) {
-        self.happenings.wakes(thread.clone());
+        self.group_events.wakes(thread.clone());
         self.records.wakes(thread.clone());
     }
 
@@ -59,13 +59,13 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
     }
 
     /// The next of what happened to group and client. Keeps `max.poll.interval.ms` content.
-    pub(in crate::kafka) fn poll_happening(&self) -> Option<Event> {
-        Event::poll(self.happenings.queue())
+    pub(in crate::kafka) fn poll_group_event(&self) -> Option<QueueEvent> {
+        QueueEvent::poll(self.group_events.queue())
     }
 
     /// The next record, or end or error of a partition.
-    pub(in crate::kafka) fn poll_record(&self) -> Option<Event> {
-        Event::poll(self.records.queue())
+    pub(in crate::kafka) fn poll_record(&self) -> Option<QueueEvent> {
+        QueueEvent::poll(self.records.queue())
     }
 
     /// Generation of the group's membership; negative: none.
@@ -82,7 +82,7 @@ impl<C: ConsumerContext + 'static> EventConsumer<C> {
 }
 
 /// Something that came out of a queue.
-pub(in crate::kafka) struct Event(OwnedPointer<rd::rd_kafka_event_t>);
+pub(in crate::kafka) struct QueueEvent(OwnedPointer<rd::rd_kafka_event_t>);
 
 /// An event, read.
 pub(in crate::kafka) enum ConsumerEvent<'a> {
@@ -106,7 +106,7 @@ pub(in crate::kafka) enum ConsumerEvent<'a> {
     Other,
 }
 
-impl Event {
+impl QueueEvent {
     /// Does not wait.
     fn poll(queue: &OwnedPointer<rd::rd_kafka_queue_t>) -> Option<Self> {
         // SAFETY: the queue is alive; the event returned is ours, or null.
@@ -167,7 +167,7 @@ impl Event {
 /// A record inside its event.
 pub(in crate::kafka) struct Message<'a> {
     message: NonNull<rd::rd_kafka_message_t>,
-    _event: PhantomData<&'a Event>,
+    _event: PhantomData<&'a QueueEvent>,
 }
 
 impl Message<'_> {

@@ -7,18 +7,18 @@ use std::thread::Thread;
 use rdkafka::bindings as rd;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::OwnedPointer;
+use super::pointer::OwnedPointer;
 
 /// A queue, and the thread that librdkafka unparks whenever the queue was empty and is not any more.
 ///
 /// The thread must look into the queue after each wake and each time-out of its own until nothing comes out of it.
-pub(in crate::kafka) struct Waking {
+pub(in crate::kafka) struct WakingQueue {
     queue: OwnedPointer<rd::rd_kafka_queue_t>,
     /// Behind a pointer that librdkafka has: it must not move.
     thread: Option<Box<Thread>>,
 }
 
-impl Waking {
+impl WakingQueue {
     pub(super) fn new(queue: OwnedPointer<rd::rd_kafka_queue_t>) -> Self {
         Self { queue, thread: None }
     }
@@ -56,13 +56,13 @@ impl Waking {
     }
 }
 
-impl Drop for Waking {
+impl Drop for WakingQueue {
     fn drop(&mut self) {
         self.sleep_on();
     }
 }
 
 unsafe extern "C" fn unpark(_: *mut rd::rd_kafka_t, thread: *mut c_void) {
-    // SAFETY: the pointer that `Waking::wakes` gave, to a thread handle that is alive; it is only read.
+    // SAFETY: the pointer that `WakingQueue::wakes` gave, to a thread handle that is alive; it is only read.
     unsafe { &*thread.cast::<Thread>() }.unpark();
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::alarms::HISTORY_CORRUPT;
+use super::background::joined;
 use super::chain_check::{LogBounds, chain_mismatch};
 use super::clocks::Clocks;
 use super::content::{Content, Histories};
@@ -22,17 +23,15 @@ use super::outbound::UnacknowledgedSends;
 use super::ownership::Generation;
 use super::partition::Partition;
 use super::partitions::{MIN_CACHE, OwnedPartition};
-use super::tasks::joined;
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::gaps::gaps;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::error::{Error, Result};
-use crate::history::marks_of_all_buckets;
-use crate::hot::{HotStore, Mark};
+use crate::hot::{HotStore, Mark, marks_of_all_buckets};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 use crate::saga::position::{ChainId, Offset, Topic, TopicPartition};
 
 /// Longest time in which none of some partitions could be opened, before it is tried again.

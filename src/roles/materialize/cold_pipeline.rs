@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
+use super::background::joined;
 use super::chain_conflict::ChainConflict;
 use super::clocks::Clocks;
 use super::completeness::CompleteThrough;
@@ -14,7 +15,6 @@ use super::hot_expiry::{DurableSegment, long_sagas};
 use super::ownership::Ownership;
 use super::partition_conflicts;
 use super::partitions::{OwnedPartition, Partitions};
-use super::tasks::joined;
 use crate::cold::chain::Appended;
 use crate::cold::owner::Owners;
 use crate::cold::segment::NewSegment;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::background::joined;
 use super::clocks::Clocks;
-use super::tasks::joined;
 use crate::error::Result;
 use crate::kafka::ends::{EachEnd, Ends, PartitionEnd};
 use crate::saga::position::{Offset, TopicPartition};

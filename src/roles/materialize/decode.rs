@@ -7,13 +7,13 @@ use super::fold_gate::FoldWait;
 use super::outbound::DeadLetter;
 use crate::error::Result;
 use crate::kafka::record::{PartitionRecords, Record};
-use crate::roles::log_saga;
-use crate::roles::schema::{SchemaLookup, SchemaLookups};
+use crate::replay_log::in_history;
 use crate::saga::event::StepEvent;
 use crate::saga::json::Json;
 use crate::saga::log_clock::LogClock;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
 use crate::wire::avro::{SchemaRef, Schemas};
 use crate::wire::event::{decode_event, schema_missing};
 use crate::wire::log::{decode_log, log_json};
@@ -128,8 +128,8 @@ impl EventDecoder {
             }
             Content::ReplayLog => decode_log(value, &record.headers, schemas).map(|replay| {
                 let text = Json::from_valid(log_json(&replay));
-                let event = log_saga::as_step_event(&replay.replay_id, text, partition, record.offset);
-                (event, log_saga::as_index_event(&replay).map(Box::new))
+                let event = in_history::as_step_event(&replay.replay_id, text, partition, record.offset);
+                (event, in_history::as_index_event(&replay).map(Box::new))
             }),
         };
         read.map_err(|not_decoded| match not_decoded {

@@ -10,7 +10,7 @@ use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::kafka::intake::Intake;
-use crate::roles::retry::{Backoff, until_available};
+use crate::retry::{Backoff, until_available};
 use crate::saga::position::{EntrySequence, Offset, SagaId, TopicPartition};
 
 use super::outbound::UnacknowledgedSends;

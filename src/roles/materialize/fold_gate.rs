@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::roles::retry::Backoff;
+use crate::retry::Backoff;
 use crate::roles::suspension::Suspension;
 use crate::saga::position::Offset;
 use crate::wire::avro::SchemaRef;

@@ -36,6 +36,9 @@ impl Gauges {
         round_trip.with_label_values(&["0.5"]).set(micros(stats.round_trip_p50_micros));
         round_trip.with_label_values(&["0.99"]).set(micros(stats.round_trip_p99_micros));
         for partition in &stats.partitions {
+            let labels = [&*partition.partition.topic, &partition.partition.partition.to_string()];
+            let stuck = partition.last_stable_stuck.as_secs_f64();
+            self.metrics.last_stable_offset_stuck_seconds.with_label_values(&labels).set(stuck);
             if let Some(end) = partition.end {
                 self.lag(&partition.partition, end, partitions);
             }
@@ -55,5 +58,6 @@ impl Gauges {
     pub fn forget(&self, partition: &TopicPartition) {
         let labels = [&*partition.topic, &partition.partition.to_string()];
         let _ = self.metrics.consumer_lag_records.remove_label_values(&labels);
+        let _ = self.metrics.last_stable_offset_stuck_seconds.remove_label_values(&labels);
     }
 }

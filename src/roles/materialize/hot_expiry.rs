@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::background::joined;
 use super::content::Histories;
 use super::hot_writer::HotWork;
 use super::ownership::Ownership;
 use super::partitions::{OwnedPartition, Partitions};
-use super::tasks::joined;
 use super::undurable::UndurableBuffer;
 use crate::error::Result;
 use crate::hot::{DurableSaga, KEPT};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::background::joined;
 use super::clocks::Clocks;
 use super::completeness::CompleteThrough;
 use super::hot_writer::{self, HotWork, HotWriteResult, MarkRequest, MarkResult, UndurableRange};
 use super::index_sweep::{self, IndexRetention};
 use super::ownership::Ownership;
 use super::partitions::{OwnedPartition, Partitions};
-use super::tasks::joined;
 use crate::error::Result;
 use crate::hot::{HotStore, Mark, MarkMove, Tokens};
 use crate::saga::position::SagaId;

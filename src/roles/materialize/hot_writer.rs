@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::hot::{DurableSaga, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 

@@ -3,7 +3,7 @@
 use crate::hot::{ActivityFact, FailureFact};
 use crate::saga::entry::Entry;
 use crate::saga::event::ErrorInfo;
-use crate::saga::selector::Failure;
+use crate::saga::failure::SagaFailure;
 use crate::saga::time::Micros;
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
@@ -20,7 +20,7 @@ pub fn activity(entry: &Entry, name: &str) -> ActivityFact {
 
 /// The failure that an entry is, if it is one.
 pub fn failure(entry: &Entry, name: &str) -> Option<FailureFact> {
-    let failure = Failure::of(entry)?;
+    let failure = SagaFailure::of(entry)?;
     let compensation = failure.compensation();
     let ErrorInfo { code, kind, .. } = failure.error.unwrap_or_default();
     Some(FailureFact {

@@ -92,7 +92,12 @@ pub fn hold_old(batch: &mut HotBatch, minute: i64, chain: &ChainId, until: Offse
     for fact in batch.activity.iter().filter(|fact| fact.minute < minute) {
         buckets.insert((hot.bucket(&fact.saga), IndexBucket::of_activity(fact)));
     }
-    batch.holds.extend(buckets.into_iter().map(|(bucket, shelf)| Hold { bucket, shelf, chain: chain.clone(), until }));
+    batch.holds.extend(buckets.into_iter().map(|(bucket, index_bucket)| Hold {
+        bucket,
+        index_bucket,
+        chain: chain.clone(),
+        until,
+    }));
 }
 
 /// Sweeps the indexes once a minute.

@@ -78,9 +78,13 @@ async fn of_more_holds_than_are_read_at_once_those_that_are_durable_go() {
     let bucket = hot.bucket(&"long-ago".into());
     // Each third is not durable yet.
     let until = |at: i64| Offset(if at % 3 == 0 { 9 } else { 5 });
-    let shelf = IndexBucket::of_failure(&failure("long-ago", 40));
-    let hold =
-        |at| Hold { bucket, shelf: IndexBucket { minute: shelf.minute - at, ..shelf.clone() }, chain: chain(), until: until(at) };
+    let index_bucket = IndexBucket::of_failure(&failure("long-ago", 40));
+    let hold = |at| Hold {
+        bucket,
+        index_bucket: IndexBucket { minute: index_bucket.minute - at, ..index_bucket.clone() },
+        chain: chain(),
+        until: until(at),
+    };
     hot.hold(&(0..all).map(hold).collect::<Vec<_>>()).await.expect("memory store");
     let mut writer = ChainWriter::open(objects, chain(), Some(Offset(0))).await.expect("chain");
     writer.append(&NewSegment::empty(Offset(0), Offset(5))).await.expect("appended");

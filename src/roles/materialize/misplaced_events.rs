@@ -1,6 +1,6 @@
 //! Step events in another partition than their key's, by a producer with another partitioner, or by hand.
 
-use crate::roles::partitioning::Strays;
+use crate::partitioning::Strays;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::telemetry::Metrics;
 

@@ -11,12 +11,14 @@
 //! | the hot store | `hot_pipeline`, `hot_writer`, `marks`, `hot_expiry`, `index_facts`, `indexed_names`, `index_sweep` |
 //! | the cold store | `cold_pipeline`, `flush` |
 //! | records that are sent | `outbound`, `outcome` |
+//! | in the process | `task`, `settings`, `worker`, `background` |
 //! | how far it is | `completeness`, `clocks`, `gauges` |
 //! | what producers did wrong | `misplaced_events`, `partition_conflicts`, `sequence_conflicts` |
 
 mod alarms;
 mod apply;
 mod assignment;
+mod background;
 mod chain_check;
 mod chain_conflict;
 mod clocks;
@@ -49,7 +51,8 @@ mod saga_cache;
 mod saga_loader;
 mod sequence_conflicts;
 mod settings;
-mod tasks;
+pub mod task;
+
 #[cfg(test)]
 mod tests;
 mod undurable;

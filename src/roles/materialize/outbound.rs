@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::tasks::joined;
+use super::background::joined;
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::{NewRecord, Record};
-use crate::roles::retry::Backoff;
+use crate::retry::Backoff;
 use crate::saga::ids;
 use crate::saga::position::{EntrySequence, Offset, Position, TopicPartition};
 use crate::saga::request::Outcome;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::background::joined;
 use super::content::Histories;
 use super::decode::{DecodedEvent, record_begins};
 use super::ownership::Ownership;
 use super::partitions::{OwnedPartition, Partitions};
-use super::tasks::joined;
 use crate::error::Result;
-use crate::history::newest::Newest;
+use crate::history::newest::NewestSaga;
 use crate::saga::position::{Offset, SagaId, TopicPartition};
 use crate::telemetry::Metrics;
 
@@ -31,7 +31,7 @@ pub struct SlowLoad {
     ownership: Ownership,
     /// Where the partition's owner had begun.
     base: Offset,
-    found: Result<Vec<Result<Option<Newest>>>>,
+    found: Result<Vec<Result<Option<NewestSaga>>>>,
 }
 
 pub struct SagaLoader {
@@ -133,7 +133,7 @@ impl SagaLoader {
 }
 
 /// Puts them into the cache; gives their bytes.
-fn keep(owned: &mut OwnedPartition, found: Vec<Result<Option<Newest>>>) -> Result<usize> {
+fn keep(owned: &mut OwnedPartition, found: Vec<Result<Option<NewestSaga>>>) -> Result<usize> {
     let (mut bytes, mut failure) = (0, None);
     for newest in found {
         match newest {

@@ -11,11 +11,11 @@ use crate::hot::HotStore;
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
 use crate::kafka::publisher::Publisher;
-use crate::kafka::registry::SchemaRegistry;
-use crate::roles::partitioning::Partitioning;
-use crate::saga::fold::FoldSettings;
+use crate::partitioning::Partitioning;
+use crate::saga::fold_settings::FoldSettings;
 use crate::saga::position::Topic;
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{SchemaId, Schemas};
 

@@ -31,9 +31,9 @@ use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, IntakeEvent, StartAt};
 use crate::kafka::record::PartitionRecords;
-use crate::roles::schema::{SchemaLookup, SchemaLookups};
 use crate::roles::{stop_intake, stopped};
 use crate::saga::position::{Offset, Topic, TopicPartition};
+use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
 use crate::telemetry::Metrics;
 
 /// How often due work is looked for.

@@ -11,7 +11,7 @@ use super::planner::SagaHistory;
 use crate::error::{Error, Result};
 use crate::history::answer::{FullHistory, Source};
 use crate::history::chains::Chains;
-use crate::history::{History, Progress};
+use crate::history::{History, MaterializeProgress};
 use crate::kafka::ends::Ends;
 use crate::saga::position::{ChainId, Offset, SagaId, TopicPartition};
 
@@ -126,7 +126,7 @@ impl CatchUpBarrier {
         }
     }
 
-    async fn is_fresh(&self, saga: &SagaId, ends: &EndOffsets, progress: &Progress) -> Result<bool> {
+    async fn is_fresh(&self, saga: &SagaId, ends: &EndOffsets, progress: &MaterializeProgress) -> Result<bool> {
         // A new saga may begin anywhere that its key can be put: where the partitioner is not known, everywhere.
         for chain in self.chains.newest_of(saga) {
             let end = match ends.0.ends.get(&chain.topic_partition()) {

@@ -27,6 +27,7 @@ pub mod submit;
 mod suspended;
 mod take_up;
 mod tally;
+pub mod task;
 mod too_large;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -41,18 +42,18 @@ use crate::error::{Error, Result};
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, MemoryPermit, StartAt};
 use crate::kafka::record::PartitionRecords;
-use crate::kafka::registry::SchemaRegistry;
 use crate::kafka::transaction::TransactionalPublisher;
 use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
 use crate::saga::time::Micros;
+use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro::{self, SchemaRef};
 
-use super::partitioning::Partitioning;
-use super::retry::{Backoff, until_available};
-use super::schema::SchemaLookups;
 use super::stopped;
 use super::suspension::Suspension;
+use crate::partitioning::Partitioning;
+use crate::retry::{Backoff, until_available};
+use crate::schema_registry::lookups::SchemaLookups;
 use batch::Prepared;
 use catch_up::CatchUpBarrier;
 use events::{next, revoked};
@@ -82,7 +83,7 @@ const LOG_WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 const MAX_JUST_RESTORED: usize = 10_000;
 
 pub struct Dependencies {
-    pub kafka: config::Kafka,
+    pub kafka: config::KafkaConfig,
     pub transactional_id: String,
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,

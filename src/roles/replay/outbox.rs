@@ -9,6 +9,7 @@ use super::skipped::SkippedRequest;
 use super::tally::Tally;
 use crate::error::Result;
 use crate::kafka::record::NewRecord;
+use crate::replay_log::owner::LogOwner;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::partitioner::Partitioner;
 use crate::saga::plan::Plan;
@@ -23,7 +24,6 @@ use crate::wire::avro::SchemaId;
 use crate::wire::event::{encode_event, record_size};
 use crate::wire::headers;
 use crate::wire::log::encode_log;
-use crate::wire::log_owner::LogOwner;
 use crate::wire::restored::encode_restored;
 
 /// Bytes of a text in a log record that was cut.

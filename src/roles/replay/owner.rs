@@ -10,9 +10,9 @@ use super::outbox::TransactionOutbox;
 use super::{PARTITION_RESTS, Replay, ReplayPartition};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::TransactionalPublisher;
-use crate::roles::replay_log::ReplayLog;
+use crate::replay_log::ReplayLog;
+use crate::replay_log::owner::LogOwner;
 use crate::saga::position::{Shown, TopicPartition};
-use crate::wire::log_owner::LogOwner;
 
 /// How long the view of the log may take to reach an end that nothing hides.
 const READ_WITHIN: Duration = Duration::from_millis(500);

@@ -14,9 +14,9 @@ use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::answer::{FullHistory, PointInTime};
-use crate::roles::log_saga;
-use crate::roles::replay_log::homes::Homes;
-use crate::roles::replay_log::{ReplayLog, place};
+use crate::replay_log::homes::Homes;
+use crate::replay_log::in_history;
+use crate::replay_log::{ReplayLog, place};
 use crate::saga::ids;
 use crate::saga::plan::{Plan, PlanFacts, plan};
 use crate::saga::position::{Offset, SagaId};
@@ -136,7 +136,7 @@ impl ReplayPlanner {
 
     /// Each partition is a history of its own: of a replay with records in several, what was carried out counts.
     async fn in_history(&self, replay_id: &str, ends: &[(i32, Offset)]) -> Result<Option<LogRecord>> {
-        let read = |end| log_saga::newest(&self.log_history, replay_id, std::slice::from_ref(end));
+        let read = |end| in_history::newest(&self.log_history, replay_id, std::slice::from_ref(end));
         let found = try_join_all(ends.iter().map(read)).await?;
         let is_done = |record: &LogRecord| (!record.dry_run, record.published_at.is_some());
         Ok(found.into_iter().flatten().max_by_key(is_done))
@@ -172,7 +172,7 @@ impl ReplayPlanner {
         let (mut replays, mut asked) = (Vec::new(), Vec::new());
         // Each partition has an index of its own.
         for end in self.unknown_below(&homes)? {
-            for id in log_saga::replays_of(&self.log_history, original, std::slice::from_ref(&end)).await? {
+            for id in in_history::replays_of(&self.log_history, original, std::slice::from_ref(&end)).await? {
                 if !replays.contains(&id) {
                     asked.push((id.clone(), end.0, homes.clone()));
                     replays.push(id);

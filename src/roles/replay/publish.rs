@@ -11,7 +11,7 @@ use super::outbox::TransactionOutbox;
 use super::{RECORD_TOO_LARGE, Replay};
 use crate::error::{Error, Result};
 use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
-use crate::roles::retry::until_available;
+use crate::retry::until_available;
 use crate::saga::position::TopicPartition;
 use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
 

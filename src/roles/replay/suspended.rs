@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::{PARTITION_RESTS, Replay, ReplayPartition};
 use crate::error::{Error, Result};
-use crate::roles::schema::SchemaLookup;
 use crate::roles::suspension::Step;
 use crate::saga::position::{Offset, TopicPartition};
+use crate::schema_registry::lookups::SchemaLookup;
 use crate::wire::avro::SchemaRef;
 
 impl ReplayPartition {

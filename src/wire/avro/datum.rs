@@ -63,7 +63,7 @@ impl<'d> Datum<'d> {
     pub fn text(&mut self) -> Read<&'d str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a string in the Avro value is not UTF-8")
     }
-    /// Which of so many symbols or branches.
+    /// Which of this many symbols or branches.
     pub fn choice(&mut self, of: usize) -> Read<usize> {
         let at = usize::try_from(self.long()?).ok().filter(|at| *at < of);
         at.ok_or("the Avro value names a symbol or branch that its schema lacks")

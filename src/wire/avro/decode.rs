@@ -1,4 +1,4 @@
-//! An Avro datum as JSON text, as a [`Plan`] says. Bounded in depth, in time and in memory by the datum's length,
+//! An Avro datum as JSON text, as a [`ReadPlan`] says. Bounded in depth, in time and in memory by the datum's length,
 //! whatever the datum says of itself.
 //!
 //! A datum that breaks off or goes on too long is unreadable. A value that JSON lacks, where our schema has a field, is
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use uuid::Uuid;
 
 use super::datum::Datum;
-use super::plan::{At, Field, Layout, Node, Plan, Unit};
+use super::plan::{At, Layout, PlanField, PlanNode, ReadPlan, Unit};
 use crate::saga::time::Micros;
 use crate::wire::fields::FieldError;
 use crate::wire::json::{OWN_MAX_DEPTH, quote, read_value};
@@ -25,7 +25,7 @@ const TOO_MUCH: &str = "the Avro value holds far more than its length";
 
 /// The object's text, and the first field whose value JSON lacks, which stands there as null; or why the datum cannot be
 /// read. Neither quotes a value.
-pub fn to_json(plan: &Plan, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
+pub fn to_json(plan: &ReadPlan, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
     let mut decoder = Decoder {
         nodes: &plan.nodes,
         datum: Datum(datum),
@@ -44,7 +44,7 @@ pub fn to_json(plan: &Plan, datum: &[u8]) -> Result<(String, Option<FieldError>)
 }
 
 struct Decoder<'p, 'd> {
-    nodes: &'p [Node],
+    nodes: &'p [PlanNode],
     datum: Datum<'d>,
     out: String,
     /// Records, arrays and maps around what is read.
@@ -58,60 +58,60 @@ struct Decoder<'p, 'd> {
     wrong: Option<FieldError>,
 }
 
-type Done = Result<(), String>;
+type DecodeResult = Result<(), String>;
 
 impl<'p> Decoder<'p, '_> {
-    fn root(&mut self) -> Done {
+    fn root(&mut self) -> DecodeResult {
         let mut at = 0;
-        if let Some(Node::Union(branches)) = self.nodes.first() {
+        if let Some(PlanNode::Union(branches)) = self.nodes.first() {
             at = branches[self.datum.choice(branches.len())?];
         }
-        if !matches!(self.nodes.get(at), Some(Node::Record(_))) {
+        if !matches!(self.nodes.get(at), Some(PlanNode::Record(_))) {
             return Err("not an Avro record".into());
         }
         self.value(at)
     }
 
-    fn value(&mut self, at: At) -> Done {
+    fn value(&mut self, at: At) -> DecodeResult {
         self.count()?;
         let nodes = self.nodes;
         match &nodes[at] {
-            Node::Null => self.out.push_str("null"),
-            Node::Bool => self.out.push_str(if self.datum.bool()? { "true" } else { "false" }),
-            Node::Int => {
+            PlanNode::Null => self.out.push_str("null"),
+            PlanNode::Bool => self.out.push_str(if self.datum.bool()? { "true" } else { "false" }),
+            PlanNode::Int => {
                 let n = self.datum.int()?;
                 self.print(format_args!("{n}"));
             }
-            Node::Long => {
+            PlanNode::Long => {
                 let n = self.datum.long()?;
                 self.print(format_args!("{n}"));
             }
             // Both types print the shortest text that reads back as the same number.
-            Node::Float => match self.datum.float()? {
+            PlanNode::Float => match self.datum.float()? {
                 n if n.is_finite() => self.print(format_args!("{n:?}")),
                 _ => self.lacking("is a number that JSON lacks"),
             },
-            Node::Double => match self.datum.double()? {
+            PlanNode::Double => match self.datum.double()? {
                 n if n.is_finite() => self.print(format_args!("{n:?}")),
                 _ => self.lacking("is a number that JSON lacks"),
             },
-            Node::Text => quote(&mut self.out, self.datum.text()?),
-            Node::JsonText => self.json_text()?,
-            Node::Time(unit, zone) => self.time(*unit, *zone)?,
-            Node::Uuid(with_length) => {
+            PlanNode::Text => quote(&mut self.out, self.datum.text()?),
+            PlanNode::JsonText => self.json_text()?,
+            PlanNode::Time(unit, zone) => self.time(*unit, *zone)?,
+            PlanNode::Uuid(with_length) => {
                 let bytes = if *with_length { self.datum.bytes()? } else { self.datum.take(16)? };
                 let uuid = Uuid::from_slice(bytes).map_err(|_| "a UUID in the Avro value has not 16 bytes")?;
                 self.print(format_args!("\"{uuid}\""));
             }
-            Node::Enum(symbols) => self.out.push_str(&symbols[self.datum.choice(symbols.len())?]),
-            Node::Union(branches) => {
+            PlanNode::Enum(symbols) => self.out.push_str(&symbols[self.datum.choice(symbols.len())?]),
+            PlanNode::Union(branches) => {
                 let branch = self.datum.choice(branches.len())?;
                 self.value(branches[branch])?;
             }
-            Node::Array(items) => self.array(*items)?,
-            Node::Map(values) => self.map(*values)?,
-            Node::Record(fields) => self.record(fields)?,
-            Node::Lacking(layout) => {
+            PlanNode::Array(items) => self.array(*items)?,
+            PlanNode::Map(values) => self.map(*values)?,
+            PlanNode::Record(fields) => self.record(fields)?,
+            PlanNode::Lacking(layout) => {
                 self.pass(*layout)?;
                 self.lacking("has a type that JSON lacks");
             }
@@ -120,37 +120,37 @@ impl<'p> Decoder<'p, '_> {
     }
 
     /// Reads a value that nobody wants.
-    fn skip(&mut self, at: At) -> Done {
+    fn skip(&mut self, at: At) -> DecodeResult {
         self.count()?;
         let nodes = self.nodes;
         match &nodes[at] {
-            Node::Null => {}
-            Node::Bool => drop(self.datum.bool()?),
-            Node::Int => self.pass(Layout::Int)?,
-            Node::Long | Node::Time(..) => self.pass(Layout::Long)?,
-            Node::Float => self.pass(Layout::Fixed(4))?,
-            Node::Double => self.pass(Layout::Fixed(8))?,
-            Node::Text | Node::JsonText | Node::Uuid(true) => self.pass(Layout::Bytes)?,
-            Node::Uuid(false) => self.pass(Layout::Fixed(16))?,
-            Node::Enum(symbols) => drop(self.datum.choice(symbols.len())?),
-            Node::Union(branches) => {
+            PlanNode::Null => {}
+            PlanNode::Bool => drop(self.datum.bool()?),
+            PlanNode::Int => self.pass(Layout::Int)?,
+            PlanNode::Long | PlanNode::Time(..) => self.pass(Layout::Long)?,
+            PlanNode::Float => self.pass(Layout::Fixed(4))?,
+            PlanNode::Double => self.pass(Layout::Fixed(8))?,
+            PlanNode::Text | PlanNode::JsonText | PlanNode::Uuid(true) => self.pass(Layout::Bytes)?,
+            PlanNode::Uuid(false) => self.pass(Layout::Fixed(16))?,
+            PlanNode::Enum(symbols) => drop(self.datum.choice(symbols.len())?),
+            PlanNode::Union(branches) => {
                 let branch = self.datum.choice(branches.len())?;
                 self.skip(branches[branch])?;
             }
-            Node::Array(items) => self.nested(|this| this.blocks(|this, _| this.skip(*items)))?,
-            Node::Map(values) => self.nested(|this| {
+            PlanNode::Array(items) => self.nested(|this| this.blocks(|this, _| this.skip(*items)))?,
+            PlanNode::Map(values) => self.nested(|this| {
                 this.blocks(|this, _| {
                     this.pass(Layout::Bytes)?;
                     this.skip(*values)
                 })
             })?,
-            Node::Record(fields) => self.nested(|this| fields.iter().try_for_each(|field| this.skip(field.node)))?,
-            Node::Lacking(layout) => self.pass(*layout)?,
+            PlanNode::Record(fields) => self.nested(|this| fields.iter().try_for_each(|field| this.skip(field.node)))?,
+            PlanNode::Lacking(layout) => self.pass(*layout)?,
         }
         Ok(())
     }
 
-    fn pass(&mut self, layout: Layout) -> Done {
+    fn pass(&mut self, layout: Layout) -> DecodeResult {
         match layout {
             Layout::Int => drop(self.datum.int()?),
             Layout::Long => drop(self.datum.long()?),
@@ -160,12 +160,12 @@ impl<'p> Decoder<'p, '_> {
         Ok(())
     }
 
-    fn count(&mut self) -> Done {
+    fn count(&mut self) -> DecodeResult {
         self.values = self.values.checked_sub(1).ok_or(TOO_MUCH)?;
         if self.out.len() > self.most { Err(TOO_MUCH.into()) } else { Ok(()) }
     }
 
-    fn nested(&mut self, inside: impl FnOnce(&mut Self) -> Done) -> Done {
+    fn nested(&mut self, inside: impl FnOnce(&mut Self) -> DecodeResult) -> DecodeResult {
         if self.depth == OWN_MAX_DEPTH {
             return Err("nested too deep".into());
         }
@@ -176,7 +176,7 @@ impl<'p> Decoder<'p, '_> {
     }
 
     /// Each item of all blocks; told whether it is the first.
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self, bool) -> Done) -> Done {
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self, bool) -> DecodeResult) -> DecodeResult {
         let mut first = true;
         loop {
             let count = self.datum.block()?;
@@ -190,7 +190,7 @@ impl<'p> Decoder<'p, '_> {
         }
     }
 
-    fn array(&mut self, items: At) -> Done {
+    fn array(&mut self, items: At) -> DecodeResult {
         self.out.push('[');
         self.nested(|this| {
             this.blocks(|this, first| {
@@ -203,7 +203,7 @@ impl<'p> Decoder<'p, '_> {
     }
 
     /// Members as they are written, a name that comes again too: whoever reads JSON takes the last.
-    fn map(&mut self, values: At) -> Done {
+    fn map(&mut self, values: At) -> DecodeResult {
         self.out.push('{');
         self.nested(|this| {
             this.blocks(|this, first| {
@@ -217,7 +217,7 @@ impl<'p> Decoder<'p, '_> {
         Ok(())
     }
 
-    fn record(&mut self, fields: &'p [Field]) -> Done {
+    fn record(&mut self, fields: &'p [PlanField]) -> DecodeResult {
         self.out.push('{');
         let around = self.field;
         self.nested(|this| {
@@ -253,7 +253,7 @@ impl<'p> Decoder<'p, '_> {
     }
 
     /// JSON inside JSON: its depth counts from where it stands, as if it had come as JSON.
-    fn json_text(&mut self) -> Done {
+    fn json_text(&mut self) -> DecodeResult {
         let text = self.datum.text()?;
         let raw =
             read_value(text.as_bytes(), OWN_MAX_DEPTH - self.depth).map_err(|e| format!("field \"{}\": {e}", self.field))?;
@@ -261,7 +261,7 @@ impl<'p> Decoder<'p, '_> {
         Ok(())
     }
 
-    fn time(&mut self, unit: Unit, zone: bool) -> Done {
+    fn time(&mut self, unit: Unit, zone: bool) -> DecodeResult {
         let n = self.datum.long()?;
         let at = match unit {
             Unit::Millis => n.checked_mul(1_000),

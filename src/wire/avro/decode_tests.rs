@@ -4,7 +4,7 @@ use super::super::writer::WriterSchema;
 use super::*;
 
 fn read(writer: &str, shape: &Shape, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {
-    to_json(&Plan::new(&WriterSchema::parse(writer, &[]).unwrap(), shape), datum)
+    to_json(&ReadPlan::new(&WriterSchema::parse(writer, &[]).unwrap(), shape), datum)
 }
 /// Fields of a record as the members of a step event.
 fn event(fields: &str, datum: &[u8]) -> Result<(String, Option<FieldError>), String> {

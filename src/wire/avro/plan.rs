@@ -14,13 +14,13 @@ use crate::wire::json::quote;
 pub type At = usize;
 
 #[derive(Debug)]
-pub struct Plan {
+pub struct ReadPlan {
     /// The first is the whole value.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<PlanNode>,
 }
 
 #[derive(Debug)]
-pub enum Node {
+pub enum PlanNode {
     Null,
     Bool,
     Int,
@@ -39,13 +39,13 @@ pub enum Node {
     Array(At),
     Map(At),
     Union(Vec<At>),
-    Record(Vec<Field>),
+    Record(Vec<PlanField>),
     /// What JSON has no value for.
     Lacking(Layout),
 }
 
 #[derive(Debug)]
-pub struct Field {
+pub struct PlanField {
     /// `"name":`, ready to be written; `None`: it is skipped.
     pub key: Option<String>,
     /// Where it stands, for messages; `None`: what is around it is named instead.
@@ -96,14 +96,14 @@ struct Todo<'s> {
 
 struct Maker<'w, 's> {
     writer: &'w WriterSchema,
-    nodes: Vec<Node>,
+    nodes: Vec<PlanNode>,
     // A list, not recursion: a chain of names may be as long as the schema's text.
     todo: Vec<Todo<'s>>,
     /// Records made or to be made, by definition and want.
     records: HashMap<(TypeAt, usize), At>,
 }
 
-impl Plan {
+impl ReadPlan {
     pub fn new(writer: &WriterSchema, shape: &Shape) -> Self {
         let mut maker = Maker { writer, nodes: Vec::new(), todo: Vec::new(), records: HashMap::new() };
         maker.add(writer.root, Want::Shaped(shape), String::new());
@@ -126,38 +126,40 @@ impl<'s> Maker<'_, 's> {
             }
         }
         // Until it is made.
-        self.nodes.push(Node::Null);
+        self.nodes.push(PlanNode::Null);
         self.todo.push(Todo { at, of, want, path });
         at
     }
 
-    fn make(&mut self, Todo { of, want, path, .. }: Todo<'s>) -> Node {
+    fn make(&mut self, Todo { of, want, path, .. }: Todo<'s>) -> PlanNode {
         match self.writer.at(of).1 {
-            Type::Null | Type::Same(_) => Node::Null,
-            Type::Bool => Node::Bool,
-            Type::Int => Node::Int,
+            Type::Null | Type::Same(_) => PlanNode::Null,
+            Type::Bool => PlanNode::Bool,
+            Type::Int => PlanNode::Int,
             // What our schema has as a time is a long of microseconds also for a writer that does not say so.
-            Type::Long if want.admits(&Shape::Time) => Node::Time(Unit::Micros, true),
-            Type::Long => Node::Long,
-            Type::Float => Node::Float,
-            Type::Double => Node::Double,
+            Type::Long if want.admits(&Shape::Time) => PlanNode::Time(Unit::Micros, true),
+            Type::Long => PlanNode::Long,
+            Type::Float => PlanNode::Float,
+            Type::Double => PlanNode::Double,
             // Bytes and strings are written alike, and either can be read as the other (Avro, "Schema Resolution").
-            Type::Text | Type::Bytes if want.admits(&Shape::JsonText) => Node::JsonText,
-            Type::Bytes if want.admits(&Shape::Text) => Node::Text,
-            Type::Text => Node::Text,
-            Type::Bytes => Node::Lacking(Layout::Bytes),
-            Type::Uuid(with_length) => Node::Uuid(*with_length),
-            Type::Time(unit, zone) => Node::Time(*unit, *zone),
-            Type::Lacking(layout) => Node::Lacking(*layout),
-            Type::Enum(symbols) => Node::Enum(symbols.iter().map(|symbol| quoted(symbol)).collect()),
-            Type::Array(items) => Node::Array(self.add(*items, want.inner(), path)),
-            Type::Map(values) => Node::Map(self.add(*values, want.inner(), path)),
-            Type::Union(branches) => Node::Union(branches.iter().map(|branch| self.add(*branch, want, path.clone())).collect()),
+            Type::Text | Type::Bytes if want.admits(&Shape::JsonText) => PlanNode::JsonText,
+            Type::Bytes if want.admits(&Shape::Text) => PlanNode::Text,
+            Type::Text => PlanNode::Text,
+            Type::Bytes => PlanNode::Lacking(Layout::Bytes),
+            Type::Uuid(with_length) => PlanNode::Uuid(*with_length),
+            Type::Time(unit, zone) => PlanNode::Time(*unit, *zone),
+            Type::Lacking(layout) => PlanNode::Lacking(*layout),
+            Type::Enum(symbols) => PlanNode::Enum(symbols.iter().map(|symbol| quoted(symbol)).collect()),
+            Type::Array(items) => PlanNode::Array(self.add(*items, want.inner(), path)),
+            Type::Map(values) => PlanNode::Map(self.add(*values, want.inner(), path)),
+            Type::Union(branches) => {
+                PlanNode::Union(branches.iter().map(|branch| self.add(*branch, want, path.clone())).collect())
+            }
             Type::Record(fields) => self.record(fields, want, &path),
         }
     }
 
-    fn record(&mut self, fields: &[(String, TypeAt)], want: Want<'s>, path: &str) -> Node {
+    fn record(&mut self, fields: &[(String, TypeAt)], want: Want<'s>, path: &str) -> PlanNode {
         let ours = match want {
             Want::Shaped(shape) if shape.is_record() => Some(shape),
             _ => None,
@@ -176,14 +178,14 @@ impl<'s> Maker<'_, 's> {
                 // is of the wrong type whatever it holds.
                 (None, want) => (want.inner(), None),
             };
-            Field {
+            PlanField {
                 key: (!matches!(want, Want::Skipped)).then(|| quoted(name) + ":"),
                 node: self.add(*of, want, below.clone().unwrap_or_default()),
                 path: below,
                 drop_null: matches!(want, Want::Shaped(_)),
             }
         });
-        Node::Record(fields.collect())
+        PlanNode::Record(fields.collect())
     }
 }
 

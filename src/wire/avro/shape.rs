@@ -23,11 +23,11 @@ pub enum Shape {
     Array(Box<Shape>),
     Map(Box<Shape>),
     Union(Vec<Shape>),
-    Record(Vec<Field>),
+    Record(Vec<ShapeField>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct ShapeField {
     pub name: String,
     pub shape: Shape,
     /// JSON text.
@@ -55,7 +55,7 @@ impl Shape {
         of(&schema, false, &mut HashMap::new())
     }
 
-    pub fn field(&self, name: &str) -> Option<&Field> {
+    pub fn field(&self, name: &str) -> Option<&ShapeField> {
         match self {
             Self::Record(fields) => fields.iter().find(|field| field.name == name),
             Self::Union(variants) => variants.iter().find_map(|variant| variant.field(name)),
@@ -103,7 +103,7 @@ fn of(schema: &Schema, json: bool, named: &mut HashMap<String, Shape>) -> Shape 
             let fields = record.fields.iter().map(|field| {
                 let json = field.custom_attributes.get("content").is_some_and(|content| content == "json");
                 let default = field.default.as_ref().map(ToString::to_string);
-                Field { name: field.name.clone(), shape: of(&field.schema, json, named), default }
+                ShapeField { name: field.name.clone(), shape: of(&field.schema, json, named), default }
             });
             let shape = Shape::Record(fields.collect());
             named.insert(record.name.to_string(), shape.clone());

@@ -61,9 +61,9 @@ pub enum Layout {
 }
 
 /// Why a schema cannot be read. Names of the schema are quoted, cut; it is no data.
-type Why = String;
+type UnreadableReason = String;
 
-struct Reader {
+struct SchemaReader {
     types: Vec<Type>,
     /// By full name.
     named: HashMap<String, TypeAt>,
@@ -73,8 +73,8 @@ struct Reader {
 
 impl WriterSchema {
     /// `references`: the schemas that it, or one of these, names and does not define.
-    pub fn parse(text: &str, references: &[String]) -> Result<Self, Why> {
-        let mut reader = Reader { types: Vec::new(), named: HashMap::new(), uses: Vec::new() };
+    pub fn parse(text: &str, references: &[String]) -> Result<Self, UnreadableReason> {
+        let mut reader = SchemaReader { types: Vec::new(), named: HashMap::new(), uses: Vec::new() };
         let mut root = 0;
         for text in references.iter().map(String::as_str).chain([text]) {
             // Nested no deeper than serde_json reads, so neither is what follows.
@@ -95,8 +95,8 @@ impl WriterSchema {
     }
 }
 
-impl Reader {
-    fn add(&mut self, of: Type) -> Result<TypeAt, Why> {
+impl SchemaReader {
+    fn add(&mut self, of: Type) -> Result<TypeAt, UnreadableReason> {
         if self.types.len() == MAX_TYPES {
             return Err(format!("it has more than {MAX_TYPES} types"));
         }
@@ -104,7 +104,7 @@ impl Reader {
         Ok(self.types.len() - 1)
     }
 
-    fn read(&mut self, json: &Value, namespace: &str) -> Result<TypeAt, Why> {
+    fn read(&mut self, json: &Value, namespace: &str) -> Result<TypeAt, UnreadableReason> {
         match json {
             Value::String(name) => match primitive(name, None) {
                 Some(of) => self.add(of),
@@ -127,7 +127,7 @@ impl Reader {
         }
     }
 
-    fn object(&mut self, of: &str, json: &Value, namespace: &str) -> Result<TypeAt, Why> {
+    fn object(&mut self, of: &str, json: &Value, namespace: &str) -> Result<TypeAt, UnreadableReason> {
         let needed = |member: &str| json.get(member).ok_or_else(|| format!("its {of} lacks \"{member}\""));
         match of {
             "array" => {
@@ -174,7 +174,7 @@ impl Reader {
     }
 
     /// A named type: its place, and the namespace for what is inside.
-    fn define(&mut self, json: &Value, around: &str, of: Type) -> Result<(TypeAt, String), Why> {
+    fn define(&mut self, json: &Value, around: &str, of: Type) -> Result<(TypeAt, String), UnreadableReason> {
         let name = json.get("name").and_then(Value::as_str).ok_or("a record, enum or fixed has no name")?;
         let (namespace, full) = match name.rsplit_once('.') {
             Some((namespace, _)) => (namespace.to_owned(), name.to_owned()),
@@ -189,7 +189,7 @@ impl Reader {
         Ok((at, namespace))
     }
 
-    fn resolve(&mut self) -> Result<(), Why> {
+    fn resolve(&mut self) -> Result<(), UnreadableReason> {
         for (at, name, namespace) in std::mem::take(&mut self.uses) {
             let in_namespace = if name.contains('.') { None } else { self.named.get(&full_name(&namespace, &name)) };
             let definition = in_namespace.or_else(|| self.named.get(name.as_str()));
@@ -243,7 +243,7 @@ fn shown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<WriterSchema, Why> {
+    fn parse(text: &str) -> Result<WriterSchema, UnreadableReason> {
         WriterSchema::parse(text, &[])
     }
     fn record(fields: &str) -> String {

@@ -1,6 +1,7 @@
 //! The messages of a frame back to domain values; the way there is [`super::encode`].
 
-use super::{EntryColumns, proto};
+use super::columns::EntryColumns;
+use super::proto;
 use crate::error::{Error, Result};
 use crate::saga::entry::Entry;
 use crate::saga::event::{ContextChange, ErrorInfo, Kind, StepEvent};
@@ -24,11 +25,11 @@ fn position(topic: String, partition: u32, offset: u64) -> Result<Position> {
     Ok(Position::new(topic, partition, offset))
 }
 
-fn error_back(error: proto::Error) -> Box<ErrorInfo> {
+fn error_of_message(error: proto::Error) -> Box<ErrorInfo> {
     Box::new(ErrorInfo { code: error.code, kind: error.kind, message: error.message, details: error.details.map(json) })
 }
 
-fn lineage_back(lineage: proto::Lineage) -> Box<Lineage> {
+fn lineage_of_message(lineage: proto::Lineage) -> Box<Lineage> {
     Box::new(Lineage {
         parent: SagaId::new(lineage.parent),
         root: SagaId::new(lineage.root),
@@ -42,7 +43,7 @@ fn lineage_back(lineage: proto::Lineage) -> Box<Lineage> {
 }
 
 /// The entry, and whether its whole context stands elsewhere.
-pub fn entry_back(entry: proto::Entry, columns: EntryColumns) -> Result<(Entry, bool)> {
+pub fn entry_of_message(entry: proto::Entry, columns: EntryColumns) -> Result<(Entry, bool)> {
     let effective = columns.recorded_time.0.wrapping_sub(entry.recorded_after);
     let mut elsewhere = false;
     let context = match entry.context {
@@ -70,12 +71,12 @@ pub fn entry_back(entry: proto::Entry, columns: EntryColumns) -> Result<(Entry, 
         sequence: entry.event_sequence,
         context,
         result: entry.result.map(json),
-        error: entry.error.map(error_back),
+        error: entry.error.map(error_of_message),
         saga_version: entry.saga_version,
         tenant: entry.tenant,
         region: entry.region,
         labels: entry.labels.map(|labels| labels.pairs.into_iter().map(|p| (p.name, p.text)).collect()),
-        lineage: entry.lineage.map(lineage_back),
+        lineage: entry.lineage.map(lineage_of_message),
         restored: entry.restored.map(|r| restored::decode_json(r.as_bytes()).map(Box::new)).transpose()?,
     };
     let entry = Entry {
@@ -104,7 +105,7 @@ pub fn reference(entry: &Entry) -> EntryRef {
 }
 
 /// The saga; where it has no reference to its entry that is the one `beside` it, and so is its id.
-pub fn saga_back(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
+pub fn saga_of_message(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
     let entry = match (saga.entry, beside) {
         (Some(e), _) => EntryRef {
             sequence: EntrySequence(e.sequence),
@@ -126,10 +127,10 @@ pub fn saga_back(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
         completed_steps: saga.completed_steps,
         skipped_steps: saga.skipped_steps,
         compensated_steps: saga.compensated_steps,
-        failed_steps: saga.failed_steps.into_iter().map(|f| (f.step, f.error.map(error_back))).collect(),
-        end_error: saga.end_error.map(error_back),
+        failed_steps: saga.failed_steps.into_iter().map(|f| (f.step, f.error.map(error_of_message))).collect(),
+        end_error: saga.end_error.map(error_of_message),
         compensation_failed_step: saga.compensation_failed_step,
-        compensation_error: saga.compensation_error.map(error_back),
+        compensation_error: saga.compensation_error.map(error_of_message),
         attempts: saga.attempts.into_iter().map(|p| (p.name, p.value.unwrap_or_default())).collect(),
         results: saga.results.into_iter().map(|p| (p.name, json(p.text))).collect(),
         context: json(saga.context),
@@ -138,7 +139,7 @@ pub fn saga_back(saga: proto::Saga, beside: Option<&Entry>) -> Result<Saga> {
         tenant: saga.tenant,
         region: saga.region,
         labels: saga.labels.into_iter().map(|p| (p.name, p.text)).collect(),
-        lineage: saga.lineage.map(lineage_back),
+        lineage: saga.lineage.map(lineage_of_message),
         anomalies: saga.anomalies.into_iter().map(|a| at_place(&Anomaly::ALL, a, "anomaly")).collect::<Result<_>>()?,
         snapshot: saga.snapshot.map(EntrySequence),
         entry,

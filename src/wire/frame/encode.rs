@@ -15,7 +15,7 @@ use crate::wire::restored;
 
 /// Where a frame has what the event did to the context.
 #[derive(Clone, Copy)]
-pub enum Context<'a> {
+pub enum ContextForm<'a> {
     /// As the event has it.
     Own(&'a ContextChange),
     /// First bytes of the context before, what is new, its last bytes.
@@ -24,7 +24,7 @@ pub enum Context<'a> {
     Elsewhere,
 }
 
-impl Context<'_> {
+impl ContextForm<'_> {
     /// Bytes of its text.
     pub fn len(&self) -> usize {
         match self {
@@ -49,7 +49,7 @@ fn place<T: PartialEq>(all: &[T], value: &T) -> u32 {
     all.iter().position(|v| v == value).map_or(u32::MAX, |at| at as u32)
 }
 
-pub fn entry(out: &mut Out, entry: &Entry, beside: Beside, context: Context<'_>) {
+pub fn entry(out: &mut Out, entry: &Entry, beside: Beside, context: ContextForm<'_>) {
     let event = &entry.event;
     let is_row = beside == Beside::Row;
     if is_row {
@@ -86,15 +86,15 @@ pub fn entry(out: &mut Out, entry: &Entry, beside: Beside, context: Context<'_>)
     self::context(out, context);
 }
 
-fn context(out: &mut Out, context: Context<'_>) {
+fn context(out: &mut Out, context: ContextForm<'_>) {
     match context {
-        Context::Own(ContextChange::None) => {}
-        Context::Own(ContextChange::Full(full)) => out.opt_str(30, Some(full.as_str())),
-        Context::Own(ContextChange::Patch(patch)) => out.opt_str(31, Some(patch.as_str())),
-        Context::Own(ContextChange::Set(set)) => out.opt_str(32, Some(set.as_str())),
-        Context::Own(ContextChange::Splice { prefix, suffix, middle }) => splice(out, *prefix, *suffix, middle),
-        Context::Splice(prefix, suffix, middle) => splice(out, prefix, suffix, middle),
-        Context::Elsewhere => out.opt_uint(34, Some(1)),
+        ContextForm::Own(ContextChange::None) => {}
+        ContextForm::Own(ContextChange::Full(full)) => out.opt_str(30, Some(full.as_str())),
+        ContextForm::Own(ContextChange::Patch(patch)) => out.opt_str(31, Some(patch.as_str())),
+        ContextForm::Own(ContextChange::Set(set)) => out.opt_str(32, Some(set.as_str())),
+        ContextForm::Own(ContextChange::Splice { prefix, suffix, middle }) => splice(out, *prefix, *suffix, middle),
+        ContextForm::Splice(prefix, suffix, middle) => splice(out, prefix, suffix, middle),
+        ContextForm::Elsewhere => out.opt_uint(34, Some(1)),
     }
 }
 

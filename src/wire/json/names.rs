@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::read::unescape;
+use super::raw::unescape;
 
 /// Where a name stands in its text, without its quotes.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
+use crate::wire::json::MAX_DEPTH;
 
 fn nested(depth: usize) -> String {
     format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))

@@ -7,14 +7,14 @@ use std::borrow::Cow;
 use wide::u8x16;
 
 use super::names::{Name, any_twice};
-use super::read::{Raw, Unreadable, unescape};
+use super::raw::{Raw, Unreadable, unescape};
 
 /// As many members as most objects have: room for them is made at once.
 const MEMBERS: usize = 16;
 
 /// An array or object that is open; of an object, where its names begin in [`Scanner::names`].
 #[derive(Clone, Copy)]
-enum Open {
+enum OpenValue {
     Array,
     Object { names: usize },
 }
@@ -28,7 +28,7 @@ pub(super) struct Scanner<'a> {
     outer: usize,
     /// The deepest so far.
     depth: usize,
-    open: Vec<Open>,
+    open: Vec<OpenValue>,
     names: Vec<Name>,
 }
 
@@ -116,7 +116,7 @@ impl<'a> Scanner<'a> {
             match byte(bytes, at) {
                 b'"' => (at, escaped) = string(bytes, at)?,
                 b'{' => {
-                    self.push(Open::Object { names: self.names.len() }, at)?;
+                    self.push(OpenValue::Object { names: self.names.len() }, at)?;
                     at = after_space(bytes, at + 1);
                     if byte(bytes, at) != b'}' {
                         at = self.member(at)?;
@@ -124,7 +124,7 @@ impl<'a> Scanner<'a> {
                     }
                 }
                 b'[' => {
-                    self.push(Open::Array, at)?;
+                    self.push(OpenValue::Array, at)?;
                     at = after_space(bytes, at + 1);
                     if byte(bytes, at) != b']' {
                         continue;
@@ -143,21 +143,21 @@ impl<'a> Scanner<'a> {
                 };
                 at = after_space(bytes, at);
                 match (byte(bytes, at), top) {
-                    (b',', Open::Array) => {
+                    (b',', OpenValue::Array) => {
                         at = after_space(bytes, at + 1);
                         break;
                     }
-                    (b',', Open::Object { .. }) => {
+                    (b',', OpenValue::Object { .. }) => {
                         at = self.member(after_space(bytes, at + 1))?;
                         break;
                     }
-                    (b'}', Open::Object { names }) => {
+                    (b'}', OpenValue::Object { names }) => {
                         duplicates |= any_twice(self.text, &self.names[names..]);
                         self.names.truncate(names);
                         self.open.pop();
                         at += 1;
                     }
-                    (b']', Open::Array) => {
+                    (b']', OpenValue::Array) => {
                         self.open.pop();
                         at += 1;
                     }
@@ -167,7 +167,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn push(&mut self, open: Open, at: usize) -> Result<(), Unreadable> {
+    fn push(&mut self, open: OpenValue, at: usize) -> Result<(), Unreadable> {
         if self.outer + self.open.len() >= self.max_depth {
             return fail(at, "nested too deep");
         }

@@ -2,7 +2,6 @@
 //! at its default, objects sorted by name, times in UTC. Its hash tells a repeat from another request of the same id.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::order;
 use crate::wire::fields::Fields;
@@ -30,12 +29,6 @@ pub fn canonical(fields: &Fields<'_>) -> String {
         }
     }
     out
-}
-
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn in_utc(value: &mut Value) {

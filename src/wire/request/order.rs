@@ -1,7 +1,6 @@
 //! The members of a REPLAY, with their defaults.
 
-use super::canonical::sha256_hex;
-use super::read_saga_id;
+use super::hash::sha256_hex;
 use crate::saga::position::SagaId;
 use crate::saga::request::{ForceFailure, From, IfCompensated, Override, ReplayOrder};
 use crate::wire::fields::{Checked, Fields};
@@ -126,4 +125,13 @@ fn read_if_compensated(fields: &Fields<'_>) -> Checked<IfCompensated> {
         Some("rerun") => Ok(IfCompensated::Rerun),
         Some(_) => Err(fields.wrong("if_compensated", "is none of refuse, keep, rerun")),
     }
+}
+
+/// Required, 1 to 256 characters.
+pub fn read_saga_id(fields: &Fields<'_>, name: &str) -> Checked<SagaId> {
+    let id = fields.needed(name)?;
+    if id.chars().count() > SagaId::MAX_CHARS {
+        return Err(fields.wrong(name, "is longer than 256 characters"));
+    }
+    Ok(SagaId::new(id))
 }

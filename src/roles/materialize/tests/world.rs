@@ -29,7 +29,7 @@ use crate::kafka::intake::{Intake, IntakeEvent, IntakeLimits};
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
-use crate::roles::partitioning::Partitioning;
+use crate::partitioning::Partitioning;
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
 use crate::saga::position::{ChainId, Offset, Position};
 use crate::saga::testing::settings as fold_settings;
@@ -97,7 +97,7 @@ pub fn empty_hot() -> Arc<dyn HotStore> {
 
 pub struct World {
     _cluster: MockKafka,
-    kafka: config::Kafka,
+    kafka: config::KafkaConfig,
     publisher: Publisher,
     store: Arc<HeldObjects>,
     pub metrics: Arc<Metrics>,
@@ -118,7 +118,7 @@ impl World {
         }
         // The mock keeps a member that left until its session ends.
         let properties = [("session.timeout.ms".into(), "6000".into())].into();
-        let kafka = config::Kafka { brokers: cluster.brokers(), properties, ..config::Kafka::default() };
+        let kafka = config::KafkaConfig { brokers: cluster.brokers(), properties, ..config::KafkaConfig::default() };
         let directory = tempfile::tempdir().expect("a directory");
         let store = Directory::open(directory.path()).expect("a store");
         let store = Arc::new(HeldObjects { store, what: watch::Sender::new(None) });

@@ -1,0 +1,26 @@
+//! Every shape of an HTTP answer, as JSON text: members in the order of the contract, texts as they came.
+//!
+//! Pure. What goes over Kafka as well (a restored saga, a log record) is written by `wire`. Knows no route and no status.
+
+mod entry;
+mod health;
+mod lineage;
+mod lists;
+mod parts;
+mod problem;
+mod replay;
+mod state;
+
+use crate::saga::json::Json;
+
+pub use health::{ALIVE, ready};
+pub use lineage::lineage;
+pub use lists::{checkpoints, page, records, sagas};
+pub use problem::problem;
+pub use replay::{cancelled, record, submitted};
+pub use state::{difference, state};
+
+/// A part of a context.
+pub fn value(value: &Json) -> String {
+    format!("{{\"value\":{}}}", value.as_str())
+}

@@ -1,0 +1,10 @@
+//! Labels of a saga: names and values that its producer chose.
+
+/// Labels in the order they were received.
+pub type Labels = Vec<(String, String)>;
+
+/// A label filter `k:v`; the name ends at the first colon. `None`: no colon or no name.
+pub fn parse_label(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once(':')?;
+    (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,38 @@
+//! The roles of this build: the one line of wiring that each costs.
+
+use std::sync::Arc;
+
+use crate::roles::{Components, RoleTask, materialize, replay};
+
+/// What a process does, by name, and what runs of it.
+#[derive(Debug)]
+pub struct Role {
+    pub name: &'static str,
+    tasks: fn(&Components) -> Vec<Arc<dyn RoleTask>>,
+}
+
+/// Its routes are answered by the HTTP server, which every process has.
+pub(super) const API: &str = "api";
+
+/// A process has all of them unless it is told otherwise.
+pub static ROLES: [Role; 3] = [
+    Role { name: "materialize", tasks: materialize::task::tasks },
+    Role { name: "replay", tasks: replay::task::tasks },
+    Role { name: API, tasks: |_| Vec::new() },
+];
+
+impl Role {
+    /// `None`: this build has no such role.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ROLES.iter().find(|role| role.name == name)
+    }
+
+    pub(super) fn tasks(&self, components: &Components) -> Vec<Arc<dyn RoleTask>> {
+        (self.tasks)(components)
+    }
+}
+
+/// For messages: the names of all.
+pub fn role_names() -> String {
+    ROLES.iter().map(|role| role.name).collect::<Vec<_>>().join(", ")
+}

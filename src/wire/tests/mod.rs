@@ -1,0 +1,3 @@
+//! What holds for every form of the wire.
+
+mod names;
