@@ -22,6 +22,10 @@
 //! - for all: [`error`], [`retry`] (the one place for trying again), [`cpu`] (long work on threads of its own), [`failpoint`],
 //!   [`nearest`] (the name that was meant by an unknown one)
 
+// Unit tests use the stores of tests/it that fail on a schedule.
+#[cfg(test)]
+extern crate self as resaga;
+
 pub mod admin;
 pub mod api;
 pub mod cli;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// First and longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The pauses between the tries of one action, and what the log says about them.
 pub struct Backoff {
@@ -36,7 +36,7 @@ impl Backoff {
             tracing::warn!(action = self.action, failures = self.failures, reason, "dependency unavailable, trying again");
         }
         let pause = self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         pause
     }
 

@@ -1,5 +1,5 @@
 //! Getting the schema that a value was written with, where it is not known yet: beside the loop of a role, for the registry may
-//! take its time, and only what needs the schema waits for it.
+//! be slow, and only what needs the schema waits for it.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro::{SchemaRef, Schemas};
 
-/// Most questions to the registry at once, of one role.
-const MAX_UNDER_WAY: usize = 8;
+/// Look-ups of one role at once.
+const MAX_CONCURRENT: usize = 8;
 
 /// Makes a schema known; `false`: there is none. `Unavailable`: the registry does not answer.
 pub async fn learn(registry: Option<&SchemaRegistry>, of: SchemaRef, schemas: &Schemas) -> Result<bool> {
@@ -23,31 +23,31 @@ pub async fn learn(registry: Option<&SchemaRegistry>, of: SchemaRef, schemas: &S
     }
 }
 
-/// The look-ups of one role. Each is one try; who asked asks again.
+/// The look-ups of one role. Each is tried once; who needs it asks again.
 pub struct SchemaLookups {
     registry: Option<Arc<SchemaRegistry>>,
     schemas: Arc<Schemas>,
-    under_way: JoinSet<SchemaLookup>,
+    running: JoinSet<SchemaLookup>,
     /// To be asked for next. Each partition waits for one at most, which bounds it.
     queue: VecDeque<SchemaRef>,
-    /// In the queue or under way.
+    /// In the queue or running.
     asked: HashSet<SchemaRef>,
 }
 
-/// What came of a look-up, as [`learn`] gives it.
+/// A schema, and what [`learn`] gave.
 pub type SchemaLookup = (SchemaRef, Result<bool>);
 
 impl SchemaLookups {
     pub fn new(registry: Option<Arc<SchemaRegistry>>, schemas: Arc<Schemas>) -> Self {
-        Self { registry, schemas, under_way: JoinSet::new(), queue: VecDeque::new(), asked: HashSet::new() }
+        Self { registry, schemas, running: JoinSet::new(), queue: VecDeque::new(), asked: HashSet::new() }
     }
 
-    /// There is nobody to ask, or somebody said a moment ago that there is none.
+    /// There is no registry, or it said a moment ago that it has no such schema.
     pub fn is_missing(&self, of: SchemaRef) -> bool {
         self.registry.as_ref().is_none_or(|registry| registry.has_given_up(of))
     }
 
-    /// Asks for a schema: [`Self::next`] will tell.
+    /// Asks for a schema: [`Self::next`] gives the answer.
     pub fn ask(&mut self, of: SchemaRef) {
         if self.asked.insert(of) {
             self.queue.push_back(of);
@@ -56,12 +56,12 @@ impl SchemaLookups {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
+        self.running.is_empty()
     }
 
     /// The next answer; `None`: nothing was asked. May be dropped while it waits.
     pub async fn next(&mut self) -> Option<Result<SchemaLookup>> {
-        let ended = self.under_way.join_next().await?;
+        let ended = self.running.join_next().await?;
         if let Ok((of, _)) = &ended {
             self.asked.remove(of);
         }
@@ -70,11 +70,11 @@ impl SchemaLookups {
     }
 
     fn start(&mut self) {
-        while self.under_way.len() < MAX_UNDER_WAY
+        while self.running.len() < MAX_CONCURRENT
             && let Some(of) = self.queue.pop_front()
         {
             let (registry, schemas) = (self.registry.clone(), self.schemas.clone());
-            self.under_way.spawn(async move { (of, learn(registry.as_deref(), of, &schemas).await) });
+            self.running.spawn(async move { (of, learn(registry.as_deref(), of, &schemas).await) });
         }
     }
 }
@@ -96,7 +96,7 @@ mod tests {
         for n in (0..20).chain(0..20) {
             assert!(!lookups.is_missing(id(n)));
             lookups.ask(id(n));
-            assert!(lookups.under_way.len() <= MAX_UNDER_WAY);
+            assert!(lookups.running.len() <= MAX_CONCURRENT);
         }
         let mut answered = HashSet::new();
         while let Some(looked) = lookups.next().await {

@@ -6,6 +6,7 @@ mod cold_rows;
 mod demo;
 mod described;
 mod faults;
+mod faulty_hot;
 mod hot_contract;
 mod hot_redis;
 mod http_api;

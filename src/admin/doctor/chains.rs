@@ -8,7 +8,7 @@ use crate::cold::owner;
 use crate::config::Config;
 use crate::error::Result;
 use crate::kafka::ends::Ends;
-use crate::roles::materialize::{Log, disagreement};
+use crate::roles::materialize::{LogBounds, chain_mismatch};
 use crate::saga::position::{ChainId, Offset, TopicPartition};
 use crate::serve::partitions_of;
 
@@ -43,8 +43,8 @@ pub(super) async fn disagreements(
             }
             // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
             let end = single_offset(&ends.ends(std::slice::from_ref(&partition)).await?);
-            let log = Log { earliest, end, topic_id: topic_id.clone() };
-            if let Some((code, reason)) = disagreement(&log, writer.next(), writer.newest(), &owners) {
+            let log = LogBounds { earliest, end, topic_id: topic_id.clone() };
+            if let Some((code, reason)) = chain_mismatch(&log, writer.next(), writer.newest(), &owners) {
                 found.push((partition, code, reason));
             }
         }

@@ -1,97 +1,175 @@
 //! What goes to the cold store: segments, one flush per partition at a time, and then the group's offsets.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 
-use super::flush::{self, Commit, Flush, Flushed, Stored};
-use super::refold::Why;
-use super::{Materialize, completeness, joined, settle, split};
+use super::background::joined;
+use super::chain_conflict::ChainConflict;
+use super::clocks::Clocks;
+use super::completeness::CompleteThrough;
+use super::content::Histories;
+use super::flush::{self, AppendResult, FlushJob, FlushResult, OffsetCommit};
+use super::hot_expiry::{DurableSegment, long_sagas};
+use super::ownership::Ownership;
+use super::partition_conflicts;
+use super::partitions::{OwnedPartition, Partitions};
 use crate::cold::chain::Appended;
+use crate::cold::owner::Owners;
 use crate::cold::segment::NewSegment;
 use crate::error::{Error, Result};
+use crate::kafka::intake::Intake;
 use crate::saga::position::{Offset, TopicPartition};
+use crate::telemetry::Metrics;
 
-impl Materialize {
-    pub(super) fn flush_due(&mut self, now: Instant) {
-        let mut due: Vec<TopicPartition> = Vec::new();
-        for (partition, owned) in &self.owned {
-            let active = &owned.partition.active;
-            let old = active.oldest().is_some_and(|at| now.duration_since(at) >= self.settings.flush_interval);
-            if old || active.bytes() >= self.settings.flush_bytes {
-                due.push(partition.clone());
-            }
-        }
-        if self.backlog_bytes() >= self.settings.buffer_bytes {
-            // Memory is short: the largest first.
-            let largest = self.owned.iter().filter(|(_, owned)| owned.writer.is_some());
-            due.extend(largest.max_by_key(|(_, owned)| owned.partition.active.held()).map(|(partition, _)| partition.clone()));
-        }
-        for partition in due {
-            self.start_flush(&partition);
+/// When entries become durable, and what their segments say besides.
+pub struct ColdSettings {
+    pub flush_interval: Duration,
+    /// Bytes of a partition's records that are flushed without waiting for the interval.
+    pub flush_bytes: u64,
+    /// Bytes of all partitions.
+    pub buffer_bytes: u64,
+    pub fold_text: String,
+    pub owners: Owners,
+}
+
+pub struct ColdPipeline {
+    settings: ColdSettings,
+    intake: Intake,
+    histories: Histories,
+    metrics: Arc<Metrics>,
+    clocks: Clocks,
+    flushes: JoinSet<FlushResult>,
+    /// One at most.
+    commits: JoinSet<CommitResult>,
+}
+
+/// Offsets that were to be committed, and whether they are.
+pub struct CommitResult {
+    offsets: Vec<OffsetCommit>,
+    committed: bool,
+}
+
+/// What ended.
+pub enum ColdEvent {
+    Flushed(Box<std::result::Result<FlushResult, JoinError>>),
+    Committed(Result<CommitResult>),
+}
+
+/// What a flush means for its partition.
+pub enum FlushOutcome {
+    /// Nothing: it is not ours any more, or what it was made of is not believed any more.
+    Outdated,
+    Durable(TopicPartition, DurableSegment),
+    /// What is stored cannot be read.
+    Corrupt(TopicPartition, String),
+    /// What is stored is not what was folded. With the chain's end.
+    Conflict(TopicPartition, Offset, ChainConflict),
+}
+
+impl ColdPipeline {
+    pub fn new(settings: ColdSettings, intake: Intake, histories: Histories, metrics: Arc<Metrics>, clocks: Clocks) -> Self {
+        Self { settings, intake, histories, metrics, clocks, flushes: JoinSet::new(), commits: JoinSet::new() }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.flushes.is_empty() && self.commits.is_empty()
+    }
+
+    pub fn is_committing(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
+    /// `None`: nothing runs. May be dropped while it waits.
+    pub async fn next(&mut self) -> Option<ColdEvent> {
+        tokio::select! {
+            biased;
+            Some(done) = self.flushes.join_next(), if !self.flushes.is_empty() => Some(ColdEvent::Flushed(Box::new(done))),
+            Some(done) = self.commits.join_next(), if !self.commits.is_empty() => Some(ColdEvent::Committed(joined(done))),
+            else => None,
         }
     }
 
+    /// Flushes what is old or large enough; where memory is short the largest, too.
+    pub fn flush_due(&mut self, partitions: &mut Partitions, now: Instant) {
+        let largest = self.largest_if_short(partitions);
+        for (partition, owned) in partitions.iter_mut() {
+            let active = &owned.partition.active;
+            let is_old = active.oldest().is_some_and(|at| now.duration_since(at) >= self.settings.flush_interval);
+            if is_old || active.bytes() >= self.settings.flush_bytes || largest.as_ref() == Some(partition) {
+                self.flush(partition, owned);
+            }
+        }
+    }
+
+    fn largest_if_short(&self, partitions: &Partitions) -> Option<TopicPartition> {
+        if partitions.backlog_bytes() < self.settings.buffer_bytes {
+            return None;
+        }
+        let may_flush = partitions.iter().filter(|(_, owned)| owned.chain.has_writer());
+        may_flush.max_by_key(|(_, owned)| owned.partition.active.held()).map(|(partition, _)| partition.clone())
+    }
+
     /// Seals what a partition has and appends it to the chain, unless a flush runs or there is nothing.
-    pub(super) fn start_flush(&mut self, partition: &TopicPartition) {
-        let Some(owned) = self.owned.get_mut(partition) else { return };
+    pub fn flush(&mut self, partition: &TopicPartition, owned: &mut OwnedPartition) {
         if owned.partition.active.is_empty() || owned.partition.position <= owned.partition.durable {
             return;
         }
-        let Some(writer) = owned.writer.take() else { return };
+        let Some(writer) = owned.chain.take_writer() else { return };
         let sealed = Arc::new(std::mem::take(&mut owned.partition.active));
         owned.partition.sealed = Some(sealed.clone());
         let position = owned.partition.position;
+        let complete_through = CompleteThrough { stored: None, reached: owned.partition.completeness.at(position) };
         let segment = NewSegment {
             start: owned.partition.durable,
             end: Offset(position.0 - 1),
             rows: Arc::new(sealed.segment_rows()),
-            complete_through: completeness::carried(None, owned.partition.through.at(position), (self.deps.now)()),
-            leader_epoch: owned.leader_epoch,
-            topic_id: owned.topic_id.clone(),
+            complete_through: complete_through.at(self.clocks.now()),
+            leader_epoch: owned.chain.leader_epoch,
+            topic_id: owned.chain.topic_id.clone(),
             clock: owned.partition.clock,
             installation: self.settings.owners.now().cloned().unwrap_or_default(),
             fold_settings: self.settings.fold_text.clone(),
             gap: false,
         };
-        let flush = Flush {
-            partition: partition.clone(),
-            generation: owned.generation,
+        let job = FlushJob {
+            ownership: Ownership { partition: partition.clone(), generation: owned.generation },
             writer,
             segment,
-            history: self.deps.history_of(owned.partition.content).clone(),
+            history: self.histories.of(owned.partition.content).clone(),
             sends: std::mem::take(&mut owned.sends),
         };
-        owned.flush = Some(self.flushes.spawn(flush::flush(flush)));
+        owned.chain.flush_started(self.flushes.spawn(flush::flush(job)));
     }
 
-    pub(super) fn flush_ended(&mut self, done: std::result::Result<Flushed, JoinError>) -> Result<()> {
-        match done {
-            // Of a partition that was disowned.
-            Err(error) if error.is_cancelled() => Ok(()),
-            done => self.flushed(joined(done)?),
+    pub fn flushed(
+        &mut self,
+        done: std::result::Result<FlushResult, JoinError>,
+        partitions: &mut Partitions,
+    ) -> Result<FlushOutcome> {
+        // Of a partition that was disowned.
+        if done.as_ref().is_err_and(JoinError::is_cancelled) {
+            return Ok(FlushOutcome::Outdated);
         }
-    }
-
-    fn flushed(&mut self, done: Flushed) -> Result<()> {
-        let Some(owned) = self.owned.get_mut(&done.partition).filter(|owned| owned.generation == done.generation) else {
-            return Ok(());
-        };
+        let FlushResult { ownership, writer, stored } = joined(done)?;
+        let Some(owned) = partitions.current_mut(&ownership) else { return Ok(FlushOutcome::Outdated) };
+        let partition = ownership.partition;
         if owned.partition.disowned {
-            return Ok(());
+            return Ok(FlushOutcome::Outdated);
         }
-        let stored = match done.stored {
-            Err(Error::Corrupt(reason)) => return self.flush_refused(&done.partition, &reason),
+        let stored = match stored {
+            Err(Error::Corrupt(reason)) => return Ok(FlushOutcome::Corrupt(partition, reason)),
             other => other?,
         };
-        let durable = done.writer.next();
+        let durable = writer.next();
         let appended = match stored {
-            Stored::Appended(appended) => appended,
-            Stored::Already(sequence) => return self.refold(&done.partition, durable, Why::Already(sequence)),
+            AppendResult::Appended(appended) => appended,
+            AppendResult::AlreadyThere(sequence) => {
+                return Ok(FlushOutcome::Conflict(partition, durable, ChainConflict::EntryExists(sequence)));
+            }
         };
-        (owned.writer, owned.flush) = (Some(done.writer), None);
-        owned.uncommitted = true;
+        owned.chain.flushed(writer);
         if let Appended::Exists { stored, agrees } = &appended {
             self.settings.owners.check_segment(stored)?;
             tracing::warn!(
@@ -99,51 +177,69 @@ impl Materialize {
                 "another owner's segment is stored"
             );
             if *agrees != Some(true) {
-                return self.refold(&done.partition, durable, Why::Stored { agrees: *agrees });
+                return Ok(FlushOutcome::Conflict(partition, durable, ChainConflict::ForeignSegment { agrees: *agrees }));
             }
         }
+        Ok(FlushOutcome::Durable(partition, self.durable(owned, durable, &appended)))
+    }
+
+    /// The chain ends at `durable` now, with the entries that were folded here.
+    fn durable(&self, owned: &mut OwnedPartition, durable: Offset, appended: &Appended) -> DurableSegment {
         let sealed = owned.partition.sealed.take();
-        let long = sealed.iter().flat_map(|sealed| settle::long_sagas(sealed, durable)).collect();
+        let long = sealed.iter().flat_map(|sealed| long_sagas(sealed, durable)).collect();
         if let Appended::Exists { .. } = appended {
             owned.partition.adopt_foreign_segment(sealed, durable, Instant::now());
         } else if let Some(oldest) = sealed.as_ref().and_then(|sealed| sealed.rows().first()) {
-            let delay = (self.deps.now)().0 - oldest.entry.recorded_time.0;
-            self.deps.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
+            let delay = self.clocks.now().0 - oldest.entry.recorded_time.0;
+            self.metrics.snapshot_durability_delay.observe(delay.max(0) as f64 / 1e6);
         }
         let start = std::mem::replace(&mut owned.partition.durable, durable);
-        split::look(&self.deps, &owned.partition.chain, std::mem::take(&mut owned.partition.suspects));
+        let suspects = std::mem::take(&mut owned.partition.suspects);
+        partition_conflicts::check(&self.histories.step_events, &self.metrics, &owned.partition.chain, suspects);
         let at_rest = owned.partition.cache.unpin_through(Offset(durable.0 - 1));
         owned.partition.cache.trim();
-        self.settle_flushed(&done.partition, start, long, at_rest);
-        self.commit_durable_offsets();
-        Ok(())
+        DurableSegment { start, long, at_rest }
     }
 
-    /// Commits where the chains of these partitions end, if the group's offset is elsewhere.
-    pub(super) fn due_commits(&self) -> Vec<Commit> {
-        let due = self.owned.iter().filter(|(_, owned)| owned.uncommitted);
-        due.filter_map(|(partition, owned)| Some(flush::commit_of(partition, owned.writer.as_ref()?))).collect()
+    fn due_commits(partitions: &Partitions) -> Vec<OffsetCommit> {
+        partitions.iter().filter_map(|(partition, owned)| owned.chain.due_commit(partition)).collect()
     }
 
-    /// One try at a time; what is refused is tried again with the next heartbeat.
-    pub(super) fn commit_durable_offsets(&mut self) {
-        let due = self.due_commits();
-        if self.commits.is_empty() && !due.is_empty() {
+    /// Commits where the chains end, if the group's offset is elsewhere. One try at a time; what is refused is tried again
+    /// later.
+    pub fn commit_due(&mut self, partitions: &Partitions) {
+        if !self.commits.is_empty() {
+            return;
+        }
+        let offsets = Self::due_commits(partitions);
+        if !offsets.is_empty() {
             let intake = self.intake.clone();
-            self.commits.spawn(async move { (due.clone(), flush::commit(&intake, due).await) });
+            self.commits.spawn(async move {
+                let committed = flush::commit(&intake, offsets.clone()).await;
+                CommitResult { offsets, committed }
+            });
         }
     }
 
-    pub(super) fn committed(&mut self, (commits, committed): (Vec<Commit>, bool)) {
+    /// Tries once, and waits for it.
+    pub async fn commit_now(&mut self, partitions: &mut Partitions) {
+        let offsets = Self::due_commits(partitions);
+        if !offsets.is_empty() {
+            let committed = flush::commit(&self.intake, offsets.clone()).await;
+            self.committed(CommitResult { offsets, committed }, partitions);
+        }
+    }
+
+    pub fn committed(&mut self, CommitResult { offsets, committed }: CommitResult, partitions: &mut Partitions) {
         if !committed {
             return;
         }
-        for (partition, next, _) in commits {
-            if let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.partition.durable == next) {
-                owned.uncommitted = false;
+        for (partition, next, _) in offsets {
+            if let Some(owned) = partitions.get_mut(&partition).filter(|owned| owned.partition.durable == next) {
+                owned.chain.committed();
             }
         }
         // Of flushes that ended meanwhile.
-        self.commit_durable_offsets();
+        self.commit_due(partitions);
     }
 }

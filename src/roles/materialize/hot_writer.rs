@@ -1,5 +1,5 @@
 //! Writes to the hot store, one after the other: entries first, then marks by compare-and-set, and only over entries
-//! that are proved to be still there; else these are written again whole (DESIGN 4).
+//! that are proved to be still there; else these are written again whole (docs/ARCHITECTURE.md, Guarantees).
 //!
 //! Runs beside the fold: the next batch is folded while the one before is being written.
 
@@ -9,19 +9,21 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::hot::{DurableSaga, HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use crate::retry::until_available;
-use crate::saga::position::{EntrySequence, Offset, SagaId, TopicPartition};
+use crate::saga::position::{EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
+
+use super::ownership::{Generation, Ownership};
 
 /// The move of one mark, and what its owner vouches for itself: the mark may hold more, of an owner before.
 #[derive(Debug, Clone)]
-pub struct Move {
+pub struct MarkRequest {
     pub mark: MarkMove,
-    /// Tells this ownership of the partition from an earlier one.
-    pub generation: u64,
+    /// Of the ownership of the partition.
+    pub generation: Generation,
     /// Everything below was written by this owner, from where it began.
     pub position: Offset,
     /// How far that is complete, if known.
-    pub through: Option<Micros>,
+    pub complete_through: Option<Micros>,
 }
 
 /// One write: what was folded, how far each partition's mark may move after it, and keys that may expire from then on.
@@ -31,20 +33,20 @@ pub struct HotWork {
     /// Sagas with entries that are durable, the newest of them: after the entries.
     pub settle: HashMap<SagaId, EntrySequence>,
     /// After the entries.
-    pub moves: Vec<Move>,
+    pub marks: Vec<MarkRequest>,
     /// Sagas with entries that never happened. Last: while a mark vouches for them a saga must not lack them.
     pub forget: HashSet<SagaId>,
-    /// Partitions, with the generation of the ownership, that begin anew when all this is done.
-    pub refolds: Vec<(TopicPartition, u64)>,
+    /// Partitions that are folded again from what is durable when all this is done.
+    pub restarts: Vec<Ownership>,
 }
 
 impl HotWork {
     pub fn is_empty(&self) -> bool {
-        self.refolds.is_empty()
+        self.restarts.is_empty()
             && self.settle.is_empty()
             && self.forget.is_empty()
             && self.batch.is_empty()
-            && self.moves.is_empty()
+            && self.marks.is_empty()
     }
 
     /// Members to be written.
@@ -67,9 +69,9 @@ impl HotWork {
         self.batch.failures.extend(next.batch.failures);
         self.batch.activity.extend(next.batch.activity);
         self.batch.holds.extend(next.batch.holds);
-        self.moves.extend(next.moves);
+        self.marks.extend(next.marks);
         self.forget.extend(next.forget);
-        self.refolds.extend(next.refolds);
+        self.restarts.extend(next.restarts);
         self.settle(next.settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }));
     }
 
@@ -82,28 +84,28 @@ impl HotWork {
 }
 
 /// What became of one mark.
-pub struct Moved {
-    pub wanted: Move,
+pub struct MarkResult {
+    pub wanted: MarkRequest,
     /// `Some`: another value or none was there, so writes were lost or another owner wrote.
     pub found: Option<Option<Mark>>,
 }
 
 /// What became of one write.
 #[derive(Default)]
-pub struct Done {
-    pub moved: Vec<Moved>,
+pub struct HotWriteResult {
+    pub marks: Vec<MarkResult>,
     /// How often a mark could not move because what was written before it was lost, and was written again.
     pub rewritten: u64,
-    pub refolds: Vec<(TopicPartition, u64)>,
+    pub restarts: Vec<Ownership>,
     /// What was to be forgotten and was not.
     pub unforgotten: HashSet<SagaId>,
 }
 
-/// Carries out the work, waiting for the store as long as it takes.
-pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<Done> {
-    let HotWork { mut batch, settle, mut forget, moves, refolds } = work;
+/// Does the work, waiting for the store as long as it takes.
+pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -> Result<HotWriteResult> {
+    let HotWork { mut batch, settle, mut forget, marks, restarts } = work;
     let mut settle: Vec<DurableSaga> = settle.into_iter().map(|(saga, sequence)| DurableSaga { saga, sequence }).collect();
-    let (mut done, mut wanted) = (Done { refolds, ..Done::default() }, moves);
+    let (mut done, mut wanted) = (HotWriteResult { restarts, ..HotWriteResult::default() }, marks);
     loop {
         let mut written = match batch.is_empty() {
             true => Written { token: tokens.next(), ..Written::default() },
@@ -113,7 +115,7 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
         if !settle.is_empty() {
             written = until_available("let durable hot entries expire", || hot.settle(&settle, &written)).await?;
         }
-        wanted = move_marks(&*hot, wanted, &written, &mut done.moved).await?;
+        wanted = move_marks(&*hot, wanted, &written, &mut done.marks).await?;
         if wanted.is_empty() {
             break;
         }
@@ -126,7 +128,7 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
     }
     // Where somebody else moved a mark the entries may be theirs.
     let moved = |by_us: bool| -> HashSet<u16> {
-        done.moved.iter().filter(|moved| moved.found.is_none() == by_us).map(|moved| moved.wanted.mark.bucket).collect()
+        done.marks.iter().filter(|moved| moved.found.is_none() == by_us).map(|moved| moved.wanted.mark.bucket).collect()
     };
     let (ours, others) = (moved(true), moved(false));
     forget.retain(|saga| ours.contains(&hot.bucket(saga)) && !others.contains(&hot.bucket(saga)));
@@ -142,7 +144,12 @@ pub async fn write(hot: Arc<dyn HotStore>, tokens: Arc<Tokens>, work: HotWork) -
 }
 
 /// Moves marks over what was written; gives those back before which it was lost.
-async fn move_marks(hot: &dyn HotStore, wanted: Vec<Move>, written: &Written, moved: &mut Vec<Moved>) -> Result<Vec<Move>> {
+async fn move_marks(
+    hot: &dyn HotStore,
+    wanted: Vec<MarkRequest>,
+    written: &Written,
+    results: &mut Vec<MarkResult>,
+) -> Result<Vec<MarkRequest>> {
     if wanted.is_empty() {
         return Ok(wanted);
     }
@@ -160,213 +167,41 @@ async fn move_marks(hot: &dyn HotStore, wanted: Vec<Move>, written: &Written, mo
                 continue;
             }
         };
-        moved.push(Moved { wanted, found });
+        results.push(MarkResult { wanted, found });
     }
     Ok(unproved)
 }
 
-/// How a mark that was not what it was left at is mended.
+/// How a mark that was not what it was left at is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heal {
+pub struct MarkRepair {
     /// What this owner has from here on is written again.
     pub write_from: Offset,
     /// The new mark.
-    pub begin: Offset,
+    pub from: Offset,
     pub to: Offset,
 }
 
-/// What to do when `found` was there instead. `durable`: the chain's next start; `position`: up to where this owner wrote
-/// itself, for a mark must not vouch for what only an owner before it wrote and the store then lost.
-pub fn heal(found: Option<Mark>, durable: Offset, position: Offset) -> Heal {
+/// What the owner of a partition can write again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UndurableRange {
+    /// The chain's next start.
+    pub from: Offset,
+    /// Up to where this owner wrote itself: a mark must not vouch for what only an owner before it wrote and the store then lost.
+    pub to: Offset,
+}
+
+/// What to do when `found` was there instead.
+pub fn repair(found: Option<Mark>, undurable: UndurableRange) -> MarkRepair {
+    let UndurableRange { from, to } = undurable;
     match found {
         // What it vouches for reaches the chain's end or beyond: only what is above is missing.
-        Some(mark) if mark.to >= durable => Heal { write_from: mark.to, begin: mark.from, to: mark.to.max(position) },
+        Some(mark) if mark.to >= from => MarkRepair { write_from: mark.to, from: mark.from, to: mark.to.max(to) },
         // It stops below what cold has: everything undurable, and the mark begins at the chain's end.
-        _ => Heal { write_from: durable, begin: durable, to: durable.max(position) },
+        _ => MarkRepair { write_from: from, from, to: from.max(to) },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::hot::memory::MemoryHot;
-    use crate::hot::{
-        ActivityFact, FailureFact, Hold, HotHealth, HotQuery, HotRead, IndexQuery, IndexRead, Member, SagaWrite, Token,
-    };
-    use crate::saga::position::ChainId;
-
-    fn mark(from: i64, to: i64) -> Mark {
-        Mark { from: Offset(from), to: Offset(to), complete_through: Micros(0), settled: Offset(from) }
-    }
-
-    fn healed(write_from: i64, begin: i64, to: i64) -> Heal {
-        Heal { write_from: Offset(write_from), begin: Offset(begin), to: Offset(to) }
-    }
-
-    fn chain() -> ChainId {
-        ChainId { topic: "events".into(), incarnation: 0, partition: 0 }
-    }
-
-    fn memory() -> Arc<MemoryHot> {
-        Arc::new(MemoryHot::new(std::time::Duration::from_secs(60), Box::new(std::time::Duration::default)))
-    }
-
-    fn entry(sequence: u64) -> HotBatch {
-        let bytes = sequence.to_be_bytes().to_vec().into();
-        let members = vec![Member { effective_time: Micros(sequence as i64), bytes }];
-        HotBatch { sagas: vec![SagaWrite { saga: "a".into(), members, persist: false }], ..HotBatch::default() }
-    }
-
-    fn onward(expect: Option<Mark>, new: Mark) -> Move {
-        let mark = MarkMove { chain: chain(), bucket: 0, expect, new };
-        Move { mark, generation: 1, position: new.to, through: None }
-    }
-
-    async fn entries(hot: &dyn HotStore) -> usize {
-        let query = HotQuery { saga: "a".into(), upto: Micros::MAX, limit: 9 };
-        hot.read(&[query]).await.expect("memory store")[0].members.len()
-    }
-
-    #[tokio::test]
-    async fn entries_that_a_fail_over_lost_before_their_mark_moved_are_written_again() {
-        for wiped in [false, true] {
-            // The copy has what the primary had before this write: a mark or nothing.
-            let (primary, copy) = (memory(), memory());
-            let known = (!wiped).then_some(mark(10, 11));
-            for store in [&primary, &copy] {
-                let first = HotWork {
-                    batch: entry(1),
-                    moves: known.map(|new| onward(None, new)).into_iter().collect(),
-                    ..HotWork::default()
-                };
-                if !wiped {
-                    write(store.clone(), Arc::default(), first).await.expect("memory store");
-                }
-            }
-            let hot = Arc::new(FailsOver { stores: [primary, copy.clone()], at: AtomicUsize::new(0) });
-            let work = HotWork { batch: entry(2), moves: vec![onward(known, mark(10, 12))], ..HotWork::default() };
-            let done = write(hot, Arc::default(), work).await.expect("memory store");
-            assert_eq!((done.rewritten, done.moved.len()), (1, 1));
-            assert_eq!(copy.marks(0).await.expect("memory store"), [(chain(), mark(10, 12))]);
-            assert_eq!(entries(&*copy).await, if wiped { 1 } else { 2 });
-        }
-    }
-
-    #[tokio::test]
-    async fn a_first_mark_moves_and_says_so() {
-        let hot = memory();
-        let work = HotWork { batch: entry(1), moves: vec![onward(None, mark(10, 25))], ..HotWork::default() };
-        let done = write(hot.clone(), Arc::default(), work).await.expect("memory store");
-        assert_eq!((done.moved[0].found, done.rewritten), (None, 0));
-        assert_eq!(hot.marks(0).await.expect("memory store"), [(chain(), mark(10, 25))]);
-    }
-
-    #[tokio::test]
-    async fn what_never_happened_is_forgotten_only_where_no_other_owner_vouches_for_it() {
-        for (stands, left) in [(mark(10, 12), 0), (mark(10, 15), 1)] {
-            let hot = memory();
-            let first = HotWork { batch: entry(1), moves: vec![onward(None, stands)], ..HotWork::default() };
-            write(hot.clone(), Arc::default(), first).await.expect("memory store");
-            let back = onward(Some(mark(10, 12)), mark(10, 11));
-            let work = HotWork { moves: vec![back], forget: [SagaId::from("a")].into(), ..HotWork::default() };
-            write(hot.clone(), Arc::default(), work).await.expect("memory store");
-            assert_eq!(entries(&*hot).await, left, "{stands:?}");
-        }
-    }
-
-    #[test]
-    fn a_saga_that_is_written_after_it_was_to_be_forgotten_is_kept() {
-        let mut work = HotWork { forget: [SagaId::from("a"), "b".into()].into(), ..HotWork::default() };
-        work.append(HotWork { batch: entry(1), ..HotWork::default() });
-        assert_eq!(work.forget, ["b".into()].into());
-    }
-
-    /// Another store from the first move of a mark on.
-    struct FailsOver {
-        stores: [Arc<MemoryHot>; 2],
-        at: AtomicUsize,
-    }
-
-    impl FailsOver {
-        fn store(&self) -> &MemoryHot {
-            &self.stores[self.at.load(Ordering::Relaxed)]
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl HotStore for FailsOver {
-        fn buckets(&self) -> u16 {
-            1
-        }
-        async fn write(&self, batch: &HotBatch, token: Token) -> Result<Written> {
-            self.store().write(batch, token).await
-        }
-        async fn move_marks(&self, moves: &[MarkMove], written: &Written) -> Result<Vec<MarkOutcome>> {
-            self.at.store(1, Ordering::Relaxed);
-            self.store().move_marks(moves, written).await
-        }
-        async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
-            self.store().marks(bucket).await
-        }
-        async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
-            self.store().read(queries).await
-        }
-        async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
-            self.store().range(saga, since, until, limit).await
-        }
-        async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
-            self.store().settle(sagas, written).await
-        }
-        async fn forget(&self, sagas: &[SagaId]) -> Result<()> {
-            self.store().forget(sagas).await
-        }
-        async fn failures(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<FailureFact>> {
-            self.store().failures(query, limit).await
-        }
-        async fn activity(&self, query: &IndexQuery, limit: usize) -> Result<IndexRead<ActivityFact>> {
-            self.store().activity(query, limit).await
-        }
-        async fn drop_indexes_before(&self, minute: i64, latest: i64) -> Result<()> {
-            self.store().drop_indexes_before(minute, latest).await
-        }
-        async fn holds(&self, bucket: u16, before: i64, skip: usize, limit: usize) -> Result<Vec<Hold>> {
-            self.store().holds(bucket, before, skip, limit).await
-        }
-        async fn hold(&self, holds: &[Hold]) -> Result<()> {
-            self.store().hold(holds).await
-        }
-        async fn release(&self, holds: &[Hold]) -> Result<()> {
-            self.store().release(holds).await
-        }
-        async fn takes_writes(&self) -> Result<()> {
-            self.store().takes_writes().await
-        }
-        async fn health(&self) -> Result<HotHealth> {
-            self.store().health().await
-        }
-    }
-
-    #[test]
-    fn a_wiped_store_gets_everything_that_is_not_durable() {
-        assert_eq!(heal(None, Offset(10), Offset(25)), healed(10, 10, 25));
-    }
-
-    #[test]
-    fn a_wiped_store_is_not_said_to_have_what_an_owner_before_wrote() {
-        // That one wrote up to 25; this one began at 10 and is at 12.
-        assert_eq!(heal(None, Offset(10), Offset(12)), healed(10, 10, 12));
-    }
-
-    #[test]
-    fn a_store_that_lost_less_than_cold_has_keeps_its_head() {
-        assert_eq!(heal(Some(mark(3, 12)), Offset(10), Offset(25)), healed(12, 3, 25));
-    }
-
-    #[test]
-    fn a_store_that_lost_more_than_cold_covers_begins_again_at_the_chain_end() {
-        assert_eq!(heal(Some(mark(3, 9)), Offset(10), Offset(25)), healed(10, 10, 25));
-        assert_eq!(heal(None, Offset(30), Offset(25)), healed(30, 30, 30));
-    }
-}
+#[path = "hot_writer_tests.rs"]
+mod tests;

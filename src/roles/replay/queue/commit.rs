@@ -29,7 +29,7 @@ impl RequestQueue {
         for (partition, next) in offsets {
             if let Some(queue) = self.partitions.get_mut(&partition) {
                 if next > queue.next {
-                    queue.suspension.went_on();
+                    queue.suspension.progressed();
                 }
                 queue.next = next;
             }

@@ -67,7 +67,7 @@ impl PartitionQueue {
 
     /// Does a record that comes now follow what came before?
     pub fn follows(&self, offset: Offset) -> bool {
-        self.suspension.is_read() && (!self.cut_off || offset < self.next)
+        self.suspension.is_active() && (!self.cut_off || offset < self.next)
     }
 
     /// May its records be decided? Its log is known, and nothing holds the next one up.

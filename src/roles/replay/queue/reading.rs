@@ -27,7 +27,7 @@ impl RequestQueue {
         let mut orders = Vec::new();
         for (partition, queue) in &mut self.partitions {
             // What cannot go on is not read at all.
-            if !queue.suspension.is_read() {
+            if !queue.suspension.is_active() {
                 continue;
             }
             let room = self.max_parked.saturating_sub(queue.parked.len());
@@ -56,8 +56,8 @@ impl RequestQueue {
             let rests = queue.rests(is_claimed(number), now) || lacks_leader(number);
             let order = match queue.suspension.step(rests, now) {
                 Step::Nothing => continue,
-                Step::LetGo => ReadingOrder::LetGo,
-                Step::ReadAgain => {
+                Step::Suspend => ReadingOrder::LetGo,
+                Step::Resume => {
                     self.last_ticket += 1;
                     ReadingOrder::ReadAgain { from: queue.next, ticket: self.last_ticket }
                 }
@@ -72,10 +72,10 @@ impl RequestQueue {
         let Some(queue) = self.partitions.get_mut(partition) else { return };
         match order {
             ReadingOrder::LetGo => {
-                queue.suspension.let_go(now);
+                queue.suspension.suspended(now);
                 self.read.retain(|read| read.records.partition != *partition);
             }
-            ReadingOrder::ReadAgain { ticket, .. } => queue.suspension.asked(ticket),
+            ReadingOrder::ReadAgain { ticket, .. } => queue.suspension.resume_asked(ticket),
             ReadingOrder::Rewind { .. } => {}
         }
     }
@@ -83,7 +83,7 @@ impl RequestQueue {
     /// The intake's answer to [`ReadingOrder::ReadAgain`].
     pub fn reads_again(&mut self, partition: &TopicPartition, ticket: u64, outcome: Result<()>, now: Instant) {
         let Some(queue) = self.partitions.get_mut(partition) else { return };
-        if !queue.suspension.answered(ticket, outcome.is_ok(), now) {
+        if !queue.suspension.resume_answered(ticket, outcome.is_ok(), now) {
             return;
         }
         match outcome {

@@ -1,5 +1,4 @@
-//! The role on a mock cluster, memory and a directory whose answers can be held back: what one partition meets must not keep the
-//! others, nor itself for ever.
+//! The role on a mock cluster, a memory hot store, and a directory whose answers can be held back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Dependencies, Materialize, Settings};
+use super::super::{Dependencies, Materialize, Settings};
 use crate::cold::chain::{Appended, ChainWriter};
 use crate::cold::directory::Directory;
 use crate::cold::object_store::{Metadata, ObjectInfo, ObjectPart, ObjectStore, Put};
@@ -22,16 +21,17 @@ use crate::error::{Error, Result};
 use crate::history::answer::PointInTime;
 use crate::history::chains::{Chains, TopicLayout};
 use crate::history::{History, MAX_ENTRIES};
+use crate::hot::HotStore;
 use crate::hot::memory::MemoryHot;
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
-use crate::kafka::intake::{AssignedPartition, Intake, IntakeEvent, IntakeLimits};
+use crate::kafka::intake::{Intake, IntakeEvent, IntakeLimits};
 use crate::kafka::mock::MockKafka;
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
 use crate::partitioning::Partitioning;
 use crate::saga::fold::{Admitted, RecordMeta, Saga};
-use crate::saga::position::{ChainId, Offset, Position, TopicPartition};
+use crate::saga::position::{ChainId, Offset, Position};
 use crate::saga::testing::settings as fold_settings;
 use crate::saga::time::Micros;
 use crate::telemetry::Metrics;
@@ -39,26 +39,26 @@ use crate::wire::avro::Schemas;
 use crate::wire::event::decode_event;
 use crate::wire::frame::encode_saga;
 
-const EVENTS: &str = "events";
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const EVENTS: &str = "events";
+pub const DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes that the intake may hand out; some records behind each other are more.
-const HELD: u64 = 64 << 10;
+pub const MAX_HELD_BYTES: u64 = 64 << 10;
 
-fn now() -> Micros {
+pub fn now() -> Micros {
     Micros(1_800_000_000_000_000)
 }
 
-fn chain(partition: i32) -> ChainId {
+pub fn chain(partition: i32) -> ChainId {
     ChainId { topic: EVENTS.into(), incarnation: 0, partition }
 }
 
 /// A store whose answers about keys with a text in them wait while they are held.
-struct Held {
+struct HeldObjects {
     store: Directory,
     what: watch::Sender<Option<(&'static str, String)>>,
 }
 
-impl Held {
+impl HeldObjects {
     async fn wait(&self, call: &str, key: &str) {
         let is_free = |held: &Option<(&str, String)>| held.as_ref().is_none_or(|(of, text)| *of != call || !key.contains(text));
         let _ = self.what.subscribe().wait_for(is_free).await;
@@ -66,7 +66,7 @@ impl Held {
 }
 
 #[async_trait]
-impl ObjectStore for Held {
+impl ObjectStore for HeldObjects {
     async fn create(&self, key: &str, body: Bytes, metadata: &Metadata) -> Result<Put> {
         self.wait("create", key).await;
         self.store.create(key, body, metadata).await
@@ -91,23 +91,27 @@ impl ObjectStore for Held {
     }
 }
 
-struct World {
+pub fn empty_hot() -> Arc<dyn HotStore> {
+    Arc::new(MemoryHot::new(Duration::from_secs(3_600), Box::new(|| Duration::ZERO)))
+}
+
+pub struct World {
     _cluster: MockKafka,
     kafka: config::KafkaConfig,
     publisher: Publisher,
-    store: Arc<Held>,
-    metrics: Arc<Metrics>,
+    store: Arc<HeldObjects>,
+    pub metrics: Arc<Metrics>,
     directory: tempfile::TempDir,
 }
 
-struct Role {
-    history: History,
+pub struct RunningRole {
+    pub history: History,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Result<()>>,
+    pub task: JoinHandle<Result<()>>,
 }
 
 impl World {
-    fn new(partitions: i32) -> Self {
+    pub fn new(partitions: i32) -> Self {
         let cluster = MockKafka::start().expect("a cluster");
         for topic in [EVENTS, "log", "requests", "dead"] {
             cluster.create_topic(topic, partitions).expect("a topic");
@@ -117,18 +121,24 @@ impl World {
         let kafka = config::KafkaConfig { brokers: cluster.brokers(), properties, ..config::KafkaConfig::default() };
         let directory = tempfile::tempdir().expect("a directory");
         let store = Directory::open(directory.path()).expect("a store");
-        let store = Arc::new(Held { store, what: watch::Sender::new(None) });
+        let store = Arc::new(HeldObjects { store, what: watch::Sender::new(None) });
         let publisher = Publisher::new(&kafka).expect("a publisher");
         Self { _cluster: cluster, kafka, publisher, store, metrics: Metrics::new(), directory }
     }
 
     /// With a hot store that is empty.
-    fn start(&self, partitions: i32, flush_interval: Duration) -> Role {
-        self.start_with(partitions, flush_interval, None)
+    pub fn start(&self, partitions: i32, flush_interval: Duration) -> RunningRole {
+        self.start_with(partitions, flush_interval, empty_hot(), None)
     }
 
-    /// `events`: instead of what the intake tells.
-    fn start_with(&self, partitions: i32, flush_interval: Duration, events: Option<mpsc::Receiver<IntakeEvent>>) -> Role {
+    /// `events`: instead of what the intake reads.
+    pub fn start_with(
+        &self,
+        partitions: i32,
+        flush_interval: Duration,
+        hot: Arc<dyn HotStore>,
+        events: Option<mpsc::Receiver<IntakeEvent>>,
+    ) -> RunningRole {
         let layout = TopicLayout {
             topic: EVENTS.into(),
             incarnations: vec![0; partitions as usize],
@@ -136,7 +146,6 @@ impl World {
             partitioner: None,
         };
         let chains = Arc::new(Chains::new(vec![layout]));
-        let hot = Arc::new(MemoryHot::new(Duration::from_secs(3_600), Box::new(|| Duration::ZERO)));
         let cold = Arc::new(ColdReader::new(self.store.clone(), 1 << 20));
         let history =
             History::new(hot.clone(), cold, chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold_settings().id());
@@ -172,15 +181,22 @@ impl World {
             max_cached_sagas: 10_000,
             index_ttl: Duration::from_secs(3_600),
         };
-        let limits = IntakeLimits { batch_bytes: 16 << 10, held_bytes: HELD, ..IntakeLimits::default() };
-        let (intake, of_intake) = Intake::start(&self.kafka, "g", &[EVENTS.into()], limits).expect("an intake");
-        let events = events.unwrap_or(of_intake);
         let (stop, shutdown) = watch::channel(false);
-        let task = tokio::spawn(Materialize::new(deps, settings, intake).run(events, shutdown));
-        Role { history, stop, task }
+        let task = match events {
+            Some(events) => {
+                let role = Materialize::new(deps, settings, Intake::unattended()).without_polls();
+                tokio::spawn(role.run(events, shutdown))
+            }
+            None => {
+                let limits = IntakeLimits { batch_bytes: 16 << 10, held_bytes: MAX_HELD_BYTES, ..IntakeLimits::default() };
+                let (intake, events) = Intake::start(&self.kafka, "g", &[EVENTS.into()], limits).expect("an intake");
+                tokio::spawn(Materialize::new(deps, settings, intake).run(events, shutdown))
+            }
+        };
+        RunningRole { history, stop, task }
     }
 
-    async fn send(&self, partition: i32, saga: &str, values: &[String]) {
+    pub async fn send(&self, partition: i32, saga: &str, values: &[String]) {
         let record = |value: &String| NewRecord {
             topic: EVENTS.into(),
             partition: Some(partition),
@@ -192,16 +208,16 @@ impl World {
         self.publisher.send(values.iter().map(record).collect()).await.expect("sent");
     }
 
-    fn hold(&self, call: &'static str, partition: i32) {
+    pub fn hold(&self, call: &'static str, partition: i32) {
         self.store.what.send_replace(Some((call, format!("l0/{EVENTS}/0/{partition}/"))));
     }
 
-    fn release(&self) {
+    pub fn release(&self) {
         self.store.what.send_replace(None);
     }
 
     /// Offsets with the sequences of their entries, as the chain has them, in its order.
-    async fn durable(&self, partition: i32, saga: &str) -> Vec<(i64, u64)> {
+    pub async fn durable(&self, partition: i32, saga: &str) -> Vec<(i64, u64)> {
         let cold = ColdReader::new(Arc::new(Directory::open(self.directory.path()).expect("a store")), 1 << 20);
         cold.follow(&chain(partition)).await.expect("a chain");
         let mut entries: HashMap<i64, u64> = HashMap::new();
@@ -216,7 +232,7 @@ impl World {
     }
 
     /// Another owner makes these records durable as it reads them: some it takes for no event.
-    async fn append(&self, saga: &str, values: &[String], end: i64, reads: impl Fn(i64) -> bool) {
+    pub async fn append(&self, saga: &str, values: &[String], end: i64, reads: impl Fn(i64) -> bool) {
         let mut writer = ChainWriter::open(Arc::new(Directory::open(self.directory.path()).expect("a store")), chain(0), None)
             .await
             .expect("a chain");
@@ -239,14 +255,14 @@ impl World {
         assert!(matches!(appended, Appended::Created { .. }), "{appended:?}");
     }
 
-    fn alarms(&self) -> String {
+    pub fn alarms(&self) -> String {
         let text = self.metrics.render().expect("metrics");
         text.lines().filter(|line| line.starts_with("resaga_partition_alarms{") && line.ends_with(" 1")).collect()
     }
 }
 
-impl Role {
-    async fn sequence(&self, saga: &str) -> Option<u64> {
+impl RunningRole {
+    pub async fn sequence(&self, saga: &str) -> Option<u64> {
         match self.history.state(&saga.into(), PointInTime::Newest).await {
             Ok(found) => Some(found.state.entry.sequence.0),
             Err(Error::Refused { .. } | Error::Unavailable(_)) => None,
@@ -254,13 +270,13 @@ impl Role {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         let _ = self.stop.send(true);
         tokio::time::timeout(DEADLINE, self.task).await.expect("it stops in time").expect("no panic").expect("no error");
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, is: impl Fn() -> F) {
+pub async fn until<F: Future<Output = bool>>(what: &str, is: impl Fn() -> F) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !is().await {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
@@ -269,7 +285,7 @@ async fn until<F: Future<Output = bool>>(what: &str, is: impl Fn() -> F) {
 }
 
 /// The events of a saga, the first with a context of this size.
-fn story(saga: &str, count: usize, bytes: usize) -> Vec<String> {
+pub fn story(saga: &str, count: usize, bytes: usize) -> Vec<String> {
     let event = |number: usize| {
         let kind = if number == 0 { "SAGA_STARTED" } else { "CONTEXT_UPDATED" };
         format!(
@@ -278,121 +294,4 @@ fn story(saga: &str, count: usize, bytes: usize) -> Vec<String> {
         )
     };
     (0..count).map(event).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_partition_whose_states_cannot_be_loaded_takes_no_room_from_others_and_goes_on_where_it_stood() {
-    let world = World::new(2);
-    let stay = story("stays", 200, 2_000);
-    let role = world.start(2, Duration::from_millis(50));
-    world.send(0, "stays", &stay[..3]).await;
-    until("durable", || async { world.durable(0, "stays").await.len() == 3 }).await;
-    role.stop().await;
-
-    // Nothing of it is in memory or in hot.
-    let role = world.start(2, Duration::from_millis(50));
-    world.send(1, "goes", &story("goes", 1, 10)).await;
-    until("both are assigned", || async { role.sequence("goes").await == Some(1) }).await;
-    world.hold("read", 0);
-    world.send(0, "stays", &stay[3..]).await;
-    let goes = story("goes", 200, 2_000);
-    world.send(1, "goes", &goes[1..]).await;
-    until("the other partition is folded to its end", || async {
-        world.durable(1, "goes").await.last().is_some_and(|(_, sequence)| *sequence == 200)
-    })
-    .await;
-    assert_eq!(world.durable(0, "stays").await.len(), 3);
-    world.release();
-    until("then the first is", || async { world.durable(0, "stays").await.last().is_some_and(|(offset, _)| *offset == 199) })
-        .await;
-    let whole: Vec<(i64, u64)> = (0..200).map(|offset| (offset, offset as u64 + 1)).collect();
-    assert_eq!(world.durable(0, "stays").await.into_iter().filter(|(offset, _)| *offset >= 3).collect::<Vec<_>>(), whole[3..]);
-    assert_eq!(world.alarms(), "");
-    role.stop().await;
-}
-
-/// Events 0 to 2, the last ones; another owner reads only those that it `reads` up to `end`; then event 3.
-async fn another_owner_reads_otherwise(
-    mut values: Vec<String>,
-    theirs: &[String],
-    end: i64,
-    reads: fn(i64) -> bool,
-) -> Vec<(i64, u64)> {
-    let world = World::new(1);
-    let last = values.pop().expect("four");
-    let role = world.start(1, Duration::from_millis(50));
-    world.hold("create", 0);
-    world.send(0, "s", &values).await;
-    until("folded", || async { role.sequence("s").await.is_some_and(|sequence| sequence >= 2) }).await;
-    world.append("s", theirs, end, reads).await;
-    world.release();
-    world.send(0, "s", &[last]).await;
-    until("all is durable", || async { world.durable(0, "s").await.last().is_some_and(|(offset, _)| *offset == 3) }).await;
-    let durable = world.durable(0, "s").await;
-    until("and hot says the same", || async { role.sequence("s").await == durable.last().map(|(_, sequence)| *sequence) }).await;
-    assert_eq!(world.alarms(), "");
-    assert_eq!(world.metrics.partitions_refolded.get(), 1);
-    role.stop().await;
-    durable
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_another_owner_took_a_record_for_no_event_the_chain_counts_and_the_partition_goes_on() {
-    let values = story("s", 4, 10);
-    for end in [2, 1] {
-        let durable = another_owner_reads_otherwise(values.clone(), &values, end, |offset| offset != 1).await;
-        assert_eq!(durable, [(0, 1), (2, 2), (3, 3)]);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_another_owner_read_an_event_that_was_none_here_the_chain_counts_and_the_partition_goes_on() {
-    let theirs = story("s", 4, 10);
-    let mut values = theirs.clone();
-    values[1] = "no event".into();
-    let durable = another_owner_reads_otherwise(values, &theirs, 2, |_| true).await;
-    assert_eq!(durable, [(0, 1), (1, 2), (2, 3), (3, 4)]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn partitions_that_are_being_opened_are_let_go_of_at_once() {
-    let world = World::new(2);
-    let (events, received) = mpsc::channel(8);
-    let role = world.start_with(2, Duration::from_millis(50), Some(received));
-    world.hold("read", 0);
-    let [first, second] = [0, 1].map(|number| TopicPartition::new(EVENTS, number));
-    let assigned = |partition: &TopicPartition| AssignedPartition {
-        partition: partition.clone(),
-        committed: None,
-        earliest: Offset(0),
-        end: Offset(0),
-        leader_epoch: None,
-        topic_id: None,
-    };
-    let (reply, started) = oneshot::channel();
-    let partitions = vec![assigned(&first), assigned(&second)];
-    events.send(IntakeEvent::Assigned { partitions, reply }).await.expect("the role runs");
-    let (reply, revoked) = oneshot::channel();
-    let began = tokio::time::Instant::now();
-    events.send(IntakeEvent::Revoked { partitions: vec![first], lost: false, reply }).await.expect("the role runs");
-    revoked.await.expect("an answer");
-    assert!(started.await.is_err(), "the intake asks again for what is left");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let (reply, started) = oneshot::channel();
-    events.send(IntakeEvent::Assigned { partitions: vec![assigned(&second)], reply }).await.expect("the role runs");
-    assert_eq!(started.await.expect("an answer").len(), 1);
-    role.task.abort();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_cannot_be_opened_does_not_keep_those_that_were_assigned_with_it() {
-    let world = World::new(2);
-    world.hold("read", 0);
-    world.send(0, "stays", &story("stays", 1, 10)).await;
-    world.send(1, "goes", &story("goes", 1, 10)).await;
-    let role = world.start(2, Duration::from_millis(50));
-    until("one goes on", || async { !world.durable(1, "goes").await.is_empty() }).await;
-    world.release();
-    until("then the other", || async { !world.durable(0, "stays").await.is_empty() }).await;
-    role.stop().await;
 }

@@ -1,48 +1,15 @@
-//! What an entry adds to the hot indexes, and which ends of restored saga it tells the replay log about. Pure.
+//! Which entries end a restored saga: the outcome of its replay, for the replay log. Pure.
 
-use crate::hot::{ActivityFact, FailureFact};
 use crate::saga::entry::Entry;
-use crate::saga::event::{ErrorInfo, Kind};
-use crate::saga::failure::is_failure;
+use crate::saga::event::Kind;
 use crate::saga::position::SagaId;
 use crate::saga::request::Outcome;
 use crate::saga::state::State;
-use crate::saga::time::Micros;
 
 /// Bytes; replay ids are UUIDs.
-const LONGEST_REPLAY_ID: usize = 256;
-const MICROS_PER_MINUTE: i64 = 60_000_000;
+const MAX_REPLAY_ID_BYTES: usize = 256;
 
-/// Minutes since the Unix epoch.
-pub fn minute(at: Micros) -> i64 {
-    at.0.div_euclid(MICROS_PER_MINUTE)
-}
-
-/// `name`: the saga's, which a later event's name does not change.
-pub fn activity(entry: &Entry, name: &str) -> ActivityFact {
-    ActivityFact { saga: entry.event.saga_id.clone(), saga_name: name.to_owned(), minute: minute(entry.effective_time) }
-}
-
-/// The failure an entry is, if it is one.
-pub fn failure(entry: &Entry, name: &str) -> Option<FailureFact> {
-    let event = &entry.event;
-    if !is_failure(event) {
-        return None;
-    }
-    let ErrorInfo { code, kind, .. } = event.error.as_deref().cloned().unwrap_or_default();
-    Some(FailureFact {
-        saga: event.saga_id.clone(),
-        saga_name: name.to_owned(),
-        step: event.step.clone().unwrap_or_default(),
-        compensation: event.kind == Kind::CompensationFailed,
-        at: entry.effective_time,
-        sequence: entry.sequence,
-        error_code: code,
-        error_type: kind,
-    })
-}
-
-/// The outcome of a replay, if this entry ended a restored saga or the one that carries it out; or if it is the late
+/// The outcome of a replay, if this entry ended a restored saga or the one that runs it; or if it is the late
 /// SAGA_RESTORED of one that has ended, which tells only now whose outcome that end was.
 pub fn outcome(entry: &Entry, after: &State) -> Option<Outcome> {
     let kind = entry.event.kind;
@@ -50,7 +17,7 @@ pub fn outcome(entry: &Entry, after: &State) -> Option<Outcome> {
     let lineage = after.lineage.as_ref().filter(|_| tells && after.status.is_end())?;
     // The ids that a SAGA_STARTED names may be any text. Longer ones are of no replay, and might make a record that no
     // topic takes.
-    if lineage.replay_id.len() > LONGEST_REPLAY_ID || lineage.parent.as_str().chars().count() > SagaId::MAX_CHARS {
+    if lineage.replay_id.len() > MAX_REPLAY_ID_BYTES || lineage.parent.as_str().chars().count() > SagaId::MAX_CHARS {
         return None;
     }
     Some(Outcome {
@@ -70,12 +37,13 @@ mod tests {
     use crate::saga::position::Position;
     use crate::saga::state::Status;
     use crate::saga::testing::settings;
+    use crate::saga::time::Micros;
     use crate::wire::event::decode_event;
 
-    /// What each event of one saga tells, in the order in which they are recorded.
-    fn told(events: &[&str]) -> Vec<Option<(String, Status)>> {
+    /// The outcome that each event of one saga gives, in the order in which they are recorded.
+    fn outcomes(events: &[&str]) -> Vec<Option<(String, Status)>> {
         let mut slot: Option<Saga> = None;
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         for (offset, text) in events.iter().enumerate() {
             let schemas = crate::wire::avro::Schemas::new(false);
             let event = decode_event(Some(b"new"), Some(text.as_bytes()), &Vec::new(), 1 << 20, &schemas).expect("an event");
@@ -85,9 +53,9 @@ mod tests {
                 panic!("no entry: {text}")
             };
             let after = &slot.as_ref().expect("a saga").state;
-            told.push(outcome(&entry, after).map(|outcome| (outcome.replay_id, outcome.status)));
+            outcomes.push(outcome(&entry, after).map(|outcome| (outcome.replay_id, outcome.status)));
         }
-        told
+        outcomes
     }
 
     const RESTORED: &str = r#"{"event_id": "r", "saga_id": "new", "saga_name": "order", "kind": "SAGA_RESTORED",
@@ -104,8 +72,8 @@ mod tests {
     #[test]
     fn the_end_of_a_restored_saga_is_its_replays_outcome() {
         let outcome = Some(("r".to_owned(), Status::Completed));
-        assert_eq!(told(&[RESTORED, STARTED, COMPLETED]), [None, None, outcome]);
-        assert_eq!(told(&[STARTED, COMPLETED]), [None, None], "no replay's saga");
+        assert_eq!(outcomes(&[RESTORED, STARTED, COMPLETED]), [None, None, outcome]);
+        assert_eq!(outcomes(&[STARTED, COMPLETED]), [None, None], "no replay's saga");
     }
 
     #[test]
@@ -118,14 +86,14 @@ mod tests {
             )
         };
         let outcome = Some(("r".to_owned(), Status::Completed));
-        assert_eq!(told(&[&started("r", "old"), COMPLETED]), [None, outcome]);
-        assert_eq!(told(&[&started(&"r".repeat(300), "old"), COMPLETED]), [None, None]);
-        assert_eq!(told(&[&started("r", &"ö".repeat(257)), COMPLETED]), [None, None]);
+        assert_eq!(outcomes(&[&started("r", "old"), COMPLETED]), [None, outcome]);
+        assert_eq!(outcomes(&[&started(&"r".repeat(300), "old"), COMPLETED]), [None, None]);
+        assert_eq!(outcomes(&[&started("r", &"ö".repeat(257)), COMPLETED]), [None, None]);
     }
 
     #[test]
     fn a_restored_event_that_comes_after_the_end_tells_the_outcome() {
         let outcome = Some(("r".to_owned(), Status::Completed));
-        assert_eq!(told(&[STARTED, COMPLETED, RESTORED]), [None, None, outcome]);
+        assert_eq!(outcomes(&[STARTED, COMPLETED, RESTORED]), [None, None, outcome]);
     }
 }

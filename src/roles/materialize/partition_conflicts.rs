@@ -1,22 +1,25 @@
-//! Sagas with events in two partitions: looked for among those whose first event here begins nothing, for a saga begins once. Beside
+//! Sagas with events in two partitions: looked for among those whose first event here is no start, for a saga starts once. Beside
 //! other work, when that event is durable: by then the other partition's owner has had time to write its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Dependencies;
+use crate::history::History;
 use crate::saga::position::{ChainId, SagaId};
+use crate::telemetry::Metrics;
 
-/// Most sagas of one partition that are looked at after one flush.
+/// Sagas of one partition that are checked after one flush.
 pub const MAX_SUSPECTS: usize = 100;
-/// Longest look after one flush.
-const LOOK: Duration = Duration::from_secs(30);
+/// Of the checks after one flush.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub fn look(deps: &Dependencies, chain: &ChainId, suspects: Vec<SagaId>) {
+/// `suspects`: sagas without a start, whose entries are durable.
+pub fn check(history: &History, metrics: &Arc<Metrics>, chain: &ChainId, suspects: Vec<SagaId>) {
     if suspects.is_empty() {
         return;
     }
-    let (history, metrics, chain) = (deps.history.clone(), deps.metrics.clone(), chain.clone());
-    let look = async move {
+    let (history, metrics, chain) = (history.clone(), metrics.clone(), chain.clone());
+    let check = async move {
         for saga in suspects {
             match history.is_split(&saga).await {
                 Ok(true) => {
@@ -31,5 +34,5 @@ pub fn look(deps: &Dependencies, chain: &ChainId, suspects: Vec<SagaId>) {
             }
         }
     };
-    tokio::spawn(tokio::time::timeout(LOOK, look));
+    tokio::spawn(tokio::time::timeout(CHECK_TIMEOUT, check));
 }

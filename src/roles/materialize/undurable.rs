@@ -18,7 +18,7 @@ use crate::saga::json::Json;
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::state::Status;
 
-use super::packed::Packed;
+use super::packed_saga::PackedSaga;
 
 /// What a row costs in memory besides its texts, about.
 const ROW: usize = 512;
@@ -50,10 +50,10 @@ impl UndurableEntry {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Buffer {
+pub struct UndurableBuffer {
     rows: Vec<UndurableEntry>,
     /// The fold after each saga's first row in this buffer: what its first row in the segment carries.
-    first: HashMap<SagaId, Packed, RandomState>,
+    first: HashMap<SagaId, PackedSaga, RandomState>,
     /// Raw bytes of the records behind the rows.
     bytes: u64,
     /// What rows and folds hold in memory.
@@ -63,14 +63,14 @@ pub struct Buffer {
     oldest: Option<Instant>,
 }
 
-impl Buffer {
+impl UndurableBuffer {
     /// `after`: the fold after the entry.
     pub fn push(&mut self, row: UndurableEntry, after: &Saga, now: Instant) {
         self.oldest.get_or_insert(now);
         self.bytes += row.size as u64;
         self.held += row.held();
         if !self.first.contains_key(&row.entry.event.saga_id) {
-            let packed = Packed::new(after);
+            let packed = PackedSaga::new(after);
             self.held += packed.held();
             self.first.insert(row.entry.event.saga_id.clone(), packed);
         }
@@ -146,7 +146,7 @@ impl Buffer {
         }
         self.first = first;
         self.bytes = self.rows.iter().map(|row| row.size as u64).sum();
-        self.held = self.rows.iter().map(UndurableEntry::held).chain(self.first.values().map(Packed::held)).sum();
+        self.held = self.rows.iter().map(UndurableEntry::held).chain(self.first.values().map(PackedSaga::held)).sum();
         self.without_row = 0;
         if self.rows.is_empty() {
             self.oldest = None;

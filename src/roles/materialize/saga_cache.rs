@@ -11,7 +11,7 @@ use crate::hot::DurableSaga;
 use crate::saga::fold::Saga;
 use crate::saga::position::{EntrySequence, Offset, SagaId};
 
-use super::packed::Packed;
+use super::packed_saga::PackedSaga;
 
 /// Why a saga must stay in memory, and what hot has of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,27 +25,27 @@ pub struct Pin {
 }
 
 /// A saga of which nothing happens for now.
-enum Resting {
+enum CachedSaga {
     /// About to be folded on.
-    LoadedSagas(Box<Saga>),
-    Packed(Packed),
+    Unpacked(Box<Saga>),
+    Packed(PackedSaga),
 }
 
-impl Resting {
+impl CachedSaga {
     fn pack(saga: &Saga) -> Self {
-        Self::Packed(Packed::new(saga))
+        Self::Packed(PackedSaga::new(saga))
     }
 
     fn unpack(self) -> Box<Saga> {
         match self {
-            Self::LoadedSagas(saga) => saga,
+            Self::Unpacked(saga) => saga,
             Self::Packed(packed) => Box::new(packed.unpack()),
         }
     }
 
     fn weight(&self) -> u64 {
         match self {
-            Self::LoadedSagas(saga) => weight(saga),
+            Self::Unpacked(saga) => weight(saga),
             Self::Packed(packed) => packed.held(),
         }
     }
@@ -61,32 +61,32 @@ const SAGA: u64 = 1_024;
 /// Pinned sagas below this are accounted for with their rows.
 const LARGE: u64 = 16 << 10;
 
-pub struct Cache {
+pub struct SagaCache {
     /// With entries above the chain's end; and what each weighs.
     pinned: HashMap<SagaId, (Box<Saga>, Pin, u64), RandomState>,
     /// Bytes of the large ones among them.
     pinned_bytes: u64,
-    /// Everything durable. Grows over its limits until [`Cache::trim`]: what a batch found here or loaded must stay
-    /// until the batch is folded, or a saga would begin anew at entry 1.
-    durable: LruCache<SagaId, Resting>,
+    /// Everything durable. Grows over its limits until [`SagaCache::trim`]: what a batch found here or loaded must stay
+    /// until the batch is folded, or a saga would begin again at entry 1.
+    durable: LruCache<SagaId, CachedSaga>,
     durable_bytes: u64,
-    limits: Limits,
+    limits: CacheLimits,
 }
 
 /// What is kept of durable sagas between batches.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct CacheLimits {
     pub sagas: usize,
     pub bytes: u64,
 }
 
-impl Cache {
-    pub fn new(limits: Limits) -> Self {
+impl SagaCache {
+    pub fn new(limits: CacheLimits) -> Self {
         Self { pinned: HashMap::default(), pinned_bytes: 0, durable: LruCache::unbounded(), durable_bytes: 0, limits }
     }
 
-    /// For the next [`Cache::trim`].
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// For the next [`SagaCache::trim`].
+    pub fn set_limits(&mut self, limits: CacheLimits) {
         self.limits = limits;
     }
 
@@ -97,13 +97,13 @@ impl Cache {
     /// Bytes of the saga's context.
     pub fn context_bytes(&self, id: &SagaId) -> Option<usize> {
         let resting = || match self.durable.peek(id)? {
-            Resting::LoadedSagas(saga) => Some(saga.state.context.len()),
-            Resting::Packed(packed) => Some(packed.context().len()),
+            CachedSaga::Unpacked(saga) => Some(saga.state.context.len()),
+            CachedSaga::Packed(packed) => Some(packed.context().len()),
         };
         self.pinned.get(id).map(|(saga, ..)| saga.state.context.len()).or_else(resting)
     }
 
-    /// Takes a saga out to fold on it; put it back with [`Cache::pin`] or [`Cache::rest`].
+    /// Takes a saga out to fold on it; put it back with [`SagaCache::pin`] or [`SagaCache::rest`].
     pub fn take(&mut self, id: &SagaId) -> Option<(Box<Saga>, Option<Pin>)> {
         if let Some((saga, pin, weight)) = self.pinned.remove(id) {
             self.pinned_bytes -= weight;
@@ -135,15 +135,15 @@ impl Cache {
 
     /// A saga whose entries are all durable, and that nothing happened to.
     pub fn rest(&mut self, saga: &Saga) {
-        self.put(saga.state.saga_id.clone(), Resting::pack(saga));
+        self.put(saga.state.saga_id.clone(), CachedSaga::pack(saga));
     }
 
     /// A saga whose entries are all durable, and that is needed next.
     pub fn keep(&mut self, saga: Box<Saga>) {
-        self.put(saga.state.saga_id.clone(), Resting::LoadedSagas(saga));
+        self.put(saga.state.saga_id.clone(), CachedSaga::Unpacked(saga));
     }
 
-    fn put(&mut self, id: SagaId, saga: Resting) {
+    fn put(&mut self, id: SagaId, saga: CachedSaga) {
         self.durable_bytes += saga.weight();
         if let Some(before) = self.durable.put(id, saga) {
             self.durable_bytes -= before.weight();
@@ -204,8 +204,8 @@ mod tests {
     #[test]
     fn a_smaller_share_holds_from_the_next_trim_on() {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
-        let limits = |sagas| Limits { sagas, bytes: u64::MAX };
-        let mut cache = Cache::new(limits(10));
+        let limits = |sagas| CacheLimits { sagas, bytes: u64::MAX };
+        let mut cache = SagaCache::new(limits(10));
         for n in 0..10 {
             let mut saga = testing::saga().new_tree(&mut runner).expect("a saga").current();
             saga.state.saga_id = SagaId::new(n.to_string());
@@ -222,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_saga_comes_out_as_it_went_in(saga in testing::saga()) {
-            let mut cache = Cache::new(Limits { sagas: 10, bytes: 1 << 20 });
+            let mut cache = SagaCache::new(CacheLimits { sagas: 10, bytes: 1 << 20 });
             let id = saga.state.saga_id.clone();
             let pin = Pin { newest: Offset(7), whole_at: None, since: 0 };
             cache.pin(Box::new(saga.clone()), pin);
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_rests_is_bounded_in_bytes_and_what_is_pinned_is_told() {
-        let mut cache = Cache::new(Limits { sagas: 10, bytes: 100_000 });
+        let mut cache = SagaCache::new(CacheLimits { sagas: 10, bytes: 100_000 });
         let large = |number: i64| {
             let mut saga = saga_of(&format!("saga-{number}"));
             saga.state.context = Json::from_valid(format!(r#"{{"x":"{}"}}"#, "x".repeat(40_000)));

@@ -12,12 +12,12 @@ use crate::wire::frame;
 const OVERHEAD: usize = 160;
 
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub struct PackedSaga {
     frame: Bytes,
     context: Json,
 }
 
-impl Packed {
+impl PackedSaga {
     pub fn new(saga: &Saga) -> Self {
         let frame = frame::encode_saga(saga).into_boxed_slice().into();
         Self { frame, context: saga.state.context.clone() }

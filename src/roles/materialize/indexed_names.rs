@@ -1,6 +1,6 @@
-//! The names of sagas and steps that get index buckets of their own in the hot indexes. Names are what producers write: one with an
+//! The names of sagas and steps that get buckets of their own in the hot indexes. Names are what producers write: one with an
 //! order's number in it would make a key for each saga and minute. Facts of names beyond the first few hundred of a partition
-//! lie on one index bucket a minute, without their names. Pure.
+//! go to one bucket a minute, without their names. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,13 +14,13 @@ const MAX_NAMES: usize = 256;
 const MAX_BYTES: usize = 512;
 
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct IndexedNames {
     /// By saga name, its steps (`""`: none).
     known: HashMap<Box<str>, HashSet<Box<str>, RandomState>, RandomState>,
     count: usize,
 }
 
-impl Names {
+impl IndexedNames {
     /// Learns the names of a fact that is written for the first time.
     fn learn(&mut self, saga_name: &str, step: &str) {
         if self.count < MAX_NAMES && saga_name.len() + step.len() <= MAX_BYTES && !self.has(saga_name, step) {
@@ -70,17 +70,16 @@ mod tests {
 
     #[test]
     fn a_name_for_each_saga_makes_no_key_for_each() {
-        let mut names = Names::default();
-        let index_buckets: HashSet<String> =
-            (0..10_000).map(|n| names.new_activity(fact(&format!("order-{n}"))).saga_name).collect();
-        assert_eq!(index_buckets.len(), MAX_NAMES + 1);
+        let mut names = IndexedNames::default();
+        let buckets: HashSet<String> = (0..10_000).map(|n| names.new_activity(fact(&format!("order-{n}"))).saga_name).collect();
+        assert_eq!(buckets.len(), MAX_NAMES + 1);
         assert_eq!(names.activity(fact("order-3")).saga_name, "order-3", "it stays where it was written");
         assert_eq!(names.new_activity(fact("order-9999")).saga_name, "");
     }
 
     #[test]
     fn a_name_of_a_megabyte_is_no_key() {
-        let mut names = Names::default();
+        let mut names = IndexedNames::default();
         assert_eq!(names.new_activity(fact(&"x".repeat(1 << 20))).saga_name, "");
         assert_eq!(names.new_activity(fact("x")).saga_name, "x");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::{Materialize, joined};
+use super::background::joined;
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::{NewRecord, Record};
@@ -15,28 +15,29 @@ use crate::saga::ids;
 use crate::saga::position::{EntrySequence, Offset, Position, TopicPartition};
 use crate::saga::request::Outcome;
 use crate::telemetry::Metrics;
+use crate::wire::avro::SchemaId;
 use crate::wire::dead_letter::{CUT_TO, DeadLetterRecord, cut, dead_letter_headers, size};
 use crate::wire::request;
 
 /// Batches of records to publish that may wait for acknowledgement, per partition.
-const MAX_OPEN: usize = 64;
+const MAX_OPEN_SENDS: usize = 64;
 
 /// What a partition has on its way since its last flush.
 #[derive(Default)]
-pub(super) struct Sends {
+pub struct UnacknowledgedSends {
     open: Vec<JoinHandle<Result<()>>>,
     /// Of one that failed for good.
     failure: Option<Error>,
 }
 
-impl Sends {
-    /// With so many on their way nothing more is folded.
+impl UnacknowledgedSends {
+    /// Then nothing more is folded.
     pub fn is_full(&self) -> bool {
-        self.open.len() >= MAX_OPEN
+        self.open.len() >= MAX_OPEN_SENDS
     }
 
     /// Forgets what was acknowledged.
-    pub fn settle(&mut self) {
+    pub fn prune(&mut self) {
         let failure = &mut self.failure;
         self.open.retain_mut(|send| match send.now_or_never() {
             None => true,
@@ -59,7 +60,7 @@ impl Sends {
 }
 
 /// A record that becomes no entry.
-pub(super) struct DeadLetter {
+pub struct DeadLetter {
     pub record: Record,
     pub offset: Offset,
     pub stage: &'static str,
@@ -68,27 +69,57 @@ pub(super) struct DeadLetter {
     pub message: String,
 }
 
-impl Materialize {
-    pub(super) fn publish(&mut self, partition: &TopicPartition, dead: Vec<DeadLetter>, outcomes: Vec<Outcome>) -> Result<()> {
+impl DeadLetter {
+    pub fn of(record: &Record, stage: &'static str, code: &'static str, message: String) -> Self {
+        Self { record: record.clone(), offset: record.offset, stage, code, message }
+    }
+}
+
+/// Where the records go.
+pub struct OutboundTopics {
+    pub dead_letters: String,
+    pub requests: String,
+    /// Of the requests topic; `None`: JSON.
+    pub request_schema: Option<SchemaId>,
+}
+
+pub struct Outbound {
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    targets: OutboundTopics,
+}
+
+impl Outbound {
+    pub fn new(publisher: Publisher, metrics: Arc<Metrics>, targets: OutboundTopics) -> Self {
+        Self { publisher, metrics, targets }
+    }
+
+    /// Sends what folding a batch of this partition gave; `sends` has it until it is acknowledged.
+    pub fn send(
+        &self,
+        sends: &mut UnacknowledgedSends,
+        partition: &TopicPartition,
+        dead: Vec<DeadLetter>,
+        outcomes: Vec<Outcome>,
+    ) -> Result<()> {
         if dead.is_empty() && outcomes.is_empty() {
             return Ok(());
         }
         let mut records: Vec<NewRecord> = Vec::with_capacity(dead.len() + outcomes.len());
         for letter in dead {
+            self.metrics.dead_letters.with_label_values(&[letter.stage, letter.code]).inc();
             tracing::debug!(
                 topic = %partition.topic, partition = partition.partition, offset = letter.offset.0, code = letter.code,
                 "record sent to the dead letters"
             );
-            records.push(dead_record(&self.settings.dead_letters, partition, letter));
+            records.push(dead_record(&self.targets.dead_letters, partition, letter));
         }
         for outcome in outcomes {
             records.push(self.outcome_record(&outcome)?);
         }
-        let sending = tokio::spawn(send(self.deps.publisher.clone(), self.deps.metrics.clone(), records));
-        if let Some(owned) = self.owned.get_mut(partition) {
-            owned.sends.settle();
-            owned.sends.open.push(sending);
-        }
+        let sending = tokio::spawn(send(self.publisher.clone(), self.metrics.clone(), records));
+        sends.prune();
+        sends.open.push(sending);
         Ok(())
     }
 
@@ -97,10 +128,10 @@ impl Materialize {
         let request_id = ids::outcome_request_id(&outcome.replay_id, EntrySequence(outcome.sequence)).to_string();
         let request = request::outcome(&request_id, outcome)?;
         Ok(NewRecord {
-            topic: self.settings.requests.clone(),
+            topic: self.targets.requests.clone(),
             partition: None,
             key: Some(outcome.original_saga_id.as_str().as_bytes().to_vec().into()),
-            value: Some(request::encode_request(&request, self.settings.request_schema)?.into()),
+            value: Some(request::encode_request(&request, self.targets.request_schema)?.into()),
             headers: Vec::new(),
             timestamp: None,
         })
