@@ -216,7 +216,7 @@ impl World {
         self.shown = 0;
         let view = self.view();
         view.owned_by(0, LogOwner { group: GROUP.into(), generation: 1 });
-        view.whole_from([(0, Offset(0))]);
+        view.set_initial_ends([(0, Offset(0))]);
         self.show_log(u64::MAX);
         self.runner.queue.assign(self.partition.clone(), self.committed, instant());
         self.runner.park_waiting();
