@@ -111,7 +111,10 @@ pub async fn serve(session: &Session, serve: Serve) -> Result<ExitCode, Failure>
     if let Some((point, nth)) = crate::config::crash_point(&session.environment) {
         crate::failpoint::arm(point, nth);
     }
-    let roles = if serve.roles.is_empty() { ROLES.iter().collect() } else { serve.roles };
+    let mut roles = if serve.roles.is_empty() { ROLES.iter().collect() } else { serve.roles };
+    for planned in roles.extract_if(.., |role| role.is_planned()) {
+        tracing::warn!(role = planned.name, "this version has not this role: nothing runs of it");
+    }
     Ok(crate::serve::serve(config, roles).await?)
 }
 

@@ -187,12 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_this_build_has_not_is_named_beside_those_it_has() {
-        for role in ["bridge", "compact", "replays"] {
-            let error = Cli::try_parse_from(["resaga", "serve", "--roles", role]).expect_err("no such role").to_string();
-            assert!(error.contains(&format!("{role} does not exist in this build; it has materialize, replay, api")), "{error}");
-        }
-        assert!(Cli::try_parse_from(["resaga", "serve", "--roles", "api,replay"]).is_ok());
+    fn a_role_that_does_not_exist_is_refused_and_one_that_is_planned_is_taken() {
+        let error = Cli::try_parse_from(["resaga", "serve", "--roles", "replays"]).expect_err("no such role").to_string();
+        assert!(error.contains("role replays does not exist in this build; it has materialize, replay, api"), "{error}");
+        assert!(Cli::try_parse_from(["resaga", "serve", "--roles", "bridge,materialize,replay,compact,api"]).is_ok());
     }
 
     #[test]

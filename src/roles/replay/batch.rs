@@ -357,7 +357,7 @@ impl BatchRunner {
         }
         let facts = &mut self.facts;
         let mut replays =
-            HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms, (self.instant)()).await?;
+            HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms, self.instant).await?;
         if let Some(failed) = replays.failed.take() {
             self.queue.log_look_up_failed(&failed.partitions, (self.instant)());
             return Err(failed.error);

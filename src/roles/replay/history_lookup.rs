@@ -33,7 +33,7 @@ impl HistoryLookup {
         planner: &ReplayPlanner,
         log_overlay: LogOverlay<'_>,
         alarms: &mut HistoryAlarms,
-        now: Instant,
+        instant: fn() -> Instant,
     ) -> Result<Self> {
         let mut looked_up = Self::default();
         if planner.log.has_everything() {
@@ -54,7 +54,7 @@ impl HistoryLookup {
                 }
                 Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => {
                     let asks = items.iter().find(|item| about(item).any(|id| *id == replay_id));
-                    if asks.is_some_and(|item| alarms.failed(&replay_id, &item.record.position, &error, now)) {
+                    if asks.is_some_and(|item| alarms.failed(&replay_id, &item.record.position, &error, instant())) {
                         looked_up.unreadable.insert(replay_id);
                     } else {
                         let mut partitions = looked_up.failed.map(|before| before.partitions).unwrap_or_default();
