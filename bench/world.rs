@@ -96,6 +96,8 @@ impl World {
         if !applied.success() {
             bail!("resaga topic apply: {applied}");
         }
+        // A run that ended early left its keys, which are another installation's now.
+        world.wipe_redis()?;
         Ok(world)
     }
 
