@@ -1,5 +1,8 @@
 //! resaga keeps every saga's history and replays failed sagas exactly once.
 //!
+//! [`run`] is all that is public: the compiler then sees what nobody uses. Feature `testing` opens the rest to `tests/` and
+//! `bench/`.
+//!
 //! Arrows point downwards only; `tests/tidy/` holds the rule.
 //!
 //! - [`cli`]: one file a command group; calls the HTTP api or, for work on this machine, `serve`, `admin` and `demo`
@@ -26,25 +29,93 @@
 #[cfg(test)]
 extern crate self as resaga;
 
+#[cfg(not(feature = "testing"))]
+mod admin;
+#[cfg(feature = "testing")]
 pub mod admin;
+#[cfg(not(feature = "testing"))]
+mod api;
+#[cfg(feature = "testing")]
 pub mod api;
+#[cfg(not(feature = "testing"))]
+mod cli;
+#[cfg(feature = "testing")]
 pub mod cli;
+#[cfg(not(feature = "testing"))]
+mod cold;
+#[cfg(feature = "testing")]
 pub mod cold;
+#[cfg(not(feature = "testing"))]
+mod config;
+#[cfg(feature = "testing")]
 pub mod config;
+#[cfg(not(feature = "testing"))]
+mod cpu;
+#[cfg(feature = "testing")]
 pub mod cpu;
+#[cfg(not(feature = "testing"))]
+mod demo;
+#[cfg(feature = "testing")]
 pub mod demo;
+#[cfg(not(feature = "testing"))]
+mod error;
+#[cfg(feature = "testing")]
 pub mod error;
+#[cfg(not(feature = "testing"))]
+mod failpoint;
+#[cfg(feature = "testing")]
 pub mod failpoint;
+#[cfg(not(feature = "testing"))]
+mod history;
+#[cfg(feature = "testing")]
 pub mod history;
+#[cfg(not(feature = "testing"))]
+mod hot;
+#[cfg(feature = "testing")]
 pub mod hot;
+#[cfg(not(feature = "testing"))]
+mod kafka;
+#[cfg(feature = "testing")]
 pub mod kafka;
+#[cfg(not(feature = "testing"))]
+mod nearest;
+#[cfg(feature = "testing")]
 pub mod nearest;
+#[cfg(not(feature = "testing"))]
+mod partitioning;
+#[cfg(feature = "testing")]
 pub mod partitioning;
+#[cfg(not(feature = "testing"))]
+mod replay_log;
+#[cfg(feature = "testing")]
 pub mod replay_log;
+#[cfg(not(feature = "testing"))]
+mod retry;
+#[cfg(feature = "testing")]
 pub mod retry;
+#[cfg(not(feature = "testing"))]
+mod roles;
+#[cfg(feature = "testing")]
 pub mod roles;
+#[cfg(not(feature = "testing"))]
+mod saga;
+#[cfg(feature = "testing")]
 pub mod saga;
+#[cfg(not(feature = "testing"))]
+mod schema_registry;
+#[cfg(feature = "testing")]
 pub mod schema_registry;
+#[cfg(not(feature = "testing"))]
+mod serve;
+#[cfg(feature = "testing")]
 pub mod serve;
+#[cfg(not(feature = "testing"))]
+mod telemetry;
+#[cfg(feature = "testing")]
 pub mod telemetry;
+#[cfg(not(feature = "testing"))]
+mod wire;
+#[cfg(feature = "testing")]
 pub mod wire;
+
+pub use cli::run;

@@ -45,18 +45,28 @@ pub enum MetricKind {
 /// docs/operations.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
+    /// Offsets that were to be read were deleted (retention).
     OffsetsGone,
+    /// The partition was cut back, or replaced.
     OffsetsReplaced,
+    /// The topic was deleted and created again.
     TopicReplaced,
+    /// The archive is another installation's.
     StoreOfAnother,
+    /// What is stored of a partition cannot be read.
     HistoryCorrupt,
+    /// Requests of a partition of the replay log cannot be told from ones seen before.
     LogNotKnown,
+    /// Something that history has of a partition of the replay log cannot be read.
     LogUnreadable,
+    /// A replay that the topic of the replay log has dropped may wait, and nobody carries it out.
     WaitingNotKnown,
+    /// The partition of the replay log belongs to another group.
     LogOfAnotherGroup,
 }
 
 impl Alarm {
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
     pub const ALL: [Self; 9] = [
         Self::OffsetsGone,
         Self::OffsetsReplaced,
@@ -94,6 +104,7 @@ pub struct MetricReference {
 }
 
 /// Every metric, in the order of the table.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn reference() -> &'static [MetricReference] {
     TABLE
 }
@@ -236,6 +247,17 @@ impl Metrics {
         } else {
             "other"
         }
+    }
+
+    /// A partition stands still.
+    pub fn raise_alarm(&self, topic: &str, partition: i32, alarm: Alarm) {
+        self.partition_alarms.with_label_values(&[topic, &partition.to_string(), alarm.code()]).set(1);
+    }
+
+    /// It goes on, or is another process's.
+    pub fn clear_alarm(&self, topic: &str, partition: i32, alarm: Alarm) {
+        // It is an error that there is none, and nothing else.
+        let _ = self.partition_alarms.remove_label_values(&[topic, &partition.to_string(), alarm.code()]);
     }
 
     /// All metrics in the text format of Prometheus.

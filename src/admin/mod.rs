@@ -10,7 +10,7 @@ mod take_over_log;
 mod topics;
 
 pub use accept_gap::accept_gap;
-pub use doctor::{Check, Verdict, doctor};
+pub use doctor::{Verdict, doctor};
 pub use hand_over::hand_over;
 pub use take_over_log::take_over_log;
-pub use topics::{TopicRow, topics_apply, topics_plan};
+pub use topics::{topics_apply, topics_plan};

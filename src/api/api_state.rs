@@ -49,6 +49,7 @@ impl Readiness {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, holds);
     }
 
+    #[cfg(test)]
     pub fn is_ready(&self) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(|holds| *holds)
     }

@@ -27,6 +27,7 @@ pub use api_state::{ApiState, Health, Readiness};
 pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
 use problem::Problem;
+#[cfg(feature = "testing")]
 pub use problem::{PROBLEMS, ProblemCode};
 
 /// Every path and what answers there.
@@ -86,6 +87,7 @@ fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) 
 }
 
 /// A newest state as the routes answer it, for docs/interface/events.md.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn state_json(found: &crate::history::answer::StateAnswer) -> String {
     json::state(found, None)
 }

@@ -89,16 +89,19 @@ enum Command {
 }
 
 /// The tree of commands, for docs/interface/cli.md.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
 /// Every exit code and what it means, for the same page.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn exit_codes() -> Vec<(u8, &'static str)> {
     Exit::ALL.into_iter().map(|exit| (exit as u8, exit.meaning())).collect()
 }
 
 /// The exit code of a refusal or error, by its code and HTTP status.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn exit_code_of(code: &str, status: u16) -> u8 {
     exit_of(code, status) as u8
 }

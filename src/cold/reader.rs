@@ -17,7 +17,7 @@ use crate::cold::owner::Owners;
 use crate::cold::segment::columns;
 use crate::cold::segment::index::{Group, SegmentIndex};
 use crate::cold::segment::read::{self, ObjectBytes};
-pub use crate::cold::segment::{RowSummary, SegmentInfo, SegmentRef};
+pub use crate::cold::segment::{RowSummary, SegmentRef};
 use crate::cold::view::{self, ChainView};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -228,7 +228,8 @@ impl ColdReader {
     }
 
     /// What the segment says about itself (fold settings, leader epoch, topic id, gap).
-    pub async fn info(&self, segment: &SegmentRef) -> Result<SegmentInfo> {
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn info(&self, segment: &SegmentRef) -> Result<crate::cold::segment::SegmentInfo> {
         Ok(self.index(segment).await?.info.clone())
     }
 

@@ -11,10 +11,8 @@ mod sections;
 mod settings;
 mod units;
 
-pub use load::{LoadedConfig, Origin, ShownSetting, Sources, crash_point, environment, load, person, temporary_directory};
+pub use load::{LoadedConfig, ShownSetting, Sources, crash_point, environment, load, person, temporary_directory};
 pub use schemes::HotScheme;
-pub use sections::{
-    ApiConfig, ColdConfig, Config, HotConfig, KafkaConfig, LimitsConfig, LogConfig, LogFormat, PartitionerSetting,
-    RegistryConfig, ReplayConfig, ServeConfig, SnapshotOverride, SnapshotsConfig, TopicsConfig,
-};
+pub use sections::{ColdConfig, Config, HotConfig, KafkaConfig, LogFormat, PartitionerSetting, TopicsConfig};
+#[cfg(feature = "testing")]
 pub use settings::{SettingReference, reference};

@@ -31,6 +31,7 @@ pub struct SettingReference {
 }
 
 /// Every setting, in the order of the file.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn reference() -> Vec<SettingReference> {
     let config = Config::default();
     let one = |setting: &Setting| SettingReference {

@@ -6,7 +6,6 @@ use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::selector::FoundSaga;
 use crate::saga::state::{State, Status};
 use crate::saga::time::Micros;
-use crate::saga::timeline::StepsChange;
 
 /// Which state of a saga is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,16 +108,6 @@ pub struct Checkpoint {
 pub struct Checkpoints {
     pub checkpoints: Vec<Checkpoint>,
     pub next: Option<String>,
-}
-
-/// Two states and what differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateDiff {
-    pub from: StateAnswer,
-    pub to: StateAnswer,
-    /// RFC 6902 over the context.
-    pub patch: serde_json::Value,
-    pub steps: StepsChange,
 }
 
 /// What a search found, newest first.

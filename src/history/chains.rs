@@ -90,6 +90,7 @@ impl Chains {
         Self { layouts: RwLock::new(layouts), likely: RwLock::default() }
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn set(&self, layouts: Vec<TopicLayout>) {
         *self.layouts.write().unwrap_or_else(PoisonError::into_inner) = layouts;
     }

@@ -27,7 +27,5 @@ mod state;
 mod tests;
 mod whole;
 
-pub use lineage::ChildrenOf;
 pub use progress::MaterializeProgress;
 pub use reader::{History, MAX_ENTRIES};
-pub use search::ReplayStandingLookup;

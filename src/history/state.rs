@@ -1,17 +1,15 @@
 //! The state of a saga at a time or entry.
 
-use super::answer::{PointInTime, StateAnswer, StateDiff};
+use super::answer::{PointInTime, StateAnswer};
 use super::loaded::LONG;
 use super::merge::{self, ReadDepth};
 use super::reader::History;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::saga::json::Json;
-use crate::saga::patch;
 use crate::saga::position::SagaId;
 use crate::saga::state::Anomaly;
 use crate::saga::time::Micros;
-use crate::saga::timeline::StepsChange;
 
 impl History {
     /// Refused: `saga_not_found`, `before_first_event`, `sequence_not_found`.
@@ -59,22 +57,6 @@ impl History {
         let found = value.pointer(pointer).map(Json::from_value);
         found.ok_or_else(|| Error::refused("pointer_not_found", "the context has nothing at this JSON pointer"))
     }
-
-    /// Two states of one saga.
-    pub async fn diff(&self, saga: &SagaId, from: PointInTime, to: PointInTime) -> Result<StateDiff> {
-        Ok(difference(self.state(saga, from).await?, self.state(saga, to).await?))
-    }
-
-    /// The newest states of two sagas.
-    pub async fn diff_sagas(&self, from: &SagaId, to: &SagaId) -> Result<StateDiff> {
-        Ok(difference(self.state(from, PointInTime::Newest).await?, self.state(to, PointInTime::Newest).await?))
-    }
-}
-
-fn difference(from: StateAnswer, to: StateAnswer) -> StateDiff {
-    let patch = patch::diff(&from.state.context, &to.state.context);
-    let steps = StepsChange::between(&from.state, &to.state);
-    StateDiff { from, to, patch, steps }
 }
 
 pub(super) fn saga_not_found() -> Error {

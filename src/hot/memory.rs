@@ -3,7 +3,6 @@
 //! Knows the same order, windows and expiry as Redis does; time since the start comes from the clock it is given.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -175,14 +174,6 @@ impl HotStore for MemoryHot {
             HotRead { members: members.collect(), marks: marks.clone() }
         });
         Ok(reads.collect())
-    }
-
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
-        let state = self.state();
-        let from = (Bound::Included((since, Bytes::new())), Bound::Unbounded);
-        let members = self.alive(&state, saga).into_iter().flat_map(|key| key.members.range(from.clone()));
-        let members = members.take_while(|(at, _)| *at <= until).take(limit).map(member);
-        Ok(HotRead { members: members.collect(), marks: state.marks() })
     }
 
     async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {

@@ -22,10 +22,13 @@ use crate::error::{Error, Result};
 pub use facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
 pub use mark::{Mark, MarkMove, MarkOutcome, Marks};
 pub use store::{
-    DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore, KEPT, Member, SagaWrite, bucket_of, check_owner,
+    DurableSaga, Hold, HotBatch, HotQuery, HotRead, HotStore, KEPT, Member, SagaWrite, bucket_of, check_owner,
     marks_of_all_buckets,
 };
-pub use token::{Token, Tokens, Written};
+pub use token::{Tokens, Written};
+// What other stores must name, such as those of tests.
+#[cfg(feature = "testing")]
+pub use {store::HotHealth, token::Token};
 
 /// The store that `hot.url` names; connects with the first call. A memory store is a new one each time.
 pub fn open(config: &config::HotConfig) -> Result<Arc<dyn HotStore>> {

@@ -95,7 +95,7 @@ pub struct HotQuery {
 /// Members and, read in the same round trip, the marks of the saga's bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HotRead {
-    /// `read`: newest first; `range`: oldest first. Equal times are in the order of the bytes.
+    /// Newest first. Equal times are in the order of the bytes, the greatest first.
     pub members: Vec<Member>,
     /// As they were when the members were read, or before.
     pub marks: Marks,
@@ -135,10 +135,6 @@ pub trait HotStore: Send + Sync {
 
     /// One pipelined round trip for all queries; answers in their order.
     async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>>;
-
-    /// Members of one saga with since <= effective time <= until, oldest first (history pages). Page on from the last
-    /// effective time; a page that is all one time needs a higher limit.
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead>;
 
     /// Lets the keys of these sagas expire after the store's ttl, those that hold nothing newer than what is durable: who
     /// comes late meets a key that another owner goes on with. Drops from each key what is durable and further back than

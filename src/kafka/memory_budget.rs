@@ -45,6 +45,7 @@ pub struct MemoryPermit {
 }
 
 impl MemoryPermit {
+    #[cfg(feature = "testing")]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

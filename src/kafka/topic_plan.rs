@@ -38,9 +38,6 @@ impl FoundTopic {
     pub fn is_log_append_time(&self) -> bool {
         self.settings.get(TIMESTAMP_TYPE).is_some_and(|kind| kind == LOG_APPEND_TIME)
     }
-    pub fn max_message_bytes(&self) -> Option<u64> {
-        self.settings.get(MAX_MESSAGE_BYTES)?.parse().ok()
-    }
 }
 
 /// How what is there differs from what is wanted.

@@ -28,10 +28,6 @@ pub fn saga_id(replay_id: &str) -> SagaId {
     SagaId::new(format!("{PREFIX}{replay_id}"))
 }
 
-pub fn is_replay(saga: &SagaId) -> bool {
-    saga.as_str().starts_with(PREFIX)
-}
-
 /// The replay that history keeps under this id.
 pub fn replay_id(saga: &SagaId) -> Option<&str> {
     saga.as_str().strip_prefix(PREFIX)

@@ -22,4 +22,4 @@ pub mod restore;
 pub mod view;
 
 pub use order::{Place, place};
-pub use view::{ReplayLog, RestoreOutcome};
+pub use view::ReplayLog;

@@ -22,7 +22,7 @@ use crate::retry::Backoff;
 use crate::saga::position::{Offset, Position, SagaId, Shown};
 use crate::saga::request::ReplayStatus;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Alarm, Metrics};
 
 /// Replays asked for at a time.
 const PAGE: usize = 500;
@@ -32,8 +32,6 @@ const LOOK: Duration = Duration::from_secs(1);
 pub const ALARM_AFTER: Duration = Duration::from_secs(60);
 /// Most replays that are to be looked at again before others are looked at.
 const MAX_UNDECIDED: usize = 10_000;
-/// Alarm of a partition of the log: a replay may wait there that nobody executes.
-const WAITING_NOT_KNOWN: &str = "waiting_not_known";
 
 pub struct LogRestore<'a> {
     pub view: &'a ReplayLog,
@@ -322,12 +320,10 @@ impl LogRestore<'_> {
     }
 
     fn alarm(&self, partition: i32, on: bool) {
-        let labels = [self.topic, &partition.to_string(), WAITING_NOT_KNOWN];
         if on {
-            self.metrics.partition_alarms.with_label_values(&labels).set(1);
+            self.metrics.raise_alarm(self.topic, partition, Alarm::WaitingNotKnown);
         } else {
-            // It is an error that there is none, and nothing else.
-            let _ = self.metrics.partition_alarms.remove_label_values(&labels);
+            self.metrics.clear_alarm(self.topic, partition, Alarm::WaitingNotKnown);
         }
     }
 }

@@ -105,7 +105,7 @@ async fn replays_that_the_topic_dropped_are_listed_and_found_by_their_sagas_agai
     assert_eq!(restore(&view).await.expect("restored"), 3);
     assert!(view.waiting().is_empty());
     assert_eq!(view.unknown_below(0), Offset(4), "it exists: history is asked for it");
-    let alarm = metrics.partition_alarms.with_label_values(&[&config.topics.log, "0", WAITING_NOT_KNOWN]);
+    let alarm = metrics.partition_alarms.with_label_values(&[&config.topics.log, "0", Alarm::WaitingNotKnown.code()]);
     assert_eq!(alarm.get(), 1);
 }
 
@@ -118,7 +118,7 @@ async fn a_read_that_fails_once_leaves_no_replay_waiting_for_ever() {
     archive(Arc::new(objects.clone()), &config.topics.log, events(&config, &records)).await;
     let metrics = Metrics::new();
     let topic = config.topics.log.as_str();
-    let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", WAITING_NOT_KNOWN]).get();
+    let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", Alarm::WaitingNotKnown.code()]).get();
     let mut failures = 0;
     for good in 0.. {
         for lasts in [false, true] {
@@ -178,7 +178,7 @@ async fn what_waited_before_a_record_that_is_not_understood_is_left_alone_with_a
         metrics: &metrics,
         alarm_after: ALARM_AFTER,
     };
-    let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", WAITING_NOT_KNOWN]).get();
+    let alarm = || metrics.partition_alarms.with_label_values(&[topic, "0", Alarm::WaitingNotKnown.code()]).get();
     archive(stores.objects.clone(), topic, events(&config, &[record("r", 0, "accepted")])).await;
 
     // History has the older one.

@@ -5,7 +5,6 @@
 
 mod components;
 pub mod materialize;
-pub mod partition_alarms;
 pub mod replay;
 pub mod suspension;
 mod task;

@@ -218,9 +218,6 @@ impl State {
     pub fn current_step(&self) -> Option<&str> {
         self.running_steps.last().map(|(step, _)| step.as_str())
     }
-    pub fn step_index(&self) -> Option<i64> {
-        self.running_steps.last().and_then(|(_, index)| *index)
-    }
     pub fn failed_step(&self) -> Option<&str> {
         self.failed_steps.last().map(|(step, _)| step.as_str())
     }

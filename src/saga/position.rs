@@ -117,9 +117,6 @@ impl Position {
     pub fn new(topic: impl Into<Topic>, partition: i32, offset: i64) -> Self {
         Self { topic: topic.into(), partition, offset: Offset(offset) }
     }
-    pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: self.partition }
-    }
 }
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -85,9 +85,6 @@ impl Anomaly {
             Self::PartitionConflict => "partition_conflict",
         }
     }
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|anomaly| anomaly.as_str() == text)
-    }
 }
 
 /// The entry a state is the fold up to.

@@ -31,7 +31,7 @@ pub use process::Process;
 pub use roles::{ROLES, Role, role_names};
 pub use schemas::schemas_of;
 pub use stores::{Stores, installation, open, open_read_only};
-pub use supervisor::{Supervisor, signal};
+pub use supervisor::signal;
 pub use topics::{partition_counts, partitions_of};
 
 /// Runs the roles until a signal says to stop.

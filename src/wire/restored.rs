@@ -32,6 +32,7 @@ pub fn encode_restored(restored: &RestoredSaga, schema: Option<SchemaId>) -> Res
 }
 
 /// Reads a record of the topic of restored sagas.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "what is written is read by tests, as consumers read it"))]
 pub fn decode_restored(value: Option<&[u8]>, headers: &RecordHeaders, schemas: &Schemas) -> Result<RestoredSaga, NotDecoded> {
     let text = open(value, headers, schemas, Shape::restored_saga())?;
     if let Some(wrong) = text.wrong {

@@ -26,12 +26,12 @@ fn the_tables_of_codes_are_whole() {
 }
 
 #[test]
-fn each_alarm_is_given_somewhere() {
+fn each_alarm_is_raised_somewhere() {
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     for alarm in Alarm::ALL {
         let given = |text: &str| text.contains(&format!("\"{}\"", alarm.code())) || text.contains(&format!("Alarm::{alarm:?}"));
         let places = sources.iter().filter(|(path, text)| !path.ends_with("telemetry.rs") && given(text));
-        assert!(places.count() > 0, "nothing gives the alarm {}", alarm.code());
+        assert!(places.count() > 0, "nothing raises the alarm {}", alarm.code());
     }
 }
 

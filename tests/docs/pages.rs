@@ -118,7 +118,7 @@ pub fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
 }
 
-/// INTERFACE.md and the pages below it.
+/// docs/INTERFACE.md and the pages below it.
 pub fn pages() -> Vec<String> {
     let folder = fs::read_dir(file("docs/interface")).expect("docs/interface");
     let names = folder.map(|item| item.expect("docs/interface").file_name().to_string_lossy().into_owned());

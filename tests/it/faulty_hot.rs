@@ -1,6 +1,6 @@
 //! What the store that fails on a schedule does itself: the same each time, and as a store does that was killed or failed over.
 
-use resaga::hot::{HotBatch, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
+use resaga::hot::{HotBatch, HotQuery, HotStore, Mark, MarkMove, MarkOutcome, Tokens, Written};
 use resaga::saga::time::Micros;
 
 use crate::faults::hot::{FaultyHot, Rates};
@@ -84,7 +84,8 @@ async fn whatever_copy_a_store_is_put_back_to_a_mark_that_moved_has_its_entries(
                 }
             }
             store.set_rates(Rates::default()).await;
-            let read = store.range(&"s".into(), Micros::MIN, Micros::MAX, 100).await.expect("read");
+            let query = HotQuery { saga: "s".into(), upto: Micros::MAX, limit: 100 };
+            let read = store.read(&[query]).await.expect("read").remove(0);
             if let Some((_, mark)) = read.marks.first() {
                 assert!(read.members.len() as i64 >= mark.to.0, "seed {seed}: {} of {}", read.members.len(), mark.to);
                 proved += 1;

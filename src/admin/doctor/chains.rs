@@ -44,8 +44,8 @@ pub(super) async fn disagreements(
             // After the chain, which an owner at work makes longer meanwhile: else it would seem to pass the end.
             let end = single_offset(&ends.ends(std::slice::from_ref(&partition)).await?);
             let log = LogBounds { earliest, end, topic_id: topic_id.clone() };
-            if let Some((code, reason)) = chain_mismatch(&log, writer.next(), writer.newest(), &owners) {
-                found.push((partition, code, reason));
+            if let Some((alarm, reason)) = chain_mismatch(&log, writer.next(), writer.newest(), &owners) {
+                found.push((partition, alarm.code(), reason));
             }
         }
     }

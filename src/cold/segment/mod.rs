@@ -46,6 +46,7 @@ pub struct NewSegment {
     pub start: Offset,
     /// Last offset covered.
     pub end: Offset,
+    #[expect(clippy::rc_buffer, reason = "rows are made as a Vec; a slice would be a copy of them all")]
     pub rows: Arc<Vec<NewRow>>,
     /// Everything appended to the partition before this time (recorded time) has an offset <= `end`.
     pub complete_through: Micros,

@@ -149,11 +149,6 @@ impl HotStore for Buckets {
         Ok(reads)
     }
 
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
-        self.up()?;
-        self.store(self.bucket(saga)).await.range(saga, since, until, limit).await
-    }
-
     async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         let mut written = written.clone();
         for bucket in 0..self.buckets() {

@@ -130,15 +130,6 @@ impl HotStore for RedisHot {
         Ok(in_order(places.copied(), reads.into_iter().flatten()))
     }
 
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, most: usize) -> Result<HotRead> {
-        let bucket = self.bucket(saga);
-        let mut command = redis::cmd("ZRANGEBYSCORE");
-        command.arg(self.keys.saga(bucket, saga)).arg(since.0).arg(until.0).arg("WITHSCORES");
-        limit(&mut command, most);
-        let reads = self.read_chunk(bucket, &[command]).await.map_err(|e| e.context("read hot store"))?;
-        Ok(reads.into_iter().next().unwrap_or_default())
-    }
-
     async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         self.settle_all(sagas, written).await.map_err(|e| e.context("let keys of hot store expire"))
     }

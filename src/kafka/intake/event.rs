@@ -85,6 +85,7 @@ impl std::fmt::Debug for GroupMetadata {
 /// What a handle asks of its thread.
 pub(super) enum IntakeCommand {
     Pause(Vec<TopicPartition>, Reply<()>),
+    #[cfg(feature = "testing")]
     Resume(Vec<TopicPartition>, Reply<()>),
     Commit(Vec<(TopicPartition, Offset, String)>, Reply<()>),
     Seek(TopicPartition, Offset, Reply<()>),

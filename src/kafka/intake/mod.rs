@@ -16,7 +16,7 @@ use super::client::{Purpose, client_config};
 pub use super::memory_budget::MemoryPermit;
 use super::reader::PartitionReader;
 pub use super::reader::StartAt;
-pub use super::statistics::{IntakeStats, PartitionStats};
+pub use super::statistics::IntakeStats;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::saga::position::{Offset, Topic, TopicPartition};
@@ -68,6 +68,7 @@ impl Intake {
     }
 
     /// Reads paused partitions on from where they were.
+    #[cfg(feature = "testing")]
     pub async fn resume(&self, partitions: Vec<TopicPartition>) -> Result<()> {
         self.ask(|reply| IntakeCommand::Resume(partitions, reply)).await
     }

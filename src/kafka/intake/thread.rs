@@ -340,6 +340,7 @@ impl IntakeThread {
         // A caller that no longer waits for the answer is no error.
         match command {
             IntakeCommand::Pause(partitions, reply) => drop(reply.send(self.reader.pause(&partitions))),
+            #[cfg(feature = "testing")]
             IntakeCommand::Resume(partitions, reply) => drop(reply.send(self.reader.resume(&partitions))),
             IntakeCommand::Commit(offsets, reply) => drop(reply.send(self.commit(&offsets))),
             IntakeCommand::Seek(partition, offset, reply) => drop(reply.send(self.reader.seek(&partition, offset))),

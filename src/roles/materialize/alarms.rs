@@ -2,21 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::roles::partition_alarms;
-use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::TopicPartition;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Alarm, Metrics};
 
-/// Offsets that were to be read were deleted (retention).
-pub const OFFSETS_GONE: &str = "offsets_gone";
-/// The partition was cut back, or replaced.
-pub const OFFSETS_REPLACED: &str = "offsets_replaced";
-/// The topic was deleted and created again.
-pub const TOPIC_REPLACED: &str = "topic_replaced";
-/// What is stored of a partition cannot be read.
-pub const HISTORY_CORRUPT: &str = "history_corrupt";
-
-const CODES: [&str; 5] = [OFFSETS_GONE, OFFSETS_REPLACED, TOPIC_REPLACED, OF_ANOTHER, HISTORY_CORRUPT];
+/// Those that this role raises.
+const RAISED: [Alarm; 5] =
+    [Alarm::OffsetsGone, Alarm::OffsetsReplaced, Alarm::TopicReplaced, Alarm::StoreOfAnother, Alarm::HistoryCorrupt];
 
 pub struct Alarms {
     metrics: Arc<Metrics>,
@@ -28,18 +19,18 @@ impl Alarms {
     }
 
     /// A partition is stopped; the others go on.
-    pub fn raise(&self, partition: &TopicPartition, code: &str, reason: &str) {
-        partition_alarms::raise(&self.metrics, partition, code);
+    pub fn raise(&self, partition: &TopicPartition, alarm: Alarm, reason: &str) {
+        self.metrics.raise_alarm(&partition.topic, partition.partition, alarm);
         tracing::error!(
-            topic = %partition.topic, partition = partition.partition, code, reason,
+            topic = %partition.topic, partition = partition.partition, code = alarm.code(), reason,
             "partition stopped; `resaga doctor` explains, `resaga store accept-gap` accepts the loss"
         );
     }
 
     /// A partition goes on, or goes to another process.
     pub fn clear(&self, partition: &TopicPartition) {
-        for code in CODES {
-            partition_alarms::clear(&self.metrics, partition, code);
+        for alarm in RAISED {
+            self.metrics.clear_alarm(&partition.topic, partition.partition, alarm);
         }
     }
 }

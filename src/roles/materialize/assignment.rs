@@ -12,7 +12,6 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-use super::alarms::HISTORY_CORRUPT;
 use super::background::joined;
 use super::chain_check::{LogBounds, chain_mismatch};
 use super::clocks::Clocks;
@@ -33,6 +32,7 @@ use crate::kafka::ends::Ends;
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::retry::until_available;
 use crate::saga::position::{ChainId, Offset, Topic, TopicPartition};
+use crate::telemetry::Alarm;
 
 /// Longest time in which none of some partitions could be opened, before it is tried again.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ struct OpenedPartition {
     writer: ChainWriter,
     gaps: Vec<(Offset, Offset)>,
     /// Why the log is not the one that the chain was made from: code and reason.
-    mismatch: Option<(&'static str, String)>,
+    mismatch: Option<(Alarm, String)>,
 }
 
 /// Partitions that were assigned together, as far as they could be opened.
@@ -70,7 +70,7 @@ pub struct Takeovers {
 pub enum Takeover {
     Owned(Box<OwnedPartition>, StartAt),
     /// An operator must act: code and reason of the alarm.
-    Stopped(&'static str, String),
+    Stopped(Alarm, String),
     /// It is assigned again after a moment.
     Later,
 }
@@ -154,14 +154,14 @@ impl Assignment {
         let mut partitions = Vec::with_capacity(opened.len());
         for (partition, opened) in opened {
             let takeover = match opened {
-                Ok(OpenedPartition { mismatch: Some((code, reason)), .. }) => Takeover::Stopped(code, reason),
+                Ok(OpenedPartition { mismatch: Some((alarm, reason)), .. }) => Takeover::Stopped(alarm, reason),
                 Ok(opened) => self.take_over(opened, &marks),
                 // Its leader is gone since it was described: the others need not wait for it.
                 Err(Error::Unavailable(reason)) => {
                     tracing::warn!(%partition, reason, "partition not taken over yet");
                     Takeover::Later
                 }
-                Err(Error::Corrupt(reason)) => Takeover::Stopped(HISTORY_CORRUPT, reason),
+                Err(Error::Corrupt(reason)) => Takeover::Stopped(Alarm::HistoryCorrupt, reason),
                 Err(other) => return Err(other),
             };
             partitions.push((partition, takeover));

@@ -1,11 +1,10 @@
 //! Is the log of a partition still the one that its chain was made from? Pure; for the role when it takes a partition over, and
 //! for `doctor`.
 
-use super::alarms::{OFFSETS_GONE, OFFSETS_REPLACED, TOPIC_REPLACED};
 use crate::cold::owner::Owners;
 use crate::cold::segment::SegmentInfo;
-use crate::saga::installation::OF_ANOTHER;
 use crate::saga::position::Offset;
+use crate::telemetry::Alarm;
 
 /// What Kafka says of a partition.
 #[derive(Debug, Clone)]
@@ -17,30 +16,25 @@ pub struct LogBounds {
     pub topic_id: Option<String>,
 }
 
-/// Why the log is not the one that the chain was made from, if so: code and reason.
-pub fn chain_mismatch(
-    log: &LogBounds,
-    next: Offset,
-    newest: Option<&SegmentInfo>,
-    owners: &Owners,
-) -> Option<(&'static str, String)> {
+/// Why the log is not the one that the chain was made from, if so: the alarm and its reason.
+pub fn chain_mismatch(log: &LogBounds, next: Offset, newest: Option<&SegmentInfo>, owners: &Owners) -> Option<(Alarm, String)> {
     if let Some(Err(of_another)) = newest.map(|newest| owners.check_segment(newest)) {
-        return Some((OF_ANOTHER, of_another.to_string()));
+        return Some((Alarm::StoreOfAnother, of_another.to_string()));
     }
     let (earliest, end) = (log.earliest, log.end);
     let was = newest.and_then(|newest| newest.topic_id.as_ref());
     if let (Some(was), Some(is)) = (was, &log.topic_id)
         && was != is
     {
-        return Some((TOPIC_REPLACED, "the topic was deleted and created again".into()));
+        return Some((Alarm::TopicReplaced, "the topic was deleted and created again".into()));
     }
     if next < earliest {
         let reason = format!("offsets {next} to {} were deleted before they were durable (retention)", earliest.0 - 1);
-        return Some((OFFSETS_GONE, reason));
+        return Some((Alarm::OffsetsGone, reason));
     }
     if next > end {
         let reason = format!("the partition ends at {end} but was durable to {next}: it was replaced or truncated");
-        return Some((OFFSETS_REPLACED, reason));
+        return Some((Alarm::OffsetsReplaced, reason));
     }
     None
 }
@@ -62,10 +56,13 @@ mod tests {
 
     #[test]
     fn offsets_that_are_gone_or_replaced_stop_the_partition() {
-        assert_eq!(chain_mismatch(&log(5, 9), Offset(4), None, &Owners::default()).map(|(code, _)| code), Some(OFFSETS_GONE));
         assert_eq!(
-            chain_mismatch(&log(5, 9), Offset(10), None, &Owners::default()).map(|(code, _)| code),
-            Some(OFFSETS_REPLACED)
+            chain_mismatch(&log(5, 9), Offset(4), None, &Owners::default()).map(|(alarm, _)| alarm),
+            Some(Alarm::OffsetsGone)
+        );
+        assert_eq!(
+            chain_mismatch(&log(5, 9), Offset(10), None, &Owners::default()).map(|(alarm, _)| alarm),
+            Some(Alarm::OffsetsReplaced)
         );
     }
 }

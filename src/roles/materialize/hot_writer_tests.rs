@@ -127,9 +127,6 @@ impl HotStore for FailsOver {
     async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
         self.store().read(queries).await
     }
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
-        self.store().range(saga, since, until, limit).await
-    }
     async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {
         self.store().settle(sagas, written).await
     }

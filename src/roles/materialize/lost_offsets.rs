@@ -1,7 +1,7 @@
 //! Why an offset that was to be read is not in the log, and so what becomes of what was folded before it. Pure.
 
-use super::alarms::{OFFSETS_GONE, OFFSETS_REPLACED};
 use crate::saga::position::Offset;
+use crate::telemetry::Alarm;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostOffsets {
@@ -25,11 +25,11 @@ impl LostOffsets {
         if lost.earliest.is_some_and(|earliest| lost.position < earliest) { Self::Deleted } else { Self::Replaced }
     }
 
-    /// Of the partition's alarm.
-    pub fn code(self) -> &'static str {
+    /// The partition's.
+    pub fn alarm(self) -> Alarm {
         match self {
-            Self::Deleted => OFFSETS_GONE,
-            Self::Replaced => OFFSETS_REPLACED,
+            Self::Deleted => Alarm::OffsetsGone,
+            Self::Replaced => Alarm::OffsetsReplaced,
         }
     }
 }

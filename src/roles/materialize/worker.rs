@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::alarms::{Alarms, HISTORY_CORRUPT};
+use super::alarms::Alarms;
 use super::assignment::{Assignment, AssignmentParts, StartOffsets, Takeover, Takeovers};
 use super::chain_conflict::{ChainConflict, Restarts};
 use super::clocks::Clocks;
@@ -34,7 +34,7 @@ use crate::kafka::record::PartitionRecords;
 use crate::roles::{stop_intake, stopped};
 use crate::saga::position::{Offset, Topic, TopicPartition};
 use crate::schema_registry::lookups::{SchemaLookup, SchemaLookups};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Alarm, Metrics};
 
 /// How often due work is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -251,8 +251,8 @@ impl Materialize {
                     self.polls.ask_soon();
                     start
                 }
-                Takeover::Stopped(code, reason) => {
-                    self.alarms.raise(&partition, code, &reason);
+                Takeover::Stopped(alarm, reason) => {
+                    self.alarms.raise(&partition, alarm, &reason);
                     StartAt::Stop
                 }
                 Takeover::Later => StartAt::Later,
@@ -368,7 +368,7 @@ impl Materialize {
                 self.queue.suspend_and_resume(&mut self.partitions, Instant::now());
             }
             // What is stored cannot be read: this partition would be folded wrongly, the others need not wait for it.
-            Error::Corrupt(reason) => self.give_up(partition, HISTORY_CORRUPT, &reason),
+            Error::Corrupt(reason) => self.give_up(partition, Alarm::HistoryCorrupt, &reason),
             other => return Err(other),
         }
         Ok(())
@@ -440,7 +440,7 @@ impl Materialize {
         let earliest = self.ends.earliest(std::slice::from_ref(partition)).await.ok();
         let earliest = earliest.and_then(|found| found.first().map(|(_, earliest)| *earliest));
         let lost = LostOffsets::of(Lost { position, earliest });
-        self.give_up(partition, lost.code(), &format!("offset {position}: {reason}"));
+        self.give_up(partition, lost.alarm(), &format!("offset {position}: {reason}"));
         if lost == LostOffsets::Replaced {
             self.abort_and_disown(partition);
         }
@@ -448,13 +448,13 @@ impl Materialize {
 
     /// What is stored disagrees with what was folded.
     fn flush_refused(&mut self, partition: &TopicPartition, reason: &str) {
-        self.give_up(partition, HISTORY_CORRUPT, reason);
+        self.give_up(partition, Alarm::HistoryCorrupt, reason);
         self.abort_and_disown(partition);
     }
 
     /// Reads a partition no further; what was folded of it becomes durable.
-    fn give_up(&mut self, partition: &TopicPartition, code: &str, reason: &str) {
-        self.alarms.raise(partition, code, reason);
+    fn give_up(&mut self, partition: &TopicPartition, alarm: Alarm, reason: &str) {
+        self.alarms.raise(partition, alarm, reason);
         self.stop_reading(partition);
     }
 

@@ -6,9 +6,7 @@ use crate::error::{Error, Result};
 use crate::kafka::intake::{AssignedPartition, StartAt};
 use crate::retry::until_available;
 use crate::saga::position::{Offset, TopicPartition};
-
-/// Alarm: requests are gone from the topic that were never read.
-const OFFSETS_GONE: &str = "offsets_gone";
+use crate::telemetry::Alarm;
 
 impl BatchRunner {
     /// Each starts where the group committed.
@@ -76,12 +74,10 @@ impl BatchRunner {
 
     /// Requests that were deleted before they were read are gone, and not silently.
     fn report_missing_offsets(&self, partition: &TopicPartition, committed: Option<Offset>, earliest: Offset) {
-        let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
         match committed.filter(|next| *next < earliest) {
-            // It is an error that there is none, and nothing else.
-            None => drop(self.metrics.partition_alarms.remove_label_values(&labels)),
+            None => self.metrics.clear_alarm(&partition.topic, partition.partition, Alarm::OffsetsGone),
             Some(next) => {
-                self.metrics.partition_alarms.with_label_values(&labels).set(1);
+                self.metrics.raise_alarm(&partition.topic, partition.partition, Alarm::OffsetsGone);
                 tracing::error!(
                     %partition, first = next.0, last = earliest.0 - 1,
                     "replay requests were deleted from the topic before they were read (retention, DeleteRecords); ask their senders"
@@ -94,8 +90,7 @@ impl BatchRunner {
     /// begins again with what is left, as at any start. `false`: the topic ends before it, so it is another topic, and the partition
     /// stays stopped.
     pub async fn offsets_gone(&mut self, partition: &TopicPartition, position: Offset, reason: &str) -> bool {
-        let labels = [&*partition.topic, &partition.partition.to_string(), OFFSETS_GONE];
-        self.metrics.partition_alarms.with_label_values(&labels).set(1);
+        self.metrics.raise_alarm(&partition.topic, partition.partition, Alarm::OffsetsGone);
         tracing::error!(%partition, position = position.0, reason, "replay requests are gone from the topic");
         let range = self.ends.each_range(std::slice::from_ref(partition)).await;
         let range = range.ok().and_then(|each| each.into_iter().next()).and_then(|(_, range)| range.ok());

@@ -13,7 +13,6 @@ use super::histories::{HistoryLoader, LoadedHistories, all_ends_are_known};
 use super::history_lookup::HistoryLookup;
 use super::incoming::{IncomingRecord, dead_letter, read_record};
 use super::intake_events::{IntakeEvents, ReadingEvent};
-use super::log_alarms::NOT_KNOWN;
 use super::oversized::cut_dead_letter;
 use super::queue::item::{NextOffsets, RequestItem};
 use super::queue::requests::{NextRecords, PARTITION_RESTS};
@@ -22,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::kafka::record::{NewRecord, Record};
 use crate::saga::position::{Offset, TopicPartition};
 use crate::saga::time::Micros;
+use crate::telemetry::Alarm;
 use crate::wire::payload::NotDecoded;
 
 /// How long a batch waits for its sagas' partitions; what is still behind then is parked.
@@ -187,10 +187,10 @@ impl BatchRunner {
             };
             if known {
                 if self.queue.log_is_known(&partition) {
-                    self.alarms.clear(partition.partition, NOT_KNOWN);
+                    self.alarms.clear(partition.partition, Alarm::LogNotKnown);
                 }
             } else if self.queue.log_is_not_known(&partition, now) {
-                self.alarms.raise(partition.partition, NOT_KNOWN);
+                self.alarms.raise(partition.partition, Alarm::LogNotKnown);
                 tracing::error!(
                     %partition, log = self.settings.targets.log,
                     "replay requests wait: what the log had before is neither in memory nor, yet, in history; see that role materialize reads it"

@@ -54,11 +54,6 @@ impl EndOffsets {
         chains.iter().all(|chain| self.0.ends.get(&chain.topic_partition()) != Some(&None))
     }
 
-    /// Whether the partition had a leader then; of one that was not asked for nothing else is known.
-    pub fn has_leader(&self, partition: &TopicPartition) -> bool {
-        self.0.ends.get(partition) != Some(&None)
-    }
-
     #[cfg(test)]
     pub fn asked_at(at: Instant) -> Self {
         Self(Arc::new(EndsRequest { at, ends: HashMap::new() }))
@@ -184,6 +179,5 @@ mod tests {
         let all = whole(Source::Both, &[(0, 8), (1, 100)]);
         assert!(ends.are_reached(&[chain(0)], &all) && ends.know(&[chain(0)]));
         assert!(!ends.are_reached(&[chain(0), chain(1)], &all) && !ends.know(&[chain(0), chain(1)]));
-        assert!(ends.has_leader(&chain(0).topic_partition()) && !ends.has_leader(&chain(1).topic_partition()));
     }
 }

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::log_alarms::{LogAlarms, UNREADABLE};
+use super::log_alarms::LogAlarms;
 use crate::error::Error;
 use crate::saga::position::{Position, Shown};
+use crate::telemetry::Alarm;
 
 /// A store may fail now and then; longer is an alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(10);
@@ -64,7 +65,7 @@ impl HistoryAlarms {
         let corrupt = matches!(error, Error::Corrupt(_));
         let Some(is_new) = self.unreadable.failed(whose, request.partition, corrupt, now) else { return false };
         if is_new {
-            self.alarms.raise(request.partition, UNREADABLE);
+            self.alarms.raise(request.partition, Alarm::LogUnreadable);
             tracing::error!(
                 topic = self.alarms.log(), partition = request.partition, request_offset = request.offset.0, whose = %Shown(whose), %error,
                 "what history has of a replay cannot be read: its request, or its saga's replays, wait; put the object that the error \
@@ -76,7 +77,7 @@ impl HistoryAlarms {
 
     pub fn read(&mut self, whose: &str) {
         if let Some(partition) = self.unreadable.read(whose) {
-            self.alarms.clear(partition, UNREADABLE);
+            self.alarms.clear(partition, Alarm::LogUnreadable);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 
-use super::log_alarms::{ANOTHERS, LogAlarms};
+use super::log_alarms::LogAlarms;
 use super::log_end::LogEnd;
 use super::outbox::LogSignatures;
 use crate::config;
@@ -17,6 +17,7 @@ use crate::kafka::transaction::TransactionalPublisher;
 use crate::replay_log::ReplayLog;
 use crate::replay_log::owner::LogOwner;
 use crate::saga::position::{Shown, TopicPartition};
+use crate::telemetry::Alarm;
 
 /// How long the view of the log may take to reach an end that nothing hides.
 const READ_WITHIN: Duration = Duration::from_millis(500);
@@ -60,10 +61,10 @@ impl LogClaims {
     /// Says so where the log is another group's; then the partition must not be read.
     pub fn report_foreign(&self, number: i32) -> bool {
         let Some(owner) = self.foreign_owner(number) else {
-            self.alarms.clear(number, ANOTHERS);
+            self.alarms.clear(number, Alarm::LogOfAnotherGroup);
             return false;
         };
-        self.alarms.raise(number, ANOTHERS);
+        self.alarms.raise(number, Alarm::LogOfAnotherGroup);
         tracing::error!(
             partition = number, log = self.alarms.log(), owner = %Shown(&owner.group), own = self.group,
             "the replay log belongs to another group: no replays are published from this partition; `resaga store take-over-log` hands \

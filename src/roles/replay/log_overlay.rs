@@ -44,11 +44,6 @@ impl UnappliedRecords {
         });
     }
 
-    pub fn clear(&mut self) {
-        self.by_id.clear();
-        self.by_saga.clear();
-    }
-
     pub fn records(&self) -> impl Iterator<Item = &Arc<LogRecord>> {
         self.by_id.values()
     }

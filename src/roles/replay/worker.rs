@@ -11,7 +11,7 @@ use super::settings::{Dependencies, Settings};
 use crate::error::{Error, Result};
 use crate::kafka::intake::{Intake, IntakeEvent};
 use crate::retry::Backoff;
-use crate::roles::stopped;
+use crate::roles::{stop_intake, stopped};
 use crate::saga::position::{Offset, TopicPartition};
 
 const TICK: Duration = Duration::from_millis(50);
@@ -73,12 +73,7 @@ impl Replay {
 
     fn stop(&mut self) {
         self.stopping = true;
-        let intake = self.intake.clone();
-        tokio::spawn(async move {
-            if let Err(reason) = intake.stop().await {
-                tracing::warn!(%reason, "intake did not stop cleanly");
-            }
-        });
+        stop_intake(&self.intake);
     }
 
     async fn intake_event(&mut self, event: IntakeEvent, shutdown: &mut watch::Receiver<bool>) -> Result<()> {

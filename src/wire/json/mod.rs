@@ -10,6 +10,6 @@ mod read;
 mod scan;
 mod write;
 
-pub use raw::{MAX_DEPTH, OWN_MAX_DEPTH, Raw, Unreadable};
+pub use raw::{MAX_DEPTH, OWN_MAX_DEPTH, Raw};
 pub use read::{Object, read_object, read_value};
 pub use write::{Writer, quote};

@@ -12,7 +12,6 @@ use resaga::hot::{
     MarkMove, MarkOutcome, Token, Written,
 };
 use resaga::saga::position::{ChainId, SagaId};
-use resaga::saga::time::Micros;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::Dice;
@@ -220,11 +219,6 @@ impl HotStore for FaultyHot {
     async fn read(&self, queries: &[HotQuery]) -> Result<Vec<HotRead>> {
         let turn = self.enter("read").await?;
         let answer = turn.store().read(queries).await;
-        turn.end(None, answer)
-    }
-    async fn range(&self, saga: &SagaId, since: Micros, until: Micros, limit: usize) -> Result<HotRead> {
-        let turn = self.enter("range").await?;
-        let answer = turn.store().range(saga, since, until, limit).await;
         turn.end(None, answer)
     }
     async fn settle(&self, sagas: &[DurableSaga], written: &Written) -> Result<Written> {

@@ -2,7 +2,7 @@
 
 use super::{Told, World, chain, row};
 use crate::cold::segment::NewRow;
-use crate::hot::{HotBatch, HotStore, Mark, MarkMove, SagaWrite};
+use crate::hot::{HotBatch, HotQuery, HotStore, Mark, MarkMove, SagaWrite};
 use crate::saga::position::{EntrySequence, Offset, SagaId};
 use crate::saga::time::Micros;
 
@@ -10,8 +10,10 @@ impl World {
     /// Hot has all but the newest `count` entries of a saga, and the mark over all of partition 0 all the same.
     pub async fn forge(&mut self, saga: &str, count: usize) {
         let saga = SagaId::from(saga);
-        let mut members = self.hot.range(&saga, Micros::MIN, Micros::MAX, 1_000).await.expect("memory store").members;
-        members.truncate(members.len() - count);
+        let query = HotQuery { saga: saga.clone(), upto: Micros::MAX, limit: 1_000 };
+        // Newest first.
+        let mut members = self.hot.read(&[query]).await.expect("memory store").remove(0).members;
+        members.drain(..count);
         self.hot.wipe(0).await;
         let batch = HotBatch { sagas: vec![SagaWrite { saga, members, persist: false }], ..HotBatch::default() };
         let written = self.hot.write(&batch, self.tokens.next()).await.expect("memory store");

@@ -32,7 +32,8 @@ use crate::kafka::broker_clock::Stamp;
 use crate::kafka::ends::Ends;
 use crate::kafka::intake::{Intake, MemoryPermit};
 use crate::kafka::mock::MockKafka;
-use crate::kafka::record::{PartitionRecords, Record};
+use crate::kafka::publisher::Publisher;
+use crate::kafka::record::{NewRecord, PartitionRecords, Record};
 use crate::partitioning::Partitioning;
 use crate::replay_log::ReplayLog;
 use crate::replay_log::homes::Homes;
@@ -135,7 +136,6 @@ pub struct World {
     shown: usize,
     archive: Arc<Archive>,
     kafka: config::KafkaConfig,
-    history: History,
     chains: Arc<Chains>,
     ends: Ends,
     _cluster: MockKafka,
@@ -175,15 +175,23 @@ impl World {
         let cluster = MockKafka::start().expect("a cluster");
         cluster.create_topic(EVENTS, 1).expect("a topic");
         let kafka = config::KafkaConfig { brokers: cluster.brokers(), ..config::KafkaConfig::default() };
+        // As many as the archive has: the topic's end is what a replay must see.
+        let events = (0..SAGAS * 2).map(|_| NewRecord {
+            topic: EVENTS.into(),
+            partition: Some(0),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        });
+        Publisher::new(&kafka).expect("a publisher").send(events.collect()).await.expect("sent");
         let directory = tempfile::tempdir().expect("a directory");
         let open = || Directory::open(directory.path()).expect("a store");
         archive_sagas(open()).await;
         let archive = Arc::new(Archive { store: open(), is_away: AtomicBool::new(false) });
         let layout = TopicLayout { topic: EVENTS.into(), incarnations: vec![0], partition_counts: vec![1], partitioner: None };
         let chains = Arc::new(Chains::new(vec![layout]));
-        let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
-        let cold = Arc::new(ColdReader::new(archive.clone(), 1));
-        let history = History::new(hot, cold, chains.clone(), MAX_ENTRIES).with_clock(now);
+        let history = history(&archive, &chains);
         let ends = Ends::new(&kafka).expect("ends");
         let partition = TopicPartition::new("requests", 0);
         let mut in_order = vec![Vec::new(); SAGAS];
@@ -201,7 +209,6 @@ impl World {
             shown: 0,
             archive,
             kafka,
-            history,
             chains,
             ends,
             _cluster: cluster,
@@ -230,8 +237,8 @@ impl World {
     /// Another process, with nothing in memory.
     pub fn restart(&mut self) {
         self.trace.push(format!("restart at {}", self.committed));
-        let view = Arc::new(ReplayLog::new(1_000));
-        self.runner = runner(&self.kafka, &self.history, &self.chains, &self.ends, view);
+        let (history, view) = (history(&self.archive, &self.chains), Arc::new(ReplayLog::new(1_000)));
+        self.runner = runner(&self.kafka, &history, &self.chains, &self.ends, view);
         self.begin();
     }
 
@@ -360,6 +367,13 @@ fn request(number: usize, draw: &mut Draw, in_order: &mut [Vec<String>]) -> Reco
         value: Some(text.into()),
         headers: Vec::new(),
     }
+}
+
+/// A reader that knows nothing of the archive yet.
+fn history(archive: &Arc<Archive>, chains: &Arc<Chains>) -> History {
+    let hot = Arc::new(MemoryHot::new(Duration::from_secs(1 << 40), Box::new(|| Duration::ZERO)));
+    let cold = Arc::new(ColdReader::new(archive.clone(), 1));
+    History::new(hot, cold, chains.clone(), MAX_ENTRIES).with_clock(now)
 }
 
 fn runner(kafka: &config::KafkaConfig, history: &History, chains: &Arc<Chains>, ends: &Ends, log: Arc<ReplayLog>) -> BatchRunner {
