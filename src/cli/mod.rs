@@ -106,8 +106,9 @@ pub fn exit_code_of(code: &str, status: u16) -> u8 {
     exit_of(code, status) as u8
 }
 
-/// Runs the program with its arguments (the first is its name).
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the program with its arguments (the first is its name). Not generic: what it calls would be compiled with the binary once
+/// more.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         // Help and version too; clap knows which stream, and that a reader may have left.
