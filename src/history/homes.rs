@@ -73,7 +73,7 @@ impl History {
 
     async fn load_of_several(&self, saga: &SagaId, upto: Micros, back: ReadDepth, homes: &[Home]) -> Result<LoadedEntries> {
         if upto == Micros::MAX {
-            let query = HotQuery { saga: saga.clone(), upto, limit: FIRST_READ };
+            let query = HotQuery::new(saga.clone(), upto, FIRST_READ);
             // What cannot be read now is read, or told, below.
             let read = self.hot.read(&[query]).await.unwrap_or_default().pop();
             if let Some(read) = read
@@ -92,7 +92,10 @@ impl History {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
-        let marks = loaded.marks.clone();
+        let marks = match self.hot.marks(self.hot.bucket(saga)).await {
+            Err(error) if error.is_unavailable() => Vec::new(),
+            marks => marks.map_err(|e| e.context("read hot history"))?,
+        };
         for chain in self.chains.all() {
             if home.iter().any(|own| own.topic == chain.topic && own.partition == chain.partition) {
                 continue;
@@ -206,7 +209,7 @@ impl History {
     async fn all_members(&self, saga: &SagaId) -> Result<HotRead> {
         let mut limit = FIRST_READ * 8;
         loop {
-            let query = HotQuery { saga: saga.clone(), upto: Micros::MAX, limit };
+            let query = HotQuery::new(saga.clone(), Micros::MAX, limit);
             let read = match self.hot.read(&[query]).await {
                 Ok(mut reads) => reads.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?,
                 Err(error) if error.is_unavailable() => return Ok(HotRead::default()),

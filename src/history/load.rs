@@ -19,6 +19,9 @@ use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
 use crate::wire::frame::decode_member;
 
+/// Of more chains than this all marks are read: a bucket has one or two for each partition.
+const MAX_MARKS_BY_NAME: usize = 8;
+
 impl History {
     /// From one home.
     pub(super) async fn load_home(
@@ -64,7 +67,7 @@ impl History {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
         };
-        Ok(loaded.map(|loaded| LoadedEntries { split, marks: read.marks.clone(), ..loaded }))
+        Ok(loaded.map(|loaded| LoadedEntries { split, ..loaded }))
     }
 
     /// Hot said how far it goes.
@@ -90,15 +93,7 @@ impl History {
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let incomplete = self.incomplete(saga, marks.candidates, known);
-        Ok(Ok(LoadedEntries {
-            entries,
-            source: Source::Hot,
-            reach,
-            incomplete,
-            goes_on: false,
-            split: false,
-            marks: Default::default(),
-        }))
+        Ok(Ok(LoadedEntries { entries, source: Source::Hot, reach, incomplete, goes_on: false, split: false }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough. `true`: there were entries of
@@ -113,7 +108,7 @@ impl History {
         let mut limit = if back == ReadDepth::Start { FIRST_READ * 8 } else { FIRST_READ };
         let moved = self.chains.were_raised();
         loop {
-            let query = HotQuery { saga: saga.clone(), upto, limit };
+            let query = HotQuery { marks_of: marks_of(candidates), ..HotQuery::new(saga.clone(), upto, limit) };
             let read = self.hot.read(&[query]).await?.pop().ok_or_else(|| Error::bug("read hot history: no answer"))?;
             let marks = CandidateMarks { candidates, marks: &read.marks };
             // A store may round times far away, and give a member too many.
@@ -224,7 +219,7 @@ impl History {
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
         let incomplete = self.incomplete(saga, marks.candidates, known) || conflict;
-        Ok(Some(LoadedEntries { entries, source, reach, incomplete, goes_on: held, split: false, marks: Default::default() }))
+        Ok(Some(LoadedEntries { entries, source, reach, incomplete, goes_on: held, split: false }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.
@@ -335,4 +330,17 @@ impl History {
         let to = candidates.iter().filter_map(|chain| Some((chain.clone(), known(chain)?.to)));
         Coverage { to: to.collect(), complete_through: complete_through.unwrap_or(Micros::MIN) }
     }
+}
+
+/// The candidates of one saga, and for each partition the incarnation that would follow, of which this process may not know yet:
+/// where it has a mark, entries there are not taken for the earlier one's. Empty: of so many that all marks cost no more.
+fn marks_of(candidates: &[ChainId]) -> Vec<ChainId> {
+    if candidates.len() > MAX_MARKS_BY_NAME {
+        return Vec::new();
+    }
+    let next = candidates.iter().map(|chain| ChainId { incarnation: chain.incarnation + 1, ..chain.clone() });
+    let mut chains: Vec<ChainId> = candidates.iter().cloned().chain(next).collect();
+    chains.sort_unstable();
+    chains.dedup();
+    chains
 }

@@ -30,8 +30,6 @@ pub(super) struct LoadedEntries {
     pub goes_on: bool,
     /// The saga has events in other partitions, too, which are left out.
     pub split: bool,
-    /// Of the saga's bucket in hot.
-    pub marks: crate::hot::Marks,
 }
 
 impl LoadedEntries {

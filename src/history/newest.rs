@@ -38,7 +38,7 @@ impl History {
     pub async fn newest_sagas(&self, sagas: &[SagaId], chain: &ChainId, end: Offset) -> Result<Vec<Result<Option<NewestSaga>>>> {
         // Some entries may be there twice, with and without their saga.
         let limit = WINDOW + WINDOW / 4;
-        let queries: Vec<HotQuery> = sagas.iter().map(|saga| HotQuery { saga: saga.clone(), upto: Micros::MAX, limit }).collect();
+        let queries: Vec<HotQuery> = sagas.iter().map(|saga| HotQuery::new(saga.clone(), Micros::MAX, limit)).collect();
         let reads = match self.hot.read(&queries).await {
             Ok(reads) => reads,
             Err(error) if error.is_unavailable() => vec![HotRead::default(); sagas.len()],

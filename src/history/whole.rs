@@ -27,7 +27,7 @@ impl History {
     /// The same of many, in their order. Hot is read in one round trip; a saga that it does not have whole, or in few
     /// entries, is then read alone.
     pub async fn entries_of(&self, sagas: &[SagaId]) -> Vec<Result<FullHistory>> {
-        let query = |saga: &SagaId| HotQuery { saga: saga.clone(), upto: Micros::MAX, limit: FIRST_READ };
+        let query = |saga: &SagaId| HotQuery::new(saga.clone(), Micros::MAX, FIRST_READ);
         let queries: Vec<HotQuery> = sagas.iter().map(query).collect();
         // What cannot be read of many is read, or told, of each.
         let reads = self.hot.read(&queries).await.unwrap_or_default();

@@ -5,7 +5,6 @@
 
 mod facts;
 pub mod index_bucket;
-pub mod keys;
 mod mark;
 pub mod memory;
 pub mod redis;
@@ -20,7 +19,7 @@ use crate::config::HotScheme;
 use crate::error::{Error, Result};
 
 pub use facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
-pub use mark::{Mark, MarkMove, MarkOutcome, Marks};
+pub use mark::{Mark, MarkMove, MarkOutcome};
 pub use store::{
     DurableSaga, Hold, HotBatch, HotQuery, HotRead, HotStore, KEPT, Member, SagaWrite, bucket_of, check_owner,
     marks_of_all_buckets,

@@ -90,9 +90,18 @@ pub struct HotQuery {
     /// `Micros::MAX`: all.
     pub upto: Micros,
     pub limit: usize,
+    /// Whose marks the answer must have, where they are there; it may have others. Empty: all of the saga's bucket.
+    pub marks_of: Vec<ChainId>,
 }
 
-/// Members and, read in the same round trip, the marks of the saga's bucket.
+impl HotQuery {
+    /// With all marks.
+    pub fn new(saga: SagaId, upto: Micros, limit: usize) -> Self {
+        Self { saga, upto, limit, marks_of: Vec::new() }
+    }
+}
+
+/// Members and, read in the same round trip, marks of the saga's bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HotRead {
     /// Newest first. Equal times are in the order of the bytes, the greatest first.

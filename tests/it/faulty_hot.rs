@@ -84,7 +84,7 @@ async fn whatever_copy_a_store_is_put_back_to_a_mark_that_moved_has_its_entries(
                 }
             }
             store.set_rates(Rates::default()).await;
-            let query = HotQuery { saga: "s".into(), upto: Micros::MAX, limit: 100 };
+            let query = HotQuery::new("s".into(), Micros::MAX, 100);
             let read = store.read(&[query]).await.expect("read").remove(0);
             if let Some((_, mark)) = read.marks.first() {
                 assert!(read.members.len() as i64 >= mark.to.0, "seed {seed}: {} of {}", read.members.len(), mark.to);

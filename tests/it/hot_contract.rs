@@ -83,6 +83,7 @@ async fn contract<F: Future<Output = Arc<dyn HotStore>>>(store: impl Fn() -> F) 
     the_durable_head_of_a_long_saga_goes(&*store().await).await;
     what_is_forgotten_is_gone_and_nothing_else(&*store().await).await;
     members_come_with_the_marks_of_their_bucket(&*store().await).await;
+    members_come_with_the_marks_that_were_asked_for(&*store().await).await;
     a_mark_is_never_read_without_what_it_vouches_for(&*store().await).await;
     failures_are_found_by_window_name_and_step(&*store().await).await;
     activity_is_one_fact_per_saga_and_minute(&*store().await).await;
@@ -116,7 +117,7 @@ async fn write(store: &dyn HotStore, sagas: Vec<SagaWrite>) {
 }
 
 async fn read(store: &dyn HotStore, id: &str, upto: i64, limit: usize) -> Vec<Member> {
-    let queries = [HotQuery { saga: SagaId::from(id), upto: Micros(upto), limit }];
+    let queries = [HotQuery::new(SagaId::from(id), Micros(upto), limit)];
     store.read(&queries).await.expect("read").remove(0).members
 }
 
@@ -196,11 +197,8 @@ async fn odd_ids_are_kept_apart(store: &dyn HotStore) {
 async fn answers_come_in_the_order_of_many_queries(store: &dyn HotStore) {
     let sagas = 0..1_000_u64;
     write(store, sagas.clone().map(|n| saga(&format!("s{n}"), [member(n, NOW), member(n + 1, NOW)])).collect()).await;
-    let queries: Vec<_> = sagas
-        .clone()
-        .rev()
-        .map(|n| HotQuery { saga: SagaId::from(format!("s{}", n * 2).as_str()), upto: Micros::MAX, limit: 1 })
-        .collect();
+    let queries: Vec<_> =
+        sagas.clone().rev().map(|n| HotQuery::new(SagaId::from(format!("s{}", n * 2).as_str()), Micros::MAX, 1)).collect();
     let reads = store.read(&queries).await.expect("read");
     assert_eq!(reads.len(), queries.len());
     for (n, read) in sagas.rev().zip(&reads) {
@@ -357,14 +355,25 @@ async fn members_come_with_the_marks_of_their_bucket(store: &dyn HotStore) {
     write(store, (0..64).map(|n| saga(&n.to_string(), [member(1, NOW)])).collect()).await;
     let moves: Vec<_> = (0..store.buckets()).map(|bucket| mark_move(7, bucket, None, mark(i64::from(bucket), 1_000))).collect();
     store.move_marks(&moves, &NOTHING).await.expect("move marks");
-    let queries: Vec<_> =
-        (0..64).map(|n: i32| HotQuery { saga: n.to_string().as_str().into(), upto: Micros::MAX, limit: 1 }).collect();
+    let queries: Vec<_> = (0..64).map(|n: i32| HotQuery::new(n.to_string().as_str().into(), Micros::MAX, 1)).collect();
     for (query, read) in queries.iter().zip(store.read(&queries).await.expect("read")) {
         assert_eq!(*read.marks, [(chain(7), mark(i64::from(store.bucket(&query.saga)), 1_000))]);
     }
     let index = store.failures(&window(NOW, NOW + 1), 1).await.expect("read");
     let expected: Vec<_> = moves.into_iter().map(|m| (m.bucket, m.chain, m.new)).collect();
     assert_eq!(index.marks, expected);
+}
+
+async fn members_come_with_the_marks_that_were_asked_for(store: &dyn HotStore) {
+    write(store, vec![saga("s", [member(1, NOW)])]).await;
+    let bucket = store.bucket(&"s".into());
+    let moves = [7, 8, 9].map(|partition| mark_move(partition, bucket, None, mark(0, i64::from(partition))));
+    store.move_marks(&moves, &NOTHING).await.expect("move marks");
+    let query = HotQuery { marks_of: vec![chain(8), chain(10), chain(9)], ..HotQuery::new("s".into(), Micros::MAX, 1) };
+    let read = store.read(&[query]).await.expect("read").remove(0);
+    assert_eq!(read.members, [member(1, NOW)]);
+    let of = |partition| read.marks.iter().find(|(of, _)| *of == chain(partition)).map(|(_, mark)| *mark);
+    assert_eq!((of(8), of(9), of(10)), (Some(mark(0, 8)), Some(mark(0, 9)), None));
 }
 
 /// One writes entries and then moves the mark, another reads: each read holds all that its mark covers.
@@ -388,7 +397,7 @@ async fn a_mark_is_never_read_without_what_it_vouches_for(store: &dyn HotStore) 
     let reader = async {
         let mut seen = 0;
         while seen < ENTRIES as usize {
-            let queries = [HotQuery { saga: "s".into(), upto: Micros::MAX, limit: usize::MAX }];
+            let queries = [HotQuery::new("s".into(), Micros::MAX, usize::MAX)];
             let read = store.read(&queries).await.expect("read").remove(0);
             seen = covered(read.marks.first().map(|(_, mark)| mark));
             assert!(read.members.len() >= seen, "{} members, {seen} vouched for", read.members.len());

@@ -63,7 +63,7 @@ async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
     assert!(store.health().await.expect("health").problems.iter().any(|p| p.contains("volatile-ttl")));
 
     server.command(&["SET", "resaga:2:s:text", "x"]).await;
-    let wrong = store.read(&[HotQuery { saga: "text".into(), upto: Micros::MAX, limit: 1 }]).await;
+    let wrong = store.read(&[HotQuery::new("text".into(), Micros::MAX, 1)]).await;
     assert!(matches!(wrong, Err(Error::Corrupt(_))), "{wrong:?}");
     server.command(&["HSET", "resaga:2:marks", "t/0/0", "garbage"]).await;
     assert!(matches!(store.marks(0).await, Err(Error::Corrupt(_))));
@@ -108,7 +108,7 @@ async fn a_wipe_never_falls_between_a_mark_and_what_it_vouches_for() {
     let reader = async {
         let mut vouched = 0;
         while !wiped.get() {
-            let queries = [HotQuery { saga: "s".into(), upto: Micros::MAX, limit: 9 }];
+            let queries = [HotQuery::new("s".into(), Micros::MAX, 9)];
             let read = store.read(&queries).await.expect("read").remove(0);
             vouched += read.marks.len();
             assert!(read.marks.is_empty() || !read.members.is_empty(), "a mark without its member");
@@ -191,6 +191,6 @@ async fn the_mark_waits_for_what_was_lost(store: &dyn HotStore, lost: &HotBatch,
     assert_eq!(outcome, [MarkOutcome::Unproved]);
     let again = store.write(lost, token()).await.expect("write again");
     assert_eq!(store.move_marks(&onward, &again).await.expect("moved"), [MarkOutcome::Moved]);
-    let read = store.read(&[HotQuery { saga: "s".into(), upto: Micros::MAX, limit: 9 }]).await.expect("read").remove(0);
+    let read = store.read(&[HotQuery::new("s".into(), Micros::MAX, 9)]).await.expect("read").remove(0);
     assert_eq!(read.members, [member(2, NOW + 1), member(1, NOW)]);
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::Pipeline;
 
+use super::keys::RedisKeys;
 use super::link::Link;
 use super::scripts::{DROP_LABELS, MOVE_MARKS, SETTLE};
 use super::url::{RedisUrl, Server};
 use crate::config;
 use crate::error::Result;
-use crate::hot::keys::RedisKeys;
 
 /// Enough to spread over the servers of a cluster; a mark is kept per partition and bucket.
 const CLUSTER_BUCKETS: u16 = 16;

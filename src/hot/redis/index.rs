@@ -10,12 +10,12 @@ use futures::future::try_join_all;
 use redis::{Pipeline, Value};
 
 use super::client::RedisHot;
+use super::keys::{FLOOR, parse_hold};
 use super::scripts::DROP_LABELS;
 use super::values::{micros, parse, parse_marks, unexpected};
 use crate::error::Result;
 use crate::hot::facts::{IndexQuery, IndexRead};
 use crate::hot::index_bucket::{self, Index, IndexBucket, MINUTES_A_DAY};
-use crate::hot::keys::{FLOOR, parse_hold};
 use crate::hot::mark::Mark;
 use crate::hot::store::{Hold, HotStore};
 use crate::saga::position::ChainId;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
+use super::keys::{RedisKeys, hold_member, token_field};
 use crate::hot::index_bucket::{self, IndexBucket};
-use crate::hot::keys::{RedisKeys, hold_member, token_field};
 use crate::hot::store::{Hold, HotBatch, SagaWrite};
 use crate::hot::token::{Token, Written};
 use crate::saga::position::SagaId;

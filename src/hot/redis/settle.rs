@@ -10,9 +10,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use redis::Cmd;
 
 use super::client::{IN_FLIGHT, RedisHot};
+use super::keys::token_field;
 use super::scripts::SETTLE;
 use crate::error::Result;
-use crate::hot::keys::token_field;
 use crate::hot::store::{DurableSaga, HotStore, KEPT};
 use crate::hot::token::Written;
 

@@ -9,13 +9,13 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::client::{IN_FLIGHT, RedisHot};
 use super::health;
+use super::keys::{mark_field, token_field};
 use super::pack::Packer;
 use super::scripts::MOVE_MARKS;
-use super::values::{mark_value, parse_mark, parse_marks, parse_members, unexpected};
+use super::values::{mark_value, parse_mark, parse_marks, parse_marks_of, parse_members, unexpected};
 use crate::error::{Error, Result};
 use crate::hot::facts::{ActivityFact, FailureFact, IndexQuery, IndexRead};
 use crate::hot::index_bucket;
-use crate::hot::keys::{mark_field, token_field};
 use crate::hot::mark::{Mark, MarkMove, MarkOutcome, Marks};
 use crate::hot::store::{DurableSaga, Hold, HotBatch, HotHealth, HotQuery, HotRead, HotStore};
 use crate::hot::token::{Token, Written};
@@ -30,15 +30,22 @@ const READS_AT_ONCE: usize = 128;
 const PROBE_SECONDS: u64 = 60;
 
 impl RedisHot {
-    /// The marks of the saga's bucket and the members of each query, as one moment saw them.
-    async fn read_chunk(&self, bucket: u16, queries: &[Cmd]) -> Result<Vec<HotRead>> {
+    /// Marks of the bucket and the members of each query, as one moment saw them. `marks_of`: only these; empty: all.
+    async fn read_chunk(&self, bucket: u16, marks_of: &[ChainId], queries: &[Cmd]) -> Result<Vec<HotRead>> {
         let mut pipeline = Pipeline::with_capacity(queries.len() + 1);
-        pipeline.atomic().cmd("HGETALL").arg(self.keys.marks(bucket));
+        let marks = self.keys.marks(bucket);
+        match marks_of {
+            [] => pipeline.atomic().cmd("HGETALL").arg(marks),
+            some => pipeline.atomic().cmd("HMGET").arg(marks).arg(some.iter().map(mark_field).collect::<Vec<_>>()),
+        };
         for query in queries {
             pipeline.add_command(query.clone());
         }
         let mut answers = self.reads.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
-        let marks: Marks = parse_marks(answers.next())?.into();
+        let marks: Marks = match marks_of {
+            [] => parse_marks(answers.next())?.into(),
+            some => parse_marks_of(some, answers.next())?.into(),
+        };
         let reads = answers.map(|answer| Ok(HotRead { members: parse_members(answer)?, marks: marks.clone() }));
         let reads = reads.collect::<Result<Vec<_>>>()?;
         if reads.len() == queries.len() { Ok(reads) } else { Err(unexpected("answers")) }
@@ -121,9 +128,14 @@ impl HotStore for RedisHot {
             places.push(place);
             commands.push(command);
         }
+        // Of several questions together all marks are read once.
+        let marks_of = match queries {
+            [query] => &query.marks_of[..],
+            _ => &[],
+        };
         let chunks =
             buckets.iter().flat_map(|(bucket, (_, commands))| commands.chunks(READS_AT_ONCE).map(|chunk| (*bucket, chunk)));
-        let reads = chunks.map(|(bucket, chunk)| self.read_chunk(bucket, chunk)).collect::<Vec<_>>();
+        let reads = chunks.map(|(bucket, chunk)| self.read_chunk(bucket, marks_of, chunk)).collect::<Vec<_>>();
         let reads: Vec<_> =
             stream::iter(reads).buffered(IN_FLIGHT).try_collect().await.map_err(|e: Error| e.context("read hot store"))?;
         let places = buckets.values().flat_map(|(places, _)| places);

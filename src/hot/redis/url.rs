@@ -8,9 +8,9 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 
+use super::keys;
 use crate::config::HotScheme;
 use crate::error::{Error, Result};
-use crate::hot::keys;
 
 /// Redirections and short outages of a slot that the cluster client follows by itself inside one call.
 const CLUSTER_RETRIES: u32 = 3;

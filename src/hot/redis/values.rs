@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use redis::{FromRedisValue, Value};
 
+use super::keys::parse_mark_field;
 use crate::error::{Error, Result};
-use crate::hot::keys::parse_mark_field;
 use crate::hot::mark::Mark;
 use crate::hot::store::Member;
 use crate::saga::position::{ChainId, Offset};
@@ -42,6 +42,16 @@ pub(super) fn parse_marks(answer: Option<Value>) -> Result<Vec<(ChainId, Mark)>>
     let mut marks = fields.into_iter().map(mark).collect::<Result<Vec<_>>>()?;
     marks.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(marks)
+}
+
+/// Of these chains, in their order; those that have none are left out.
+pub(super) fn parse_marks_of(chains: &[ChainId], answer: Option<Value>) -> Result<Vec<(ChainId, Mark)>> {
+    let values: Vec<Option<String>> = parse(answer.ok_or_else(|| unexpected("answers"))?)?;
+    if values.len() != chains.len() {
+        return Err(unexpected("answers"));
+    }
+    let there = chains.iter().zip(values).filter_map(|(chain, value)| Some((chain, value?)));
+    there.map(|(chain, value)| Ok((chain.clone(), parse_mark(&value)?))).collect()
 }
 
 pub(super) fn parse<T: FromRedisValue>(answer: Value) -> Result<T> {

@@ -39,7 +39,7 @@ fn onward(expect: Option<Mark>, new: Mark) -> MarkRequest {
 }
 
 async fn entries(hot: &dyn HotStore) -> usize {
-    let query = HotQuery { saga: "a".into(), upto: Micros::MAX, limit: 9 };
+    let query = HotQuery::new("a".into(), Micros::MAX, 9);
     hot.read(&[query]).await.expect("memory store")[0].members.len()
 }
 

@@ -10,7 +10,7 @@ impl World {
     /// Hot has all but the newest `count` entries of a saga, and the mark over all of partition 0 all the same.
     pub async fn forge(&mut self, saga: &str, count: usize) {
         let saga = SagaId::from(saga);
-        let query = HotQuery { saga: saga.clone(), upto: Micros::MAX, limit: 1_000 };
+        let query = HotQuery::new(saga.clone(), Micros::MAX, 1_000);
         // Newest first.
         let mut members = self.hot.read(&[query]).await.expect("memory store").remove(0).members;
         members.drain(..count);

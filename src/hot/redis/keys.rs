@@ -3,10 +3,10 @@
 //! Every key begins with the prefix, the layout version and, when there are several buckets, the bucket as a hash tag,
 //! so that a bucket lies in one slot. A saga id stands last and raw: it can hold any characters. Knows names only.
 
-use super::index_bucket::IndexBucket;
-use super::store::Hold;
-use super::token::Token;
 use crate::error::{Error, Result};
+use crate::hot::index_bucket::IndexBucket;
+use crate::hot::store::Hold;
+use crate::hot::token::Token;
 use crate::saga::position::{ChainId, Offset, SagaId};
 
 /// Changes when what is stored under a key changes its meaning; keys of another version are never read.
