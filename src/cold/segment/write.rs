@@ -34,7 +34,7 @@ pub struct BuiltSegment {
 /// CPU-bound: run it where blocking is allowed.
 pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<BuiltSegment> {
     let order = sorted(segment)?;
-    let mut hash = Xxh3Default::new();
+    let mut hash = EntriesHash::default();
     let mut writer =
         SerializedFileWriter::new(Vec::new(), columns::root(), columns::properties()).map_err(|e| bug("begin segment", e))?;
     let mut groups = Vec::new();
@@ -55,7 +55,7 @@ pub fn build(chain: &ChainId, ordinal: u64, segment: &NewSegment) -> Result<Buil
         end: segment.end,
         rows: order.len() as u64,
         sagas: sagas.len() as u64,
-        entries_hash: hash.digest128(),
+        entries_hash: hash.all.digest128(),
         effective: order.iter().map(|r| r.entry.effective_time).min().zip(order.iter().map(|r| r.entry.effective_time).max()),
         complete_through: segment.complete_through,
         leader_epoch: segment.leader_epoch,
@@ -106,6 +106,40 @@ impl NewRow {
     }
 }
 
+/// [`SegmentInfo::entries_hash`], row by row.
+#[derive(Default)]
+struct EntriesHash {
+    all: Xxh3Default,
+    /// Short parts, for one call each costs more than their bytes.
+    short: Vec<u8>,
+}
+
+impl EntriesHash {
+    /// More bytes than this are not copied.
+    const SHORT: usize = 256;
+
+    fn numbers(&mut self, numbers: [i64; 3]) {
+        numbers.iter().for_each(|number| self.short.extend_from_slice(&number.to_le_bytes()));
+    }
+
+    /// The length before the bytes; where there are none, `u32::MAX`.
+    fn part(&mut self, part: Option<&[u8]>) {
+        self.short.extend_from_slice(&part.map_or(u32::MAX, |bytes| bytes.len() as u32).to_le_bytes());
+        match part.unwrap_or_default() {
+            short if short.len() <= Self::SHORT => self.short.extend_from_slice(short),
+            long => {
+                self.end_row();
+                self.all.update(long);
+            }
+        }
+    }
+
+    fn end_row(&mut self) {
+        self.all.update(&self.short);
+        self.short.clear();
+    }
+}
+
 /// Values of a byte column side by side, so that they need no allocation each.
 #[derive(Default)]
 struct Values {
@@ -144,7 +178,7 @@ impl RawGroup {
     fn fill<'r>(
         order: &[&'r NewRow],
         at: usize,
-        hash: &mut Xxh3Default,
+        hash: &mut EntriesHash,
         sagas: &mut Vec<SagaRows>,
         running: &mut Contexts<'r>,
     ) -> Result<Self> {
@@ -174,7 +208,7 @@ impl RawGroup {
         Ok(group)
     }
 
-    fn push<'r>(&mut self, row: &'r NewRow, is_first: bool, hash: &mut Xxh3Default, running: &mut Contexts<'r>) -> Result<()> {
+    fn push<'r>(&mut self, row: &'r NewRow, is_first: bool, hash: &mut EntriesHash, running: &mut Contexts<'r>) -> Result<()> {
         let Entry { position, recorded_time, event, .. } = &*row.entry;
         let frame = frame::encode_entry(&row.entry);
         let (whole, change) = match running.next(row, is_first)? {
@@ -183,14 +217,10 @@ impl RawGroup {
             StoredContext::Change(change) => (None, Some(change)),
         };
         let (context, change) = (whole.as_ref().map(|whole| whole.as_str().as_bytes()), change.as_ref().map(String::as_bytes));
-        for number in [position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)] {
-            hash.update(&number.to_le_bytes());
-        }
+        hash.numbers([position.offset.0, recorded_time.0, event.occurred_at.map_or(i64::MIN, |at| at.0)]);
         let (saga_id, event_id) = (event.saga_id.as_str().as_bytes(), event.event_id.as_bytes());
-        for part in [Some(saga_id), Some(event_id), Some(frame.as_slice()), context, change] {
-            hash.update(&part.map_or(u32::MAX, |bytes| bytes.len() as u32).to_le_bytes());
-            hash.update(part.unwrap_or_default());
-        }
+        [Some(saga_id), Some(event_id), Some(frame.as_slice()), context, change].into_iter().for_each(|part| hash.part(part));
+        hash.end_row();
         let saga = match (is_first, &row.saga) {
             (false, _) => None,
             (true, Some(saga)) => Some(saga),
