@@ -27,6 +27,7 @@ pub use api_state::{ApiState, Health, Readiness};
 pub use connections::{ConnectionLimits, serve};
 pub use guard::Hosts;
 use problem::Problem;
+pub use problem::status_of;
 #[cfg(feature = "testing")]
 pub use problem::{PROBLEMS, ProblemCode};
 

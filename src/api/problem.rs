@@ -103,8 +103,12 @@ fn known(code: &str) -> Option<&'static ProblemCode> {
 }
 
 /// The status of a refusal.
+pub fn status_of(code: &str) -> u16 {
+    known(code).map_or(UNNAMED, |problem| problem.status)
+}
+
 fn refused(code: &str) -> StatusCode {
-    StatusCode::from_u16(known(code).map_or(UNNAMED, |problem| problem.status)).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY)
+    StatusCode::from_u16(status_of(code)).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 impl IntoResponse for Problem {

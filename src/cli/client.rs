@@ -129,7 +129,7 @@ fn refusal(status: u16, problem: Option<Value>) -> Failure {
     let text = |name: &str| problem.as_ref().and_then(|problem| problem[name].as_str()).map(str::to_owned);
     let code = text("code").unwrap_or_else(|| format!("http_{status}"));
     let message = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the server answered {status}"));
-    Failure { exit: exit_of(&code, status), code, message, hint: text("hint") }
+    Failure { exit: exit_of(status), code, message, hint: text("hint") }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::api::status_of;
 use crate::error::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,31 +98,22 @@ impl Failure {
     }
 }
 
-/// The exit code of a refusal or error by its stable code, else by the HTTP status that came with it.
-pub fn exit_of(code: &str, status: u16) -> Exit {
-    match code {
-        "saga_not_found"
-        | "before_first_event"
-        | "sequence_not_found"
-        | "pointer_not_found"
-        | "checkpoint_not_found"
-        | "replay_not_found"
-        | "saga_erased" => Exit::NotFound,
-        "saga_running" | "saga_completed" | "already_replayed" | "steps_compensated" | "override_conflict" | "id_taken" => {
-            Exit::Conflict
-        }
-        "not_permitted" | "legal_hold" | "too_deep" => Exit::Refused,
-        "config_invalid" => Exit::Usage,
-        _ => match status {
-            400 | 405 | 415 => Exit::Usage,
-            401 | 403 | 422 => Exit::Refused,
-            404 | 410 => Exit::NotFound,
-            409 => Exit::Conflict,
-            502 | 503 => Exit::Unreachable,
-            408 | 504 => Exit::TimeOut,
-            _ => Exit::Other,
-        },
+/// The exit code of an HTTP status.
+pub fn exit_of(status: u16) -> Exit {
+    match status {
+        400 | 405 | 415 => Exit::Usage,
+        401 | 403 | 422 => Exit::Refused,
+        404 | 410 => Exit::NotFound,
+        409 => Exit::Conflict,
+        502 | 503 => Exit::Unreachable,
+        408 | 504 => Exit::TimeOut,
+        _ => Exit::Other,
     }
+}
+
+/// Of a refusal that came without HTTP: as if it were answered there.
+pub fn exit_of_refusal(code: &str) -> Exit {
+    exit_of(status_of(code))
 }
 
 impl From<Error> for Failure {
@@ -129,7 +121,7 @@ impl From<Error> for Failure {
         let exit = match &error {
             Error::Unavailable(_) => Exit::Unreachable,
             Error::Invalid { .. } => Exit::Usage,
-            Error::Refused { code, .. } => exit_of(code, 422),
+            Error::Refused { code, .. } => exit_of_refusal(code),
             Error::Corrupt(_) | Error::Bug(_) => Exit::Other,
         };
         Self::new(exit, error.code(), error.to_string())
@@ -168,19 +160,33 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_leads_to_the_exit_code_of_its_code_then_its_status() {
-        for (code, status, exit) in [
-            ("checkpoint_not_found", 404, Exit::NotFound),
-            ("saga_erased", 410, Exit::NotFound),
-            ("already_replayed", 409, Exit::Conflict),
-            ("saga_completed", 409, Exit::Conflict),
-            ("request_invalid", 409, Exit::Conflict),
-            ("request_invalid", 400, Exit::Usage),
-            ("override_invalid", 422, Exit::Refused),
-            ("behind", 503, Exit::Unreachable),
-            ("not_implemented", 501, Exit::Other),
+    fn an_answer_leads_to_the_exit_code_of_its_status() {
+        for (status, exit) in [
+            (404, Exit::NotFound),
+            (410, Exit::NotFound),
+            (409, Exit::Conflict),
+            (400, Exit::Usage),
+            (422, Exit::Refused),
+            (503, Exit::Unreachable),
+            (501, Exit::Other),
         ] {
-            assert_eq!(exit_of(code, status), exit, "{code} {status}");
+            assert_eq!(exit_of(status), exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_leads_to_the_exit_code_of_the_status_that_it_would_have() {
+        for (code, exit) in [
+            ("checkpoint_not_found", Exit::NotFound),
+            ("saga_erased", Exit::NotFound),
+            ("already_replayed", Exit::Conflict),
+            ("saga_completed", Exit::Conflict),
+            ("too_deep", Exit::Refused),
+            ("not_permitted", Exit::Refused),
+            ("override_invalid", Exit::Refused),
+            ("behind", Exit::Unreachable),
+        ] {
+            assert_eq!(exit_of_refusal(code), exit, "{code}");
         }
     }
 }

@@ -19,8 +19,7 @@ use crate::{admin, telemetry};
   resaga serve --config resaga.toml
   resaga serve --roles materialize,api --setting kafka.brokers=kafka-0:9092")]
 pub struct Serve {
-    /// materialize, replay, api; comma separated. Default: all.
-    #[arg(long, value_delimiter = ',', value_parser = role)]
+    #[arg(long, value_delimiter = ',', value_parser = role, help = format!("{}; comma separated. Default: all", role_names()))]
     roles: Vec<&'static Role>,
 }
 

@@ -100,10 +100,10 @@ pub fn exit_codes() -> Vec<(u8, &'static str)> {
     Exit::ALL.into_iter().map(|exit| (exit as u8, exit.meaning())).collect()
 }
 
-/// The exit code of a refusal or error, by its code and HTTP status.
+/// The exit code of an HTTP status, for the page of routes.
 #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
-pub fn exit_code_of(code: &str, status: u16) -> u8 {
-    exit_of(code, status) as u8
+pub fn exit_code_of(status: u16) -> u8 {
+    exit_of(status) as u8
 }
 
 /// Runs the program with its arguments (the first is its name). Not generic: what it calls would be compiled with the binary once
@@ -184,7 +184,7 @@ mod tests {
     fn what_this_version_does_not_do_is_in_no_help() {
         for words in [&["resaga", "--help"][..], &["resaga", "replay", "--help"], &["resaga", "serve", "--help"]] {
             let help = Cli::try_parse_from(words).expect_err("help").to_string();
-            for hidden in ["batch ", "schedule", "undo", "bridge", "compact"] {
+            for hidden in ["batch ", "schedule", "undo"].into_iter().chain(crate::serve::planned_names()) {
                 assert!(!help.contains(hidden), "{words:?} shows {hidden}:\n{help}");
             }
         }
@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn a_role_that_does_not_exist_is_refused_and_one_that_is_planned_is_taken() {
         let error = Cli::try_parse_from(["resaga", "serve", "--roles", "replays"]).expect_err("no such role").to_string();
-        assert!(error.contains("role replays does not exist in this build; it has materialize, replay, api"), "{error}");
+        let there = format!("role replays does not exist in this build; it has {}", crate::serve::role_names());
+        assert!(error.contains(&there), "{error}");
         assert!(Cli::try_parse_from(["resaga", "serve", "--roles", "bridge,materialize,replay,compact,api"]).is_ok());
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::client::Target;
-use super::exit::{Exit, Failure, exit_of};
+use super::exit::{Exit, Failure, exit_of_refusal};
 use super::order::{Attribution, Change, Start, Terms};
 use super::output::{Column, note};
 use super::page::Page;
@@ -284,7 +284,7 @@ fn verdict(record: &Value) -> Result<(), Failure> {
     let as_meant = match text("status") {
         "published" | "completed" => true,
         "refused" => {
-            return Err(Failure::new(exit_of(text("code"), 422), text("code"), text("message")));
+            return Err(Failure::new(exit_of_refusal(text("code")), text("code"), text("message")));
         }
         "failed" | "compensated" => {
             !text("force_failure").is_empty() || text("mode") == "compensate" && text("status") == "compensated"

@@ -28,6 +28,8 @@ use crate::config::Config;
 
 pub use clock::now;
 pub use process::Process;
+#[cfg(test)]
+pub use roles::planned_names;
 pub use roles::{ROLES, Role, role_names};
 pub use schemas::schemas_of;
 pub use stores::{Stores, installation, open, open_read_only};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use resaga::api::PROBLEMS;
 use resaga::saga::event::Kind;
 use resaga::saga::plan::REFUSALS;
 use resaga::saga::request::{CommandName, ReplayStatus};
@@ -23,6 +24,13 @@ fn the_tables_of_codes_are_whole() {
     check_rows("docs/interface/requests.md", "commands", CommandName::ALL.map(CommandName::as_str));
     check_rows("docs/interface/replay-log.md", "statuses", ReplayStatus::ALL.map(ReplayStatus::as_str));
     check_rows("docs/interface/codes.md", "alarms", Alarm::ALL.map(Alarm::code));
+}
+
+#[test]
+fn each_refusal_has_a_status() {
+    for code in REFUSALS {
+        assert!(PROBLEMS.iter().any(|problem| problem.code == code), "src/api/problem.rs: PROBLEMS has no {code}");
+    }
 }
 
 #[test]

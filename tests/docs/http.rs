@@ -63,7 +63,7 @@ fn the_page_of_http_is_what_the_description_says() {
     out += "`code` is stable. Exit: of the [command line](cli.md#exit-codes) that met it. Not given yet: ";
     out += &format!("{}.\n\n", RESERVED.map(code).join(", "));
     let row = |problem: &resaga::api::ProblemCode| {
-        let exit = resaga::cli::exit_code_of(problem.code, problem.status);
+        let exit = resaga::cli::exit_code_of(problem.status);
         vec![code(problem.code), problem.status.to_string(), exit.to_string(), problem.hint.unwrap_or_default().to_owned()]
     };
     out += &table(&["code", "status", "exit", "hint"], PROBLEMS.iter().map(row));

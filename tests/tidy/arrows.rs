@@ -39,7 +39,7 @@ const ARROWS: &[(&str, Uses)] = &[
     ("serve", AllBelow),
     ("admin", AllBelowBut(&["api"])),
     ("demo", Only(&["saga", "wire", "kafka", "serve", "config", "telemetry"])),
-    ("cli", Only(&["saga", "wire", "serve", "admin", "demo", "config", "telemetry"])),
+    ("cli", Only(&["saga", "wire", "api", "serve", "admin", "demo", "config", "telemetry"])),
     ("main", AllBelow),
     ("lib", AllBelow),
 ];
@@ -66,7 +66,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("aws_config", &["src/cold/s3"]),
     ("aws_smithy_http_client", &["src/cold/s3"]),
     ("axum", &["src/api/"]),
-    ("clap", &["src/cli/", "src/main.rs"]),
+    ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),
     ("comfy_table", &["src/cli/"]),
     ("apache_avro", &["src/wire/"]),

@@ -81,10 +81,6 @@ fn nothing_is_left_unfinished() {
     });
 }
 
-/// Files of tests that are not where such files are.
-const PLACED_OTHERWISE: &[(&str, &str)] =
-    &[("src/roles/materialize/tests.rs", "moves to tests/mod.rs with the carving of the role")];
-
 #[test]
 fn a_module_with_submodules_is_a_folder_with_its_mod_rs() {
     let sources = sources();
@@ -100,9 +96,6 @@ fn a_module_with_submodules_is_a_folder_with_its_mod_rs() {
 #[test]
 fn tests_are_where_one_looks_for_them() {
     check("tests in another place than CONTRIBUTING.md says", |source, found| {
-        if PLACED_OTHERWISE.iter().any(|(path, _)| *path == source.path) {
-            return;
-        }
         let (folder, name) = source.path.rsplit_once('/').unwrap_or_default();
         if name == "tests.rs" {
             found(1, format!("tests of a whole folder are in {folder}/tests/mod.rs, those of one file in <file>_tests.rs"));

@@ -28,7 +28,7 @@ pub async fn hot(config: &Config, mine: Option<&Installation>, checks: &mut Vec<
                 checks.push(problem("hot store", &Error::invalid("hot_store_unfit", text)));
             }
             for hint in health.hints {
-                checks.push(warning("hot store", hint, "see docs/operations.md, Redis"));
+                checks.push(warning("hot store", hint, "see docs/operations.md"));
             }
         }
     }

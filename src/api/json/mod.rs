@@ -13,12 +13,13 @@ mod state;
 
 use crate::saga::json::Json;
 
-pub use health::{ALIVE, ready};
-pub use lineage::lineage;
-pub use lists::{checkpoints, page, records, sagas};
-pub use problem::problem;
-pub use replay::{cancelled, record, submitted};
-pub use state::{difference, state};
+// All of each: a new shape has one place.
+pub use health::*;
+pub use lineage::*;
+pub use lists::*;
+pub use problem::*;
+pub use replay::*;
+pub use state::*;
 
 /// A part of a context.
 pub fn value(value: &Json) -> String {

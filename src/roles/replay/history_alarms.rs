@@ -69,7 +69,7 @@ impl HistoryAlarms {
             tracing::error!(
                 topic = self.alarms.log(), partition = request.partition, request_offset = request.offset.0, whose = %Shown(whose), %error,
                 "what history has of a replay cannot be read: its request, or its saga's replays, wait; put the object that the error \
-                 names back from a copy of the archive, or delete what Redis has under this id"
+                 names back from a copy of the archive, or delete what the hot store has under this id"
             );
         }
         true
