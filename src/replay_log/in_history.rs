@@ -69,35 +69,12 @@ fn index_id(original: &SagaId) -> SagaId {
 pub fn as_index_event(record: &LogRecord) -> Option<StepEvent> {
     let made = record.command == CommandName::Replay && !record.dry_run && record.status != ReplayStatus::Refused;
     let original = record.original_saga_id.as_ref().filter(|_| made)?;
-    let event = event(record.replay_id.clone(), index_id(original), INDEX_NAME, Kind::SagaStarted);
+    let event = StepEvent::new(record.replay_id.clone(), index_id(original), INDEX_NAME, Kind::SagaStarted);
     Some(event)
 }
 
 /// A log record as a fact about its replay's saga. Each record is an event of its own: its place in the log names it.
 pub fn as_step_event(replay_id: &str, record: Json, partition: &TopicPartition, offset: Offset) -> StepEvent {
-    let event = event(format!("{partition}@{offset}"), saga_id(replay_id), SAGA_NAME, Kind::ContextUpdated);
+    let event = StepEvent::new(format!("{partition}@{offset}"), saga_id(replay_id), SAGA_NAME, Kind::ContextUpdated);
     StepEvent { context: ContextChange::Full(record), ..event }
-}
-
-fn event(event_id: String, saga_id: SagaId, saga_name: &str, kind: Kind) -> StepEvent {
-    StepEvent {
-        event_id,
-        saga_id,
-        saga_name: saga_name.into(),
-        kind,
-        occurred_at: None,
-        step: None,
-        step_index: None,
-        attempt: None,
-        sequence: None,
-        context: ContextChange::None,
-        result: None,
-        error: None,
-        saga_version: None,
-        tenant: None,
-        region: None,
-        labels: None,
-        lineage: None,
-        restored: None,
-    }
 }

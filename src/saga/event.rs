@@ -152,3 +152,29 @@ pub struct StepEvent {
     /// Of SAGA_RESTORED; its `context` is empty there (`context` of the event has it).
     pub restored: Option<Box<RestoredSaga>>,
 }
+
+impl StepEvent {
+    /// With what each event must have, and nothing else.
+    pub fn new(event_id: impl Into<String>, saga_id: SagaId, saga_name: &str, kind: Kind) -> Self {
+        Self {
+            event_id: event_id.into(),
+            saga_id,
+            saga_name: saga_name.into(),
+            kind,
+            occurred_at: None,
+            step: None,
+            step_index: None,
+            attempt: None,
+            sequence: None,
+            context: ContextChange::None,
+            result: None,
+            error: None,
+            saga_version: None,
+            tenant: None,
+            region: None,
+            labels: None,
+            lineage: None,
+            restored: None,
+        }
+    }
+}

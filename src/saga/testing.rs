@@ -16,26 +16,7 @@ use super::time::Micros;
 pub const SECOND: i64 = 1_000_000;
 
 pub fn event(kind: Kind) -> StepEvent {
-    StepEvent {
-        event_id: String::new(),
-        saga_id: SagaId::from("order-1"),
-        saga_name: "order-processing".into(),
-        kind,
-        occurred_at: None,
-        step: None,
-        step_index: None,
-        attempt: None,
-        sequence: None,
-        context: ContextChange::None,
-        result: None,
-        error: None,
-        saga_version: None,
-        tenant: None,
-        region: None,
-        labels: None,
-        lineage: None,
-        restored: None,
-    }
+    StepEvent::new("", SagaId::from("order-1"), "order-processing", kind)
 }
 
 pub fn step(kind: Kind, step: &str) -> StepEvent {

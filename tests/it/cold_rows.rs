@@ -34,26 +34,8 @@ pub fn directory(path: &Path) -> Arc<dyn ObjectStore> {
 }
 
 pub fn event(saga: &str, kind: Kind) -> StepEvent {
-    StepEvent {
-        event_id: String::new(),
-        saga_id: SagaId::from(saga),
-        saga_name: "order-processing".into(),
-        kind,
-        occurred_at: None,
-        step: kind.needs_step().then(|| "charge-card".into()),
-        step_index: None,
-        attempt: None,
-        sequence: None,
-        context: ContextChange::None,
-        result: None,
-        error: None,
-        saga_version: None,
-        tenant: None,
-        region: None,
-        labels: None,
-        lineage: None,
-        restored: None,
-    }
+    let step = kind.needs_step().then(|| "charge-card".into());
+    StepEvent { step, ..StepEvent::new("", SagaId::from(saga), "order-processing", kind) }
 }
 
 pub fn with_context(saga: &str, kind: Kind, context: &str) -> StepEvent {
