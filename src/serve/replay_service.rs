@@ -27,7 +27,7 @@ impl ReplayApi {
     /// `Unavailable` until the view of the log is whole: an answer from less would miss replays that there are.
     fn planner(&self) -> Result<&ReplayPlanner> {
         let planner = &self.submit.planner;
-        if planner.log.is_caught_up() {
+        if planner.records.log.is_caught_up() {
             Ok(planner)
         } else {
             Err(Error::unavailable(
@@ -68,9 +68,9 @@ impl ReplayService for ReplayApi {
 
     async fn list(&self, filter: &ReplayFilter, after: Option<&str>, limit: usize) -> Result<ReplayPage> {
         let after = after.map(read_cursor).transpose()?;
-        let mut found = self.planner()?.log.find(filter, after.as_ref(), limit + 1);
+        let mut found = self.planner()?.records.log.find(filter, after.as_ref(), limit + 1);
         if let Some(saga) = filter.saga_id.as_ref().filter(|_| found.len() <= limit) {
-            let dropped = self.planner()?.dropped_of(saga).await?.into_iter();
+            let dropped = self.planner()?.records.dropped_of(saga).await?.into_iter();
             let wanted =
                 |r: &Arc<LogRecord>| filter.matches(r) && after.as_ref().is_none_or(|after| replay_log::place(r) < *after);
             found.extend(dropped.filter(wanted));
@@ -83,8 +83,8 @@ impl ReplayService for ReplayApi {
     }
 
     async fn children(&self, saga: &SagaId) -> Result<Vec<Child>> {
-        let mut records = self.planner()?.log.of_saga(saga);
-        records.extend(self.planner()?.dropped_of(saga).await?);
+        let mut records = self.planner()?.records.log.of_saga(saga);
+        records.extend(self.planner()?.records.dropped_of(saga).await?);
         newest_first(&mut records);
         let made =
             records.iter().filter(|record| record.original_saga_id.as_ref() == Some(saga) && record.published_at.is_some());
@@ -100,10 +100,10 @@ impl ReplayService for ReplayApi {
     }
 
     async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
-        if let Some(standing) = self.planner()?.log.newest_of(saga, |record| standing_of(record, saga)) {
+        if let Some(standing) = self.planner()?.records.log.newest_of(saga, |record| standing_of(record, saga)) {
             return Ok(standing);
         }
-        let dropped = self.planner()?.dropped_of(saga).await?;
+        let dropped = self.planner()?.records.dropped_of(saga).await?;
         Ok(dropped.iter().find_map(|record| standing_of(record, saga)).unwrap_or(ReplayStanding::None))
     }
 }

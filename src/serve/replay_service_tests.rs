@@ -13,6 +13,7 @@ use crate::replay_log::in_history;
 use crate::roles::replay::catch_up::CatchUpBarrier;
 use crate::roles::replay::log_overlay::LogOverlay;
 use crate::roles::replay::planner::Rules;
+use crate::roles::replay::replay_records::ReplayRecords;
 use crate::saga::json::Json;
 use crate::saga::partitioner::partition;
 use crate::saga::position::{Offset, TopicPartition};
@@ -61,9 +62,7 @@ async fn world_of(homes: Homes) -> World {
     stores.log_chains.raise(&config.topics.log, LOG_PARTITIONS);
     let planner = ReplayPlanner {
         history: stores.history.clone(),
-        log_history: stores.log_history.clone(),
-        log: log.clone(),
-        homes: homes.1,
+        records: ReplayRecords { log_history: stores.log_history.clone(), log: log.clone(), homes: homes.1 },
         rules,
     };
     let ends = Ends::new(&config.kafka).expect("ends");
@@ -130,8 +129,8 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let record = known(r#""status":"published","published_at":"2026-01-10T10:00:00Z","new_saga_id":"new","mode":"resume""#);
     log.set_topic_start(0, Offset(2));
     let planner = &side.submit.planner;
-    assert_eq!(planner.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
-    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "unavailable");
+    assert_eq!(planner.records.is_known(&[0]).await, Ok(false), "history has nothing of the log yet");
+    assert_eq!(code(planner.records.find(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "unavailable");
     assert_eq!(code(side.get(&record.replay_id).await), "unavailable");
     assert_eq!(code(side.standing(&saga).await), "unavailable");
     assert_eq!(code(side.children(&saga).await), "unavailable");
@@ -141,7 +140,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     let event = in_history::as_step_event(&record.replay_id, text, &partition, Offset(0));
     let index = in_history::as_index_event(&record).expect("a replay of a saga");
     materialize(&**hot, &partition.topic, vec![event, index]).await;
-    assert_eq!(planner.is_known(&[0]).await, Ok(true));
+    assert_eq!(planner.records.is_known(&[0]).await, Ok(true));
     assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
     assert_eq!(side.get("another").await, Ok(None));
     assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
@@ -166,18 +165,18 @@ async fn what_memory_dropped_is_looked_up_where_an_earlier_partition_count_put_i
         log.set_initial_ends((0..now).map(|partition| (partition, Offset(0))));
         log.start_reading(0, Offset(3));
         let (planner, home) = (&side.submit.planner, homes.home(b"order-1"));
-        let here = planner.homes_of(&"order-1".into());
+        let here = planner.records.homes_of(&"order-1".into());
         assert!(here.contains(&0) && here.contains(&home), "{here:?}");
-        assert_eq!(planner.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
-        assert_eq!(code(planner.record(&record.replay_id, Some(&here), LogOverlay::default()).await), "unavailable");
+        assert_eq!(planner.records.is_known(&here).await, Ok(false), "partition 0 is not read to its end");
+        assert_eq!(code(planner.records.find(&record.replay_id, Some(&here), LogOverlay::default()).await), "unavailable");
         log.apply(0, Vec::new(), Offset(3));
-        assert_eq!(planner.is_known(&here).await, Ok(false), "history has nothing of the log yet");
+        assert_eq!(planner.records.is_known(&here).await, Ok(false), "history has nothing of the log yet");
 
         let of = TopicPartition::new(Config::default().topics.log.as_str(), 0);
         let event = in_history::as_step_event(&record.replay_id, Json::from_valid(log_json(&record)), &of, Offset(0));
         let index = in_history::as_index_event(&record).expect("a replay of a saga");
         materialize(&**hot, &of.topic, vec![event, index]).await;
-        assert_eq!(planner.is_known(&here).await, Ok(true));
+        assert_eq!(planner.records.is_known(&here).await, Ok(true));
         assert_eq!(side.get(&record.replay_id).await, Ok(Some(record.clone())));
         let [another, other] =
             [("\"r-1\"", "\"r-2\""), ("\"x\"", "\"y\"")].map(|(from, to)| String::from_utf8_lossy(BODY).replace(from, to));
@@ -196,8 +195,8 @@ async fn a_replay_whose_record_nobody_understands_is_not_new() {
     log.mark_unreadable(0, &record.replay_id, Offset(3));
     let planner = &side.submit.planner;
     assert!(!log.has_everything(), "history and memory together do not tell");
-    assert_eq!(code(planner.record(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "corrupt");
-    let looked_up = planner.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
+    assert_eq!(code(planner.records.find(&record.replay_id, Some(&[0]), LogOverlay::default()).await), "corrupt");
+    let looked_up = planner.records.dropped(vec![(record.replay_id.clone(), 0, vec![0]), ("another".into(), 0, vec![0])]).await;
     let looked_up: Vec<_> = looked_up.into_iter().map(|(id, _, found)| (id, found.map_err(|error| error.code()))).collect();
     assert_eq!(looked_up, [(record.replay_id.clone(), Err("corrupt"))]);
     assert_eq!(code(side.submit(BODY, None).await), "corrupt");

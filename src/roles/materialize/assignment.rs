@@ -16,11 +16,11 @@ use super::background::joined;
 use super::chain_check::{LogBounds, chain_mismatch};
 use super::clocks::Clocks;
 use super::content::{Content, Histories};
-use super::flush::PartitionChain;
 use super::fold_gate::FoldGate;
 use super::outbound::UnacknowledgedSends;
 use super::ownership::Generation;
 use super::partition::Partition;
+use super::partition_chain::PartitionChain;
 use super::partitions::{MIN_CACHE, OwnedPartition};
 use crate::cold::chain::{ChainWriter, newest_incarnation};
 use crate::cold::gaps::gaps;
@@ -192,7 +192,7 @@ impl Assignment {
         let owned = OwnedPartition {
             generation: self.generation,
             partition,
-            chain: PartitionChain::new(writer, committed, assigned.topic_id, assigned.leader_epoch),
+            partition_chain: PartitionChain::new(writer, committed, assigned.topic_id, assigned.leader_epoch),
             sends: UnacknowledgedSends::default(),
             gate: FoldGate::new(now),
             expiry_not_before: now,

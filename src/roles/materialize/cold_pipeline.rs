@@ -10,9 +10,10 @@ use super::chain_conflict::ChainConflict;
 use super::clocks::Clocks;
 use super::completeness::CompleteThrough;
 use super::content::Histories;
-use super::flush::{self, AppendResult, FlushJob, FlushResult, OffsetCommit};
+use super::flush::{self, AppendResult, FlushJob, FlushResult};
 use super::hot_expiry::{DurableSegment, long_sagas};
 use super::ownership::Ownership;
+use super::partition_chain::OffsetCommit;
 use super::partition_conflicts;
 use super::partitions::{OwnedPartition, Partitions};
 use crate::cold::chain::Appended;
@@ -107,7 +108,7 @@ impl ColdPipeline {
         if partitions.backlog_bytes() < self.settings.buffer_bytes {
             return None;
         }
-        let may_flush = partitions.iter().filter(|(_, owned)| owned.chain.has_writer());
+        let may_flush = partitions.iter().filter(|(_, owned)| owned.partition_chain.has_writer());
         may_flush.max_by_key(|(_, owned)| owned.partition.active.held()).map(|(partition, _)| partition.clone())
     }
 
@@ -116,7 +117,7 @@ impl ColdPipeline {
         if owned.partition.active.is_empty() || owned.partition.position <= owned.partition.durable {
             return;
         }
-        let Some(writer) = owned.chain.take_writer() else { return };
+        let Some(writer) = owned.partition_chain.take_writer() else { return };
         let sealed = Arc::new(std::mem::take(&mut owned.partition.active));
         owned.partition.sealed = Some(sealed.clone());
         let position = owned.partition.position;
@@ -126,8 +127,8 @@ impl ColdPipeline {
             end: Offset(position.0 - 1),
             rows: Arc::new(sealed.segment_rows()),
             complete_through: complete_through.at(self.clocks.now()),
-            leader_epoch: owned.chain.leader_epoch,
-            topic_id: owned.chain.topic_id.clone(),
+            leader_epoch: owned.partition_chain.leader_epoch,
+            topic_id: owned.partition_chain.topic_id.clone(),
             clock: owned.partition.clock,
             installation: self.settings.owners.now().cloned().unwrap_or_default(),
             fold_settings: self.settings.fold_text.clone(),
@@ -140,7 +141,7 @@ impl ColdPipeline {
             history: self.histories.of(owned.partition.content).clone(),
             sends: std::mem::take(&mut owned.sends),
         };
-        owned.chain.flush_started(self.flushes.spawn(flush::flush(job)));
+        owned.partition_chain.flush_started(self.flushes.spawn(flush::flush(job)));
     }
 
     pub fn flushed(
@@ -169,7 +170,7 @@ impl ColdPipeline {
                 return Ok(FlushOutcome::Conflict(partition, durable, ChainConflict::EntryExists(sequence)));
             }
         };
-        owned.chain.flushed(writer);
+        owned.partition_chain.give_back(writer);
         if let Appended::Exists { stored, agrees } = &appended {
             self.settings.owners.check_segment(stored)?;
             tracing::warn!(
@@ -202,7 +203,7 @@ impl ColdPipeline {
     }
 
     fn due_commits(partitions: &Partitions) -> Vec<OffsetCommit> {
-        partitions.iter().filter_map(|(partition, owned)| owned.chain.due_commit(partition)).collect()
+        partitions.iter().filter_map(|(partition, owned)| owned.partition_chain.due_commit(partition)).collect()
     }
 
     /// Commits where the chains end, if the group's offset is elsewhere. One try at a time; what is refused is tried again
@@ -236,7 +237,7 @@ impl ColdPipeline {
         }
         for (partition, next, _) in offsets {
             if let Some(owned) = partitions.get_mut(&partition).filter(|owned| owned.partition.durable == next) {
-                owned.chain.committed();
+                owned.partition_chain.committed();
             }
         }
         // Of flushes that ended meanwhile.

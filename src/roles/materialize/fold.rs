@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::apply::Applied;
 use super::content::{Content, Histories};
 use super::decode::{DecodeFrom, DecodedBatch, EventDecoder};
+use super::fold_events::Applied;
 use super::fold_gate::FoldWait;
 use super::index_sweep::{self, IndexRetention};
 use super::outbound::DeadLetter;
@@ -91,8 +91,8 @@ impl Folder {
             owned.partition.active.skip(now);
         }
         owned.partition.max_member = self.parts.hot.max_member();
-        let apply = || owned.partition.apply(events, &self.parts.settings, now);
-        let mut applied = if affordable.is_long() { cpu::long(apply).await } else { apply() };
+        let fold = || owned.partition.fold_events(events, &self.parts.settings, now);
+        let mut applied = if affordable.is_long() { cpu::long(fold).await } else { fold() };
         owned.partition.position = owned.partition.position.max(rest.unwrap_or(batch.position));
         let (chain, until) = (&owned.partition.chain, owned.partition.position);
         index_sweep::hold_old(&mut applied.hot, held_before, chain, until, &*self.parts.hot);

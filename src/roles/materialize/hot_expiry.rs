@@ -58,7 +58,7 @@ impl HotExpiry {
     }
 
     /// What may expire after a flush. `has_room`: the hot pipeline takes more.
-    pub fn flushed(&self, owned: &mut OwnedPartition, segment: DurableSegment, has_room: bool) -> HotWork {
+    pub fn expire_after_flush(&self, owned: &mut OwnedPartition, segment: DurableSegment, has_room: bool) -> HotWork {
         let mut work = HotWork::default();
         // What was folded by another owner, or when there was no room, comes first, and from cold.
         if owned.partition.settled == segment.start && has_room {

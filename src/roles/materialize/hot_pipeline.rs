@@ -61,7 +61,7 @@ impl HotPipeline {
         self.writes.join_next().await.map(|done| joined(done).flatten())
     }
 
-    pub fn write(&mut self, work: HotWork, partitions: &mut Partitions) {
+    pub fn enqueue(&mut self, work: HotWork, partitions: &mut Partitions) {
         self.queue(work);
         self.start(partitions);
     }
@@ -81,7 +81,7 @@ impl HotPipeline {
         let mut work = self.next.take().unwrap_or_default();
         let now = self.clocks.now();
         for owned in partitions.values_mut().filter(|owned| owned.partition.marks_are_due()) {
-            work.marks.extend(owned.partition.move_marks(owned.generation, now));
+            work.marks.extend(owned.partition.mark_requests(owned.generation, now));
         }
         if !work.is_empty() {
             self.spawn(work);

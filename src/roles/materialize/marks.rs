@@ -30,11 +30,11 @@ impl Partition {
     }
 
     /// Moves every bucket's mark to the position. Only called when everything folded so far is in the same write.
-    pub fn move_marks(&mut self, generation: Generation, now: Micros) -> Vec<MarkRequest> {
+    pub fn mark_requests(&mut self, generation: Generation, now: Micros) -> Vec<MarkRequest> {
         self.marks_checked_at = Instant::now();
         let (position, complete_through) = (self.position, self.completeness.at(self.position));
         if self.disowned {
-            return self.move_marks_back(generation);
+            return self.requests_to_move_back(generation);
         }
         let requests = self.marks.iter().enumerate().map(|(bucket, known)| {
             // A mark that stops below the chain's end vouches for what this owner never saw: it begins at the chain's end.
@@ -53,7 +53,7 @@ impl Partition {
     }
 
     /// Back to what is durable, and to no time: cold has that.
-    fn move_marks_back(&self, generation: Generation) -> Vec<MarkRequest> {
+    fn requests_to_move_back(&self, generation: Generation) -> Vec<MarkRequest> {
         let known = self.marks.iter().enumerate().filter_map(|(bucket, known)| Some((bucket, (*known)?)));
         let requests = known.map(|(bucket, known)| {
             let (from, to) = (known.from.min(self.durable), known.to.min(self.durable));

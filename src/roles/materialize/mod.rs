@@ -7,16 +7,15 @@
 //! | duty | files |
 //! |---|---|
 //! | owning partitions | `assignment`, `chain_check`, `partitions`, `ownership`, `chain_conflict`, `lost_offsets`, `alarms` |
-//! | folding | `fold_queue`, `fold_gate`, `fold`, `decode`, `saga_loader`, `apply`, `partition`, `saga_cache`, `packed_saga`, `undurable` |
+//! | folding | `fold_queue`, `fold_gate`, `fold`, `decode`, `saga_loader`, `fold_events`, `partition`, `saga_cache`, `packed_saga`, `undurable` |
 //! | the hot store | `hot_pipeline`, `hot_writer`, `marks`, `hot_expiry`, `index_facts`, `indexed_names`, `index_sweep` |
-//! | the cold store | `cold_pipeline`, `flush` |
+//! | the cold store | `cold_pipeline`, `flush`, `partition_chain` |
 //! | records that are sent | `outbound`, `outcome` |
 //! | in the process | `task`, `settings`, `worker`, `background` |
 //! | how far it is | `completeness`, `clocks`, `gauges` |
 //! | what producers did wrong | `misplaced_events`, `partition_conflicts`, `sequence_conflicts` |
 
 mod alarms;
-mod apply;
 mod assignment;
 mod background;
 mod chain_check;
@@ -28,6 +27,7 @@ mod content;
 mod decode;
 mod flush;
 mod fold;
+mod fold_events;
 mod fold_gate;
 mod fold_queue;
 mod gauges;
@@ -45,6 +45,7 @@ mod outcome;
 mod ownership;
 mod packed_saga;
 mod partition;
+mod partition_chain;
 mod partition_conflicts;
 mod partitions;
 mod saga_cache;

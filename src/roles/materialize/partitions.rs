@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::flush::PartitionChain;
 use super::fold_gate::FoldGate;
 use super::outbound::UnacknowledgedSends;
 use super::ownership::{Generation, Ownership};
 use super::partition::Partition;
+use super::partition_chain::PartitionChain;
 use super::saga_cache::CacheLimits;
 use crate::saga::position::TopicPartition;
 
@@ -24,7 +24,7 @@ pub const MIN_CACHE: CacheLimits = CacheLimits { sagas: MIN_CACHED_SAGAS, bytes:
 pub struct OwnedPartition {
     pub generation: Generation,
     pub partition: Partition,
-    pub chain: PartitionChain,
+    pub partition_chain: PartitionChain,
     /// Dead letters and outcomes on their way.
     pub sends: UnacknowledgedSends,
     pub gate: FoldGate,

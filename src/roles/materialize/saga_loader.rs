@@ -68,7 +68,7 @@ impl SagaLoader {
     ) -> Result<Option<usize>> {
         // Of what an earlier incarnation of the topic holds the chain knows nothing.
         let is_later = owned.partition.chain.incarnation > 0;
-        let may_have_entries = |id: &SagaId| is_later || owned.chain.may_contain(id);
+        let may_have_entries = |id: &SagaId| is_later || owned.partition_chain.may_contain(id);
         let mut missing = owned.partition.missing(events.iter().map(|decoded| &decoded.event), may_have_entries);
         let mut loaded = 0;
         while !missing.is_empty() {

@@ -149,7 +149,7 @@ impl Materialize {
                 Some(polled) = self.polls.next(), if !self.polls.is_idle() => self.learn_ends(polled?),
                 Some(read) = self.expiry.next(), if !self.expiry.is_idle() => {
                     if let Some(work) = self.expiry.segment_read(read?, &mut self.partitions) {
-                        self.hot.write(work, &mut self.partitions);
+                        self.hot.enqueue(work, &mut self.partitions);
                         self.expiry.read_behind(&self.partitions, self.hot.has_room_to_expire());
                     }
                 }
@@ -289,7 +289,7 @@ impl Materialize {
             for partition in partitions {
                 if let Some(owned) = self.partitions.get_mut(partition) {
                     self.cold.flush(partition, owned);
-                    is_busy |= owned.chain.is_flushing() || !owned.partition.active.is_empty();
+                    is_busy |= owned.partition_chain.is_flushing() || !owned.partition.active.is_empty();
                 }
             }
             if !is_busy && self.hot.is_idle() && !self.cold.is_committing() {
@@ -343,7 +343,7 @@ impl Materialize {
         let (dead, outcomes) = (std::mem::take(&mut folded.dead), std::mem::take(&mut folded.outcomes));
         self.outbound.send(&mut owned.sends, &records.partition, dead, outcomes)?;
         let batch = std::mem::take(&mut folded.hot);
-        self.hot.write(HotWork { batch, ..HotWork::default() }, &mut self.partitions);
+        self.hot.enqueue(HotWork { batch, ..HotWork::default() }, &mut self.partitions);
         self.cold.flush_due(&mut self.partitions, Instant::now());
         Ok(Ok(folded))
     }
@@ -402,8 +402,8 @@ impl Materialize {
                 FlushOutcome::Outdated => {}
                 FlushOutcome::Durable(partition, segment) => {
                     if let Some(owned) = self.partitions.get_mut(&partition) {
-                        let work = self.expiry.flushed(owned, segment, self.hot.has_room_to_expire());
-                        self.hot.write(work, &mut self.partitions);
+                        let work = self.expiry.expire_after_flush(owned, segment, self.hot.has_room_to_expire());
+                        self.hot.enqueue(work, &mut self.partitions);
                     }
                     self.cold.commit_due(&self.partitions);
                 }
@@ -429,7 +429,7 @@ impl Materialize {
         let Some(owned) = self.partitions.get_mut(partition) else { return };
         conflict.report(&owned.partition.chain, durable, &self.metrics);
         owned.partition.durable = durable;
-        owned.chain.close();
+        owned.partition_chain.close();
         let ownership = Ownership { partition: partition.clone(), generation: owned.generation };
         self.stop_reading(partition);
         self.disown(partition, vec![ownership]);
@@ -470,7 +470,7 @@ impl Materialize {
 
     fn abort_and_disown(&mut self, partition: &TopicPartition) {
         if let Some(owned) = self.partitions.get_mut(partition) {
-            owned.chain.abort_flush();
+            owned.partition_chain.abort_flush();
         }
         self.disown(partition, Vec::new());
     }
@@ -481,7 +481,7 @@ impl Materialize {
         let Some(owned) = self.partitions.get_mut(partition) else { return };
         let forget = owned.partition.disown();
         owned.partition.check_marks_soon();
-        self.hot.write(HotWork { forget, restarts, ..HotWork::default() }, &mut self.partitions);
+        self.hot.enqueue(HotWork { forget, restarts, ..HotWork::default() }, &mut self.partitions);
     }
 
     fn learn_ends(&mut self, polled: PolledEnds) {
@@ -491,7 +491,7 @@ impl Materialize {
                 if let Some(at) = at {
                     owned.partition.completeness.note(EndAt { end: end.end, at });
                 }
-                owned.chain.leader_epoch = end.leader_epoch.or(owned.chain.leader_epoch);
+                owned.partition_chain.leader_epoch = end.leader_epoch.or(owned.partition_chain.leader_epoch);
                 self.gauges.lag(&end.partition, end.end, &self.partitions);
             }
         }

@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
-use super::commit::RECORD_TOO_LARGE;
-use super::committer::commit_beside;
+use super::commit::{RECORD_TOO_LARGE, commit_beside};
 use super::decide::{BatchTimes, decide};
 use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
 use super::facts::{LoadedBatch, Surroundings};
 use super::histories::{HistoryLoader, LoadedHistories, all_ends_are_known};
 use super::history_lookup::HistoryLookup;
 use super::incoming::{IncomingRecord, dead_letter, read_record};
-use super::intake_events::{IntakeEvents, ReadingEvent};
+use super::intake_events::IntakeEvents;
 use super::oversized::cut_dead_letter;
 use super::queue::item::{NextOffsets, RequestItem};
 use super::queue::requests::{NextRecords, PARTITION_RESTS};
@@ -45,7 +44,7 @@ struct TakenUp {
 
 impl BatchRunner {
     /// `false`: there was nothing that could be done.
-    pub async fn run(&mut self, events: &mut IntakeEvents) -> Result<bool> {
+    pub async fn run_batch(&mut self, events: &mut IntakeEvents) -> Result<bool> {
         self.release_foreign_partitions().await?;
         let instant = (self.instant)();
         let prepared = self.prepared.take().filter(|prepared| instant.duration_since(prepared.batch.decided) < MAX_PREPARED_AGE);
@@ -74,16 +73,6 @@ impl BatchRunner {
         self.oversized.committed(&replay_ids, &offsets);
         self.queue.drop_done();
         Ok(true)
-    }
-
-    /// What only adds to the queue.
-    pub fn apply_reading(&mut self, event: ReadingEvent) {
-        match event {
-            ReadingEvent::Records(batch) => self.queue.add(batch),
-            ReadingEvent::ReadsAgain { partition, ticket, outcome } => {
-                self.queue.reads_again(&partition, ticket, outcome, (self.instant)());
-            }
-        }
     }
 
     /// Commits a batch; the next one is prepared meanwhile. `is_idle`: no event waits.
@@ -125,7 +114,7 @@ impl BatchRunner {
         if items.is_empty() && records == 0 {
             return Ok(None);
         }
-        let Some(loaded) = self.load(&items, taken_up_at, behind.is_some()).await? else { return Ok(None) };
+        let Some(loaded) = self.load_batch(&items, taken_up_at, behind.is_some()).await? else { return Ok(None) };
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
         self.decide_all(items, &loaded, &mut draft).await?;
         let decided = (self.instant)();
@@ -177,8 +166,8 @@ impl BatchRunner {
     async fn look_at_logs(&mut self) -> Result<()> {
         let now = (self.instant)();
         for partition in self.queue.partitions_to_look_up(now) {
-            let planner = &self.facts.planner;
-            let known = match planner.is_known(&planner.homes_of_partition(partition.partition)).await {
+            let records = &self.facts.planner.records;
+            let known = match records.is_known(&records.homes_of_partition(partition.partition)).await {
                 Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {
                     tracing::debug!(%partition, reason, "replay log not looked up in history");
                     false
@@ -346,7 +335,7 @@ impl BatchRunner {
     }
 
     /// What the requests of a batch are decided by. `None`: behind another batch, and something needs waiting.
-    async fn load(&mut self, items: &[RequestItem], taken_up_at: Micros, is_behind: bool) -> Result<Option<LoadedBatch>> {
+    async fn load_batch(&mut self, items: &[RequestItem], taken_up_at: Micros, is_behind: bool) -> Result<Option<LoadedBatch>> {
         if is_behind && !all_ends_are_known(items, self.queue.just_restored()) {
             return Ok(None);
         }
@@ -357,7 +346,7 @@ impl BatchRunner {
         }
         let facts = &mut self.facts;
         let mut replays =
-            HistoryLookup::of(items, &facts.planner, self.unapplied.overlay(), &mut facts.alarms, self.instant).await?;
+            HistoryLookup::of(items, &facts.planner.records, self.unapplied.overlay(), &mut facts.alarms, self.instant).await?;
         if let Some(failed) = replays.failed.take() {
             self.queue.log_look_up_failed(&failed.partitions, (self.instant)());
             return Err(failed.error);
@@ -374,7 +363,7 @@ impl BatchRunner {
             metrics: &self.metrics,
             instant: self.instant,
         };
-        loader.load(items, now, patience, &mut self.queue).await
+        loader.load_caught_up(items, now, patience, &mut self.queue).await
     }
 
     /// One after the other: each sees what was decided of those before it.
@@ -391,7 +380,7 @@ impl BatchRunner {
                 writable: &self.writable,
                 queue: &mut self.queue,
             };
-            let facts = self.facts.load(&item, &mut around).await?;
+            let facts = self.facts.facts_of(&item, &mut around).await?;
             let decision = decide(&facts, &item);
             draft.apply(decision, item, facts, &mut self.queue, &self.settings.targets)?;
         }

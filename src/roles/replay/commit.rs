@@ -1,8 +1,11 @@
 //! The transaction of a batch, and what follows from its outcome: memory changes only after a commit; whatever is not
 //! known to be committed is read again and found in the log, or not.
 
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+
 use super::batch_metrics::BatchMetrics;
-use super::committer::CommitOutcome;
 use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
 use super::log_overlay::{UnappliedLog, UnappliedRecords};
 use super::outbox::TransactionOutbox;
@@ -17,6 +20,15 @@ use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
 
 /// Code of the refusal of a batch with a record that its topic does not take.
 pub const RECORD_TOO_LARGE: &str = "record_too_large";
+
+/// How long preparing the next batch may go on after a commit.
+const PREPARE_ON: Duration = Duration::from_millis(250);
+
+/// What became of a transaction, and how long it took.
+pub struct CommitOutcome {
+    pub outcome: Result<(), PublishError>,
+    pub took: Duration,
+}
 
 /// What makes a saga: its history begins, or goes on, with this transaction.
 fn restores(record: &LogRecord) -> bool {
@@ -111,7 +123,7 @@ impl BatchRunner {
             self.unapplied.committed.insert(record);
         }
         // The view has the newest of most; what it has need not be kept twice.
-        let view = &self.facts.planner.log;
+        let view = &self.facts.planner.records.log;
         self.unapplied.committed.retain(|record| view.get(&record.replay_id).is_none_or(|seen| *seen != *record));
     }
 
@@ -145,5 +157,25 @@ impl BatchRunner {
         self.queue.remove(&partitions);
         self.reassignment.add(partitions);
         self.reassignment.tell_intake().await;
+    }
+}
+
+/// Commits, and prepares the next batch at the same time. That is given up at once where nothing was committed, and else soon
+/// after.
+pub async fn commit_beside<T>(
+    producer: &TransactionalPublisher,
+    transaction: Transaction,
+    prepare: impl Future<Output = Option<T>>,
+) -> (CommitOutcome, Option<T>) {
+    let started = Instant::now();
+    let commit = producer.publish(transaction).map(|outcome| CommitOutcome { outcome, took: started.elapsed() });
+    let (mut commit, mut prepare) = (std::pin::pin!(commit), std::pin::pin!(prepare));
+    tokio::select! {
+        biased;
+        commit = &mut commit => match commit.outcome {
+            Ok(()) => (commit, tokio::time::timeout(PREPARE_ON, prepare).await.unwrap_or_default()),
+            Err(_) => (commit, None),
+        },
+        next = &mut prepare => (commit.await, next),
     }
 }

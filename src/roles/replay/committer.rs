@@ -4,11 +4,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-
 use crate::config;
 use crate::error::{Error, Result};
-use crate::kafka::transaction::{PublishError, Transaction, TransactionalPublisher};
+use crate::kafka::transaction::TransactionalPublisher;
 use crate::retry::until_available;
 
 /// Pause after being fenced: another instance of the same name may be starting or going.
@@ -17,20 +15,11 @@ const FENCED_WINDOW: Duration = Duration::from_secs(60);
 /// Times in this window after which the role gives up.
 const MAX_FENCED: usize = 2;
 
-/// How long preparing the next batch may go on after a commit.
-const PREPARE_ON: Duration = Duration::from_millis(250);
-
 pub struct Committer {
     kafka: config::KafkaConfig,
     transactional_id: String,
     producer: Option<TransactionalPublisher>,
     fenced: VecDeque<Instant>,
-}
-
-/// What became of a transaction, and how long it took.
-pub struct CommitOutcome {
-    pub outcome: Result<(), PublishError>,
-    pub took: Duration,
 }
 
 impl Committer {
@@ -71,25 +60,5 @@ impl Committer {
         }
         tokio::time::sleep(FENCED_PAUSE).await;
         Ok(())
-    }
-}
-
-/// Commits, and prepares the next batch at the same time. That is given up at once where nothing was committed, and else soon
-/// after.
-pub async fn commit_beside<T>(
-    producer: &TransactionalPublisher,
-    transaction: Transaction,
-    prepare: impl Future<Output = Option<T>>,
-) -> (CommitOutcome, Option<T>) {
-    let started = Instant::now();
-    let commit = producer.publish(transaction).map(|outcome| CommitOutcome { outcome, took: started.elapsed() });
-    let (mut commit, mut prepare) = (std::pin::pin!(commit), std::pin::pin!(prepare));
-    tokio::select! {
-        biased;
-        commit = &mut commit => match commit.outcome {
-            Ok(()) => (commit, tokio::time::timeout(PREPARE_ON, prepare).await.unwrap_or_default()),
-            Err(_) => (commit, None),
-        },
-        next = &mut prepare => (commit.await, next),
     }
 }

@@ -52,7 +52,7 @@ pub struct FactLoader {
 }
 
 impl FactLoader {
-    pub async fn load(&mut self, item: &RequestItem, around: &mut Surroundings<'_>) -> Result<Facts> {
+    pub async fn facts_of(&mut self, item: &RequestItem, around: &mut Surroundings<'_>) -> Result<Facts> {
         let (loaded, draft) = (around.loaded, around.draft);
         let mut facts = Facts {
             times: loaded.times,
@@ -64,8 +64,8 @@ impl FactLoader {
             return Ok(facts);
         }
         let log_overlay = around.unapplied.with(&draft.outbox.log);
-        let planner = &self.planner;
-        let record = |replay_id| loaded.replays.record(replay_id, &item.record, planner, log_overlay);
+        let records = &self.planner.records;
+        let record = |replay_id| loaded.replays.record(replay_id, &item.record, records, log_overlay);
         match &item.request.command {
             Command::Replay(order) => {
                 facts.own = record(&item.record.replay_id).await?;

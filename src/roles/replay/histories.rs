@@ -83,7 +83,7 @@ pub struct HistoryLoader<'a> {
 impl HistoryLoader<'_> {
     /// The histories of the sagas whose partitions are materialized to the ends that were asked after their requests were read.
     /// No more of them than the rate allows to go. `patience`: how long new requests wait for that.
-    pub async fn load(
+    pub async fn load_caught_up(
         &self,
         items: &[RequestItem],
         now: Micros,
@@ -159,7 +159,7 @@ impl HistoryLoader<'_> {
     /// What history has of these sagas. One that cannot be read waits, longer each time, and keeps no other from being
     /// replayed.
     async fn read(&self, sagas: Vec<SagaId>, loaded: &mut LoadedHistories, queue: &mut RequestQueue) -> Result<()> {
-        let histories = self.planner.load(&sagas).await;
+        let histories = self.planner.histories_of(&sagas).await;
         for (saga, known) in sagas.into_iter().zip(histories) {
             match known {
                 Ok(known) => {

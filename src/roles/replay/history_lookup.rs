@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::history_alarms::HistoryAlarms;
 use super::log_overlay::LogOverlay;
-use super::planner::ReplayPlanner;
 use super::queue::item::RequestItem;
+use super::replay_records::ReplayRecords;
 use crate::error::{Error, Result};
 use crate::saga::request::{Command, LogRecord};
 
@@ -30,23 +30,23 @@ impl HistoryLookup {
     /// Of the replays of these requests that memory does not have, what history has of them.
     pub async fn of(
         items: &[RequestItem],
-        planner: &ReplayPlanner,
+        replay_records: &ReplayRecords,
         log_overlay: LogOverlay<'_>,
         alarms: &mut HistoryAlarms,
         instant: fn() -> Instant,
     ) -> Result<Self> {
         let mut looked_up = Self::default();
-        if planner.log.has_everything() {
+        if replay_records.log.has_everything() {
             return Ok(looked_up);
         }
         let mut asked: Vec<(String, i32, Vec<i32>)> = Vec::with_capacity(items.len());
         for item in items {
             for replay_id in about(item).filter(|id| log_overlay.get(id).is_none()) {
-                let homes = planner.homes_of_request(&item.record);
+                let homes = replay_records.homes_of_request(&item.record);
                 asked.push((replay_id.clone(), item.record.position.partition, homes));
             }
         }
-        for (replay_id, partition, record) in planner.dropped(asked).await {
+        for (replay_id, partition, record) in replay_records.dropped(asked).await {
             match record {
                 Ok(record) => {
                     alarms.read(&replay_id);
@@ -78,12 +78,14 @@ impl HistoryLookup {
         &self,
         replay_id: &str,
         of: &LogRecord,
-        planner: &ReplayPlanner,
+        replay_records: &ReplayRecords,
         log_overlay: LogOverlay<'_>,
     ) -> Result<Option<Arc<LogRecord>>> {
         match self.found.get(replay_id) {
-            Some(dropped) if log_overlay.get(replay_id).is_none() && planner.log.get(replay_id).is_none() => Ok(dropped.clone()),
-            _ => planner.record(replay_id, Some(&planner.homes_of_request(of)), log_overlay).await,
+            Some(dropped) if log_overlay.get(replay_id).is_none() && replay_records.log.get(replay_id).is_none() => {
+                Ok(dropped.clone())
+            }
+            _ => replay_records.find(replay_id, Some(&replay_records.homes_of_request(of)), log_overlay).await,
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::planner::ReplayPlanner;
+use super::replay_records::ReplayRecords;
 use crate::error::Result;
 use crate::kafka::ends::Ends;
 use crate::retry::until_available;
@@ -16,7 +16,7 @@ const WITHIN_BESIDE_WORK: Duration = Duration::from_secs(1);
 
 pub struct LogEnd {
     pub ends: Ends,
-    pub planner: ReplayPlanner,
+    pub records: ReplayRecords,
     pub log: String,
 }
 
@@ -26,7 +26,7 @@ impl LogEnd {
     /// partitions are worked on meanwhile.
     pub async fn reached(&self, requests: &[TopicPartition], beside_work: bool) -> Result<HashSet<i32>> {
         let homes: Vec<(i32, Vec<i32>)> =
-            requests.iter().map(|of| (of.partition, self.planner.homes_of_partition(of.partition))).collect();
+            requests.iter().map(|of| (of.partition, self.records.homes_of_partition(of.partition))).collect();
         let numbers: BTreeSet<i32> = homes.iter().flat_map(|(_, homes)| homes.iter().copied()).collect();
         let log: Vec<TopicPartition> = numbers.into_iter().map(|number| TopicPartition::new(self.log.as_str(), number)).collect();
         let ends = until_available("ask for the ends of the replay log", || self.ends.each_end(&log)).await?;
@@ -39,7 +39,7 @@ impl LogEnd {
                 Err(error) if error.is_unavailable() => continue,
                 Err(error) => return Err(error),
             };
-            let reached = self.planner.log.reached(partition.partition, end);
+            let reached = self.records.log.reached(partition.partition, end);
             if tokio::time::timeout_at(deadline, reached).await.is_ok() {
                 known.insert(partition.partition);
             }

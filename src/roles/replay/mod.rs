@@ -33,6 +33,7 @@ pub mod planner;
 mod queue;
 mod reading;
 mod reassign;
+pub mod replay_records;
 mod runner;
 mod schema_waits;
 mod settings;

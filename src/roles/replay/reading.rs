@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::intake_events::ReadingEvent;
 use super::queue::reading::ReadingOrder;
 use super::runner::BatchRunner;
 use crate::error::{Error, Result};
@@ -10,6 +11,16 @@ use crate::saga::position::TopicPartition;
 use crate::schema_registry::lookups::SchemaLookup;
 
 impl BatchRunner {
+    /// What only adds to the queue.
+    pub fn apply_reading(&mut self, event: ReadingEvent) {
+        match event {
+            ReadingEvent::Records(batch) => self.queue.add(batch),
+            ReadingEvent::ReadsAgain { partition, ticket, outcome } => {
+                self.queue.reads_again(&partition, ticket, outcome, (self.instant)());
+            }
+        }
+    }
+
     /// What is done now and then, whatever else there is to do.
     pub async fn tend(&mut self) -> Result<()> {
         self.park_returned();
@@ -20,7 +31,7 @@ impl BatchRunner {
 
     /// The log's topic had dropped them, and history has them.
     fn park_returned(&mut self) {
-        let returned = self.facts.planner.log.waiting_restored();
+        let returned = self.facts.planner.records.log.waiting_restored();
         if returned != std::mem::replace(&mut self.returned, returned) {
             self.park_waiting();
         }

@@ -1,4 +1,5 @@
-//! What batches are made with: the parts of the role, each with a duty and fields of its own.
+//! What batches are made with: the parts of the role, each with a duty and fields of its own. What is done with them is in `batch`
+//! (one batch), `commit`, `reading` (between batches) and `assignment`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,9 +62,9 @@ impl BatchRunner {
         Self {
             queue: RequestQueue::new(settings.max_parked_requests, settings.rate, Instant::now()),
             unapplied: UnappliedLog::default(),
-            claims: LogClaims::new(kafka.clone(), settings.group.clone(), planner.log.clone(), alarms.clone()),
+            claims: LogClaims::new(kafka.clone(), settings.group.clone(), planner.records.log.clone(), alarms.clone()),
             writable: WritablePartitions::new(ends.clone(), chains, partitioning.clone(), targets, allowed),
-            log_end: LogEnd { ends: ends.clone(), planner: planner.clone(), log: settings.targets.log.clone() },
+            log_end: LogEnd { ends: ends.clone(), records: planner.records.clone(), log: settings.targets.log.clone() },
             facts: FactLoader {
                 planner,
                 catch_up,
@@ -102,7 +103,7 @@ impl BatchRunner {
 
     /// Parks every request that the log says is waiting and that is not parked here.
     pub fn park_waiting(&mut self) {
-        for record in self.facts.planner.log.waiting() {
+        for record in self.facts.planner.records.log.waiting() {
             let number = record.position.partition;
             if !self.queue.has_number(number) || self.queue.is_parked(number, &record.replay_id) {
                 continue;

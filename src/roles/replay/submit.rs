@@ -131,8 +131,8 @@ impl Submit {
     /// Another process may have published the same id with another body a moment before: the first of them in the topic
     /// counts, and the log names it by its hash. Where the log does not show one soon, that is for the asker to look at.
     async fn is_the_one_that_counts(&self, replay_id: &str, request: &ReplayRequest) -> Result<()> {
-        let shown = || self.planner.log.get(replay_id).filter(|record| !record.dry_run);
-        let Ok(record) = tokio::time::timeout(SHOWN_WITHIN, self.planner.log.shown(shown)).await else { return Ok(()) };
+        let shown = || self.planner.records.log.get(replay_id).filter(|record| !record.dry_run);
+        let Ok(record) = tokio::time::timeout(SHOWN_WITHIN, self.planner.records.log.shown(shown)).await else { return Ok(()) };
         if record.request_sha256 != request.sha256 {
             return Err(Error::refused("id_taken", ID_TAKEN));
         }
@@ -157,26 +157,26 @@ impl Submit {
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
     /// with this process's clock and no offset.
     pub async fn record(&self, replay_id: &str) -> Result<Option<Arc<LogRecord>>> {
-        self.planner.record(replay_id, None, LogOverlay::of(&self.not_in_the_log())).await
+        self.planner.records.find(replay_id, None, LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// The same of a replay of this saga. Waits for what history must have to tell.
     async fn seen(&self, replay_id: &str, saga: &SagaId) -> Result<Option<Arc<LogRecord>>> {
-        let homes = self.planner.homes_of(saga);
+        let homes = self.planner.records.homes_of(saga);
         let deadline = Instant::now() + FRESH_WITHIN;
-        while !self.planner.is_known(&homes).await? {
+        while !self.planner.records.is_known(&homes).await? {
             if Instant::now() >= deadline {
                 return Err(Error::refused("behind", "what the replay log had before is not in history yet"));
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.planner.record(replay_id, Some(&homes), LogOverlay::of(&self.not_in_the_log())).await
+        self.planner.records.find(replay_id, Some(&homes), LogOverlay::of(&self.not_in_the_log())).await
     }
 
     /// What was published here and is not in the log yet. What is, need not be remembered.
     fn not_in_the_log(&self) -> UnappliedRecords {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_log = |id: &str| self.planner.log.get(id).is_some_and(|record| !record.dry_run);
+        let in_log = |id: &str| self.planner.records.log.get(id).is_some_and(|record| !record.dry_run);
         let done: Vec<String> = published.iter().map(|(id, _)| id.clone()).filter(|id| in_log(id)).collect();
         for id in &done {
             published.pop(id);
@@ -192,7 +192,7 @@ impl Submit {
         if fresh != [true] {
             return Err(behind());
         }
-        let loaded = self.planner.load(std::slice::from_ref(&order.saga_id)).await.pop();
+        let loaded = self.planner.histories_of(std::slice::from_ref(&order.saga_id)).await.pop();
         let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
         if !self.catch_up.covers(&order.saga_id, &ends, &known) {
             return Err(behind());

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::catch_up::CatchUpBarrier;
 use super::planner::{ReplayPlanner, Rules};
+use super::replay_records::ReplayRecords;
 use super::{Dependencies, Replay, Settings};
 use crate::error::Result;
 use crate::kafka::intake::Intake;
@@ -74,9 +75,11 @@ pub fn planner(components: &Components) -> ReplayPlanner {
     let config = &components.config;
     ReplayPlanner {
         history: components.history.clone(),
-        log_history: components.log_history.clone(),
-        log: components.log.clone(),
-        homes: components.log_partition_counts.homes(),
+        records: ReplayRecords {
+            log_history: components.log_history.clone(),
+            log: components.log.clone(),
+            homes: components.log_partition_counts.homes(),
+        },
         rules: Rules {
             max_depth: config.replay.max_depth,
             restored_allowed: config.topics.restored_allowed.clone(),

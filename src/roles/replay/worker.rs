@@ -131,7 +131,7 @@ impl Replay {
 
     /// One batch, from take-up to commit. What does not succeed is there again afterwards.
     async fn work(&mut self) -> Result<()> {
-        match self.runner.run(&mut self.events).await {
+        match self.runner.run_batch(&mut self.events).await {
             Ok(true) => self.backoff.succeeded(),
             // What was read and cannot be taken up now must not be looked at without a pause.
             Ok(false) => {

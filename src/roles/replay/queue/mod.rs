@@ -3,7 +3,7 @@
 //! Without I/O and without the log: the worker brings records in, asks what is to be decided next and what to tell the intake, and
 //! says what was committed. Until then nothing of it changes.
 
-pub mod commit;
+mod after_commit;
 pub mod item;
 pub mod parked;
 mod partition;

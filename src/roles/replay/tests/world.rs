@@ -16,6 +16,7 @@ use super::super::outbox::ReplayTargets;
 use super::super::planner::{ReplayPlanner, Rules};
 use super::super::queue::RequestQueue;
 use super::super::queue::reading::ReadingOrder;
+use super::super::replay_records::ReplayRecords;
 use super::super::runner::BatchRunner;
 use super::super::settings::{Dependencies, Settings};
 use crate::cold::chain::ChainWriter;
@@ -231,7 +232,7 @@ impl World {
     }
 
     fn view(&self) -> Arc<ReplayLog> {
-        self.runner.facts.planner.log.clone()
+        self.runner.facts.planner.records.log.clone()
     }
 
     /// Another process, with nothing in memory.
@@ -380,9 +381,7 @@ fn runner(kafka: &config::KafkaConfig, history: &History, chains: &Arc<Chains>, 
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
     let planner = ReplayPlanner {
         history: history.clone(),
-        log_history: history.clone(),
-        log,
-        homes: watch::channel(Homes::new(1, &[1], true, 1)).1,
+        records: ReplayRecords { log_history: history.clone(), log, homes: watch::channel(Homes::new(1, &[1], true, 1)).1 },
         rules,
     };
     let deps = Dependencies {

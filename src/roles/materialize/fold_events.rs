@@ -78,7 +78,7 @@ impl Affordable {
 
 impl Partition {
     /// Folds events in log order. Every saga that has durable entries must be in the cache: see [`Partition::missing`].
-    pub fn apply(&mut self, events: Vec<DecodedEvent>, settings: &FoldSettings, now: Instant) -> Applied {
+    pub fn fold_events(&mut self, events: Vec<DecodedEvent>, settings: &FoldSettings, now: Instant) -> Applied {
         let mut applied = Applied::default();
         let fold = settings.id();
         let mut writes: Vec<SagaWrite> = Vec::new();
@@ -223,5 +223,5 @@ fn whole_is_due(pinned: Option<Pin>, sequence: EntrySequence, saga: &Saga) -> bo
 }
 
 #[cfg(test)]
-#[path = "apply_tests.rs"]
+#[path = "fold_events_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ use crate::saga::time::Micros;
 fn fold(partition: &mut Partition, number: i64) -> (bool, bool) {
     let event = StepEvent { event_id: format!("event-{number}"), ..event(Kind::ContextUpdated) };
     let record = DecodedEvent { offset: Offset(number), recorded: Micros(number), size: 100, event };
-    let applied = partition.apply(vec![record], &settings(), Instant::now());
+    let applied = partition.fold_events(vec![record], &settings(), Instant::now());
     let [write] = &applied.hot.sagas[..] else { panic!("one saga is written") };
     let header = frame::peek_member(&write.members[0].bytes).expect("a member");
     (header.has_saga, write.persist)
@@ -36,7 +36,7 @@ fn another_event_under_a_sequence_that_is_taken_is_told_with_the_entry_that_has_
         DecodedEvent { offset: Offset(offset), recorded: Micros(offset), size: 100, event }
     };
     let records = vec![record(7, "a", 1), record(8, "b", 2), record(9, "b", 2), record(10, "c", 1)];
-    let applied = partition.apply(records, &settings(), Instant::now());
+    let applied = partition.fold_events(records, &settings(), Instant::now());
     let (saga, by) = (SagaId::from("order-1"), EntrySequence(1));
     assert_eq!(
         (applied.duplicates, applied.sequence_conflicts),
@@ -60,7 +60,7 @@ fn no_member_is_larger_than_the_store_takes() {
     for number in 0..40 {
         let bytes = if number == 20 { 40_000 } else { 2_000 };
         let record = DecodedEvent { offset: Offset(number), recorded: Micros(number), size: bytes, event: event(number, bytes) };
-        let mut applied = partition.apply(vec![record], &settings(), Instant::now());
+        let mut applied = partition.fold_events(vec![record], &settings(), Instant::now());
         members.extend(applied.hot.sagas.remove(0).members);
     }
     assert!(members.iter().all(|member| member.bytes.len() <= 10_000));
