@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use resaga::config::{self, Sources};
 
-use crate::floor;
+use crate::baseline;
 use crate::orders::{Load, Orders};
 use crate::processes::Pid;
 use crate::report::Report;
@@ -72,9 +72,9 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     let events = orders.events();
     let size = orders.send(world)?;
     report.add("event size", size, "B");
-    let first = floor::read_all(world, events)?;
+    let first = baseline::read_all(world, events)?;
     let got = ingest(world, events, &[(&[], None)])?;
-    let second = floor::read_all(world, events)?;
+    let second = baseline::read_all(world, events)?;
 
     report.aim("resaga: CPU, until durable", got.per_event(got.cpu), "us/event", 25.0);
     report.add("resaga: CPU, until folded", got.per_event(got.cpu_folded), "us/event");
@@ -88,17 +88,17 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     report.aim("S3: bytes per entry", got.s3_bytes as f64 / events as f64, "B", 150.0);
     report.add("S3: segments", got.segments as f64, "");
     report.add("S3: objects, all kinds (= PUTs)", got.objects as f64, "");
-    for (name, floor) in [("before", &first), ("after", &second)] {
-        report.add(format!("floor, {name}: consume + typed JSON, CPU"), got.per_event(floor.cpu), "us/event");
-        report.add(format!("floor, {name}: rate"), events as f64 / floor.wall.as_secs_f64(), "events/s");
+    for (name, baseline) in [("before", &first), ("after", &second)] {
+        report.add(format!("baseline, {name}: consume + typed JSON, CPU"), got.per_event(baseline.cpu), "us/event");
+        report.add(format!("baseline, {name}: rate"), events as f64 / baseline.wall.as_secs_f64(), "events/s");
     }
-    report.add("resaga / floor, CPU", got.cpu.as_secs_f64() * 2.0 / (first.cpu + second.cpu).as_secs_f64(), "x");
-    let bare = floor::consume(world, events)?;
-    report.add("floor: consume alone, CPU", got.per_event(bare.cpu), "us/event");
-    let zadd = floor::zadd(world, events)?;
-    report.add("floor: consume + pipelined ZADD of the values, CPU", got.per_event(zadd.cpu), "us/event");
-    let parquet = floor::parquet(world, events)?;
-    report.add("floor: consume + Parquet with zstd, CPU", got.per_event(parquet.cpu), "us/event");
+    report.add("resaga / baseline, CPU", got.cpu.as_secs_f64() * 2.0 / (first.cpu + second.cpu).as_secs_f64(), "x");
+    let bare = baseline::consume(world, events)?;
+    report.add("baseline: consume alone, CPU", got.per_event(bare.cpu), "us/event");
+    let zadd = baseline::zadd(world, events)?;
+    report.add("baseline: consume + pipelined ZADD of the values, CPU", got.per_event(zadd.cpu), "us/event");
+    let parquet = baseline::parquet(world, events)?;
+    report.add("baseline: consume + Parquet with zstd, CPU", got.per_event(parquet.cpu), "us/event");
     world.clear()
 }
 

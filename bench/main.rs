@@ -2,8 +2,8 @@
 //!
 //! Started by `bench/run`, which brings the servers. Knows the outside of resaga and, for library figures, its readers.
 
-mod floor;
-mod floor_replay;
+mod baseline;
+mod baseline_replay;
 mod http;
 mod ingest;
 mod orders;

@@ -55,7 +55,7 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         ask(report, &name, &cold, clients, COLD_QUESTIONS, target, &state, Some("cold"))?;
     }
     report.latency("cold state in the library", in_library(world, &orders, "memory://", COLD_QUESTIONS)?, None);
-    report.latency("floor: one GET of 64 KiB of a segment", gets(world, COLD_QUESTIONS)?, None);
+    report.latency("baseline: one GET of 64 KiB of a segment", gets(world, COLD_QUESTIONS)?, None);
     let history = |n| Ok(format!("/v1/sagas/{}/history?limit=50", Orders::id(question(&orders, n).0)));
     ask(report, "history page, hot, 1 clients", &serve, 1, COLD_QUESTIONS, None, &history, None)?;
     let search = |n: u64| {
@@ -97,7 +97,7 @@ fn state_path(orders: &Orders, n: u64) -> Result<String> {
 /// What a question number is as a path.
 type Path<'a> = &'a (dyn Fn(u64) -> Result<String> + Sync);
 
-/// `count` questions in all by so many clients: latency, rate, and what one costs the process.
+/// `count` questions in all, by N clients: latency, rate, and what one costs the process.
 #[expect(clippy::too_many_arguments, reason = "one line for each row of the table")]
 fn ask(
     report: &mut Report,

@@ -33,7 +33,7 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     member(world)?;
     let began = Instant::now();
     member(world)?;
-    report.add("floor: a plain consumer, start to first record", began.elapsed().as_secs_f64(), "s");
+    report.add("baseline: a plain consumer, start to first record", began.elapsed().as_secs_f64(), "s");
     world.clear()
 }
 
@@ -53,8 +53,8 @@ fn first_event(world: &World, serve: &Serve, began: Instant) -> Result<()> {
 fn member(world: &World) -> Result<()> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &world.brokers)
-        .set("group.id", format!("floor-{}", world.events))
-        .set("group.instance.id", "floor")
+        .set("group.id", format!("baseline-{}", world.events))
+        .set("group.instance.id", "baseline")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")

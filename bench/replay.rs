@@ -9,7 +9,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::floor_replay as floor;
+use crate::baseline_replay as baseline;
 use crate::ingest::ROLES;
 use crate::orders::{EVENTS_PER_SAGA, Load, Orders};
 use crate::processes::Pid;
@@ -33,7 +33,7 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
     let [serve] = serve;
 
     let reader = world.read_from_end(&world.restored)?;
-    let producer = floor::producer(world)?;
+    let producer = baseline::producer(world)?;
     // No flush in between: it waits 100 ms in rdkafka. librdkafka sends without it.
     // The first transactions of a process and of its coordinator are not like the others.
     let mut singles = Vec::new();
@@ -75,14 +75,14 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         let reader = world.read_from(topic, &ends?)?;
         written.push(read(&reader, REQUESTS)?);
     }
-    let plain = floor::transactions(world, &written, (ROUNDS, REQUESTS), (ONE_BY_ONE, PAUSE))?;
+    let plain = baseline::transactions(world, &written, (ROUNDS, REQUESTS), (ONE_BY_ONE, PAUSE))?;
     for (plain, took) in plain.rounds.iter().zip(rounds) {
-        report.add("floor: the same records in a plain loop of transactions", plain.took.as_secs_f64(), "s");
-        report.add("floor: CPU, with who asks and reads", per_replay(plain.own), "us/replay");
-        report.add("floor: CPU of Kafka, Redis, S3", per_replay(plain.servers), "us/replay");
-        report.add("resaga / floor, rate", plain.took.as_secs_f64() / took.as_secs_f64(), "x");
+        report.add("baseline: the same records in a plain loop of transactions", plain.took.as_secs_f64(), "s");
+        report.add("baseline: CPU, with who asks and reads", per_replay(plain.own), "us/replay");
+        report.add("baseline: CPU of Kafka, Redis, S3", per_replay(plain.servers), "us/replay");
+        report.add("resaga / baseline, rate", plain.took.as_secs_f64() / took.as_secs_f64(), "x");
     }
-    report.latency("floor: one at a time", plain.singles, None);
+    report.latency("baseline: one at a time", plain.singles, None);
     world.clear()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::floor;
+use crate::baseline;
 use crate::ingest::{Ingested, Process, ingest};
 use crate::orders::{Load, Orders, Size};
 use crate::report::Grid;
@@ -18,8 +18,8 @@ type Settings<'a> = &'a [(&'a str, &'a str)];
 
 const COLUMNS: [&str; 9] = [
     "CPU us/event",
-    "floor us/event",
-    "x floor",
+    "baseline us/event",
+    "x baseline",
     "events/s",
     "peak RSS MiB",
     "Redis B/entry",
@@ -28,13 +28,13 @@ const COLUMNS: [&str; 9] = [
     "Redis+S3+Kafka us/event",
 ];
 
-fn row(grid: &mut Grid, name: String, got: &Ingested, floor: &floor::Floor) {
+fn row(grid: &mut Grid, name: String, got: &Ingested, baseline: &baseline::Baseline) {
     let events = got.events as f64;
     let servers: Duration = got.servers.iter().map(|(_, cpu)| *cpu).sum();
     let figures = [
         got.per_event(got.cpu),
-        got.per_event(floor.cpu),
-        got.cpu.as_secs_f64() / floor.cpu.as_secs_f64(),
+        got.per_event(baseline.cpu),
+        got.cpu.as_secs_f64() / baseline.cpu.as_secs_f64(),
         events / got.folded.as_secs_f64(),
         got.peak_mib,
         got.redis_bytes as f64 / events,
@@ -45,7 +45,7 @@ fn row(grid: &mut Grid, name: String, got: &Ingested, floor: &floor::Floor) {
     grid.row(name, &figures);
 }
 
-/// One load on topics of its own, with the floor beside it.
+/// One load on topics of its own, with the baseline beside it.
 fn one(
     grid: &mut Grid,
     name: String,
@@ -57,9 +57,9 @@ fn one(
     let world = World::new(servers, partitions)?;
     let orders = Orders::new(events, 20, load);
     orders.send(&world)?;
-    let floor = if load.avro { floor::consume } else { floor::read_all }(&world, orders.events())?;
+    let baseline = if load.avro { baseline::consume } else { baseline::read_all }(&world, orders.events())?;
     let got = ingest(&world, orders.events(), &[(more, None)])?;
-    row(grid, name, &got, &floor);
+    row(grid, name, &got, &baseline);
     world.clear()
 }
 
@@ -85,8 +85,8 @@ pub fn kinds(servers: &Path, events: u64, times: u32) -> Result<Grid> {
         ("5 KB, merge patches", PARTITIONS, Load { patches: true, ..large }, &[]),
         ("300 events a saga", PARTITIONS, Load { per_saga: 300, in_flight: 500, ..base }, &[]),
         ("300 events a saga, merge patches", PARTITIONS, Load { per_saga: 300, in_flight: 500, patches: true, ..base }, &[]),
-        ("Avro, 0.8 KB (floor: consume alone)", PARTITIONS, Load { avro: true, ..base }, &with_registry),
-        ("Avro, 5 KB (floor: consume alone)", PARTITIONS, Load { avro: true, ..large }, &with_registry),
+        ("Avro, 0.8 KB (baseline: consume alone)", PARTITIONS, Load { avro: true, ..base }, &with_registry),
+        ("Avro, 5 KB (baseline: consume alone)", PARTITIONS, Load { avro: true, ..large }, &with_registry),
         ("1 partition", 1, base, &[]),
         ("64 partitions", 64, base, &[]),
     ];
@@ -128,22 +128,22 @@ pub fn in_flight(servers: &Path, events: u64, times: u32) -> Result<Grid> {
 /// One, two and four processes in a group, each on one core, at two sizes: the difference between the two leaves starts and
 /// the waiting for the last flush out.
 pub fn scale_out(servers: &Path, events: u64, times: u32) -> Result<Grid> {
-    let columns = ["CPU us/event", "steady us/event", "floor us/event", "events/s", "peak RSS MiB"];
+    let columns = ["CPU us/event", "steady us/event", "baseline us/event", "events/s", "peak RSS MiB"];
     let mut grid = Grid::new("scale-out", events, &columns);
     for processes in std::iter::repeat_n([1, 2, 4], times as usize).flatten() {
         let (small, _) = in_group(servers, events / 3, processes)?;
-        let (large, floor) = in_group(servers, events, processes)?;
+        let (large, baseline) = in_group(servers, events, processes)?;
         let micros = |got: &Ingested| got.cpu.as_secs_f64() * 1e6;
         let steady = (micros(&large) - micros(&small)) / (large.events - small.events) as f64;
         let rate = large.events as f64 / large.folded.as_secs_f64();
-        let figures = [large.per_event(large.cpu), steady, large.per_event(floor.cpu), rate, large.peak_mib];
+        let figures = [large.per_event(large.cpu), steady, large.per_event(baseline.cpu), rate, large.peak_mib];
         grid.row(format!("{processes} processes"), &figures);
     }
     Ok(grid)
 }
 
 /// The same topics read by so many processes.
-fn in_group(servers: &Path, events: u64, processes: usize) -> Result<(Ingested, floor::Floor)> {
+fn in_group(servers: &Path, events: u64, processes: usize) -> Result<(Ingested, baseline::Baseline)> {
     let names: Vec<String> = (0..processes).map(|number| format!("bench-{number}")).collect();
     let settings: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("RESAGA__KAFKA__INSTANCE", name.as_str())]).collect();
     let cores = std::thread::available_parallelism()?.get();
@@ -152,10 +152,10 @@ fn in_group(servers: &Path, events: u64, processes: usize) -> Result<(Ingested, 
     let world = World::new(servers, PARTITIONS)?;
     let orders = Orders::new(events, 20, Load::default());
     orders.send(&world)?;
-    let floor = floor::read_all(&world, orders.events())?;
+    let baseline = baseline::read_all(&world, orders.events())?;
     let got = ingest(&world, orders.events(), &more)?;
     world.clear()?;
-    Ok((got, floor))
+    Ok((got, baseline))
 }
 
 /// resaga and the peers on the same topics, at two sizes: the difference between the two leaves each one's start out.
@@ -184,8 +184,11 @@ fn beside_peers(grid: &mut Grid, servers: &Path, events: u64, peers: &[Vec<&str>
             Some((_, sizes)) => sizes.push(figures),
             None => found.push((name.to_owned(), vec![figures])),
         };
-        let floor = floor::read_all(&world, orders.events())?;
-        add("floor: consume + typed JSON", [count, floor.cpu.as_secs_f64(), count / floor.wall.as_secs_f64(), 0.0, 0.0, 0.0]);
+        let baseline = baseline::read_all(&world, orders.events())?;
+        add(
+            "baseline: consume + typed JSON",
+            [count, baseline.cpu.as_secs_f64(), count / baseline.wall.as_secs_f64(), 0.0, 0.0, 0.0],
+        );
         let got = ingest(&world, orders.events(), &[(&[], None)])?;
         let stored = got.redis_bytes as f64 + got.s3_bytes as f64;
         let servers_cpu: Duration = got.servers.iter().map(|(_, cpu)| *cpu).sum();

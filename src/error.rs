@@ -13,7 +13,7 @@ pub enum Error {
     /// What is stored or sent cannot be read: dead-letter it or fail the read. HTTP 500, exit 1.
     #[error("{0}")]
     Corrupt(String),
-    /// The request was understood and is not carried out: record `code`. HTTP by the code: 400, 403, 404, 409, 410, 422, 503.
+    /// The request was understood and is not executed: record `code`. HTTP by the code: 400, 403, 404, 409, 410, 422, 503.
     #[error("{message}")]
     Refused {
         /// A stable code (docs/INTERFACE.md), such as `saga_not_found`.

@@ -200,7 +200,7 @@ metrics! {
     snapshot_backlog_records: IntGauge, "resaga_snapshot_backlog_records", [], "Entries that are not yet durable in the cold store.";
     snapshot_backlog_bytes: IntGauge, "resaga_snapshot_backlog_bytes", [], "Raw bytes that are not yet durable in the cold store.";
     integrity_failures: IntCounterVec, "resaga_integrity_failures_total", ["store"], "Stored data that did not agree with its hash, or two stored copies that differ.";
-    partitions_refolded: IntCounter, "resaga_partitions_begun_anew_total", [], "Times that a partition was folded anew from its durable end, as another owner had stored something else there.";
+    partitions_refolded: IntCounter, "resaga_partitions_begun_anew_total", [], "Times that a partition was folded again from its durable end, as another owner had stored something else there.";
     hot_marks_lost: IntCounter, "resaga_hot_marks_lost_total", [], "Times that the hot store had lost writes, which were then written again.";
 
     // Queries

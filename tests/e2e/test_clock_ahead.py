@@ -110,7 +110,7 @@ def test_another_snapshot_policy_does_not_stop_sagas_in_flight(make_world):
         assert all(answer.status == 200 for answer in answers), [answer for answer in answers if answer.status != 200][:1]
         assert all(answer.body["source"] == "hot" and int(answer.body["snapshot"]["sequence"]) == 5 for answer in answers)
         return True
-    wait_for("folded anew", refolded, 20)
+    wait_for("folded again", refolded, 20)
     world.send(pair for story in stories for pair in story.stream()[5:])
     count = len(stories[0].events)
     wait_for("goes on", lambda: all(sequence(after, story) == count for story in stories), 20)

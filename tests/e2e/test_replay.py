@@ -311,7 +311,7 @@ def test_the_outcome_of_the_restored_saga_comes_into_the_log(world, end, status)
 def test_requests_that_wait_together_see_what_the_ones_before_them_restored(make_world):
     world = make_world(partitions=1)
     world.send(failed("order-1").stream())
-    # Read together, carried out one by one in order: each replays what the one before it restores.
+    # Read together, executed one by one in order: each replays what the one before it restores.
     chain = ["order-1", "copy-1", "copy-2", "copy-3", "copy-4"]
     requests = [replay(of, {"start": True}, new_saga_id=made, allow_running=True) for of, made in itertools.pairwise(chain)]
     send(world, requests)

@@ -41,7 +41,7 @@ def test_a_request_seen_before_waits_while_nobody_can_tell(make_world):
     world.request(new)
     answer = process.post("/v1/replays", dumps(requests[0]).encode())
     assert (answer.status, answer.code) == (503, "behind"), answer.body
-    assert count_of(world) == 3, "nothing is carried out twice, and nothing is called new that may not be"
+    assert count_of(world) == 3, "nothing is executed twice, and nothing is called new that may not be"
     folds.stop()
     world.launch(roles="materialize")
     await_log(world, [key_of(new)])

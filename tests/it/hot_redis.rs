@@ -78,7 +78,7 @@ async fn a_redis_in_trouble_is_unavailable_and_heals_by_itself() {
 
     // It is gone, then there again without its data: the mark is lost and said to be.
     let outcome = store.move_marks(&moves, &NOTHING).await.expect("answers").remove(0);
-    // The one that was not answered may have been carried out.
+    // The one that was not answered may have been executed.
     assert!(matches!(outcome, MarkOutcome::Moved | MarkOutcome::Found(Some(_))), "{outcome:?}");
     server.restart().await;
     let deadline = std::time::Instant::now() + Duration::from_secs(10);

@@ -25,9 +25,9 @@ pub struct Rates {
     pub after: u64,
     /// Up to 20 ms late.
     pub slow: u64,
-    /// Everything is gone, then the call is carried out.
+    /// Everything is gone, then the call is executed.
     pub wiped: u64,
-    /// The last 1 to 20 changes are gone, then the call is carried out.
+    /// The last 1 to 20 changes are gone, then the call is executed.
     pub older_copy: u64,
 }
 

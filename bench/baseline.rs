@@ -1,4 +1,4 @@
-//! Floors: a plain librdkafka consumer of the same topic that does one of the things that resaga must do, and stops.
+//! Baselines: a plain librdkafka consumer of the same topic that does one of the things that resaga must do, and stops.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ struct Event<'a> {
     context_patch: Option<&'a RawValue>,
 }
 
-pub struct Floor {
+pub struct Baseline {
     pub cpu: Duration,
     pub wall: Duration,
 }
 
 /// Reads all of the events topic and checks each value as typed JSON.
-pub fn read_all(world: &World, events: u64) -> Result<Floor> {
+pub fn read_all(world: &World, events: u64) -> Result<Baseline> {
     over_all(world, events, |_, value| {
         let _: Event<'_> = serde_json::from_slice(value).context("an event")?;
         Ok(())
@@ -64,15 +64,15 @@ pub fn read_all(world: &World, events: u64) -> Result<Floor> {
 }
 
 /// Reads all of it and looks at nothing.
-pub fn consume(world: &World, events: u64) -> Result<Floor> {
+pub fn consume(world: &World, events: u64) -> Result<Baseline> {
     over_all(world, events, |_, _| Ok(()))
 }
 
 /// Reads all of it and adds each value to a sorted set of its saga, in pipelines. Redis is emptied afterwards.
-pub fn zadd(world: &World, events: u64) -> Result<Floor> {
+pub fn zadd(world: &World, events: u64) -> Result<Baseline> {
     let mut connection = redis::Client::open(world.redis.as_str())?.get_connection()?;
     let (mut pipeline, mut number) = (redis::pipe(), 0_u64);
-    let floor = over_all(world, events, |key, value| {
+    let baseline = over_all(world, events, |key, value| {
         number += 1;
         pipeline.cmd("ZADD").arg(key).arg(number).arg(value).ignore();
         if number.is_multiple_of(PIPELINE) || number == events {
@@ -82,11 +82,11 @@ pub fn zadd(world: &World, events: u64) -> Result<Floor> {
         Ok(())
     });
     redis::cmd("FLUSHALL").query::<()>(&mut connection)?;
-    floor
+    baseline
 }
 
 /// Reads all of it and writes keys and values as Parquet with zstd, level 1; the files are thrown away.
-pub fn parquet(world: &World, events: u64) -> Result<Floor> {
+pub fn parquet(world: &World, events: u64) -> Result<Baseline> {
     let schema = Arc::new(parse_message_type("message e { required binary saga_id (STRING); required binary event (STRING); }")?);
     let compression = Compression::ZSTD(ZstdLevel::try_new(1)?);
     let properties = Arc::new(WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false).build());
@@ -111,10 +111,10 @@ pub fn parquet(world: &World, events: u64) -> Result<Floor> {
     })
 }
 
-fn over_all(world: &World, events: u64, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<Floor> {
+fn over_all(world: &World, events: u64, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<Baseline> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &world.brokers)
-        .set("group.id", "floor")
+        .set("group.id", "baseline")
         .set("enable.auto.commit", "false")
         .set("fetch.queue.backoff.ms", "20")
         .create()?;
@@ -129,5 +129,5 @@ fn over_all(world: &World, events: u64, mut each: impl FnMut(&[u8], &[u8]) -> Re
         let message = message?;
         each(message.key().unwrap_or_default(), message.payload().unwrap_or_default())?;
     }
-    Ok(Floor { cpu: Pid::own().cpu()? - cpu, wall: began.elapsed() })
+    Ok(Baseline { cpu: Pid::own().cpu()? - cpu, wall: began.elapsed() })
 }

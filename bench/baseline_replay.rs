@@ -1,4 +1,4 @@
-//! The floor of replays: a plain loop that takes requests, writes for each the three records that resaga wrote (restored
+//! The baseline of replays: a plain loop that takes requests, writes for each the three records that resaga wrote (restored
 //! saga, step event, log record) and the offsets in one transaction, and looks nothing up.
 //!
 //! It produces and waits for acknowledgements before it sends offsets: otherwise librdkafka waits 100 ms twice in each
@@ -79,7 +79,7 @@ fn ask(
 fn work(world: &World, records: &[Vec<OwnedMessage>], consumer: &BaseConsumer, stop: &AtomicBool) -> Result<()> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.brokers)
-        .set("transactional.id", format!("floor-{}", world.restored))
+        .set("transactional.id", format!("baseline-{}", world.restored))
         .set("compression.type", "zstd")
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "2")
