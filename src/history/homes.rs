@@ -92,7 +92,11 @@ impl History {
         if loaded.split || loaded.source == Source::Hot || loaded.entries.is_empty() {
             return Ok(loaded);
         }
-        let marks = match self.hot.marks(self.hot.bucket(saga)).await {
+        let marks = match loaded.hot_answers {
+            true => self.hot.marks(self.hot.bucket(saga)).await,
+            false => Ok(Vec::new()),
+        };
+        let marks = match marks {
             Err(error) if error.is_unavailable() => Vec::new(),
             marks => marks.map_err(|e| e.context("read hot history"))?,
         };

@@ -53,10 +53,10 @@ impl History {
         hot_back: ReadDepth,
         candidates: &[ChainId],
     ) -> Result<Option<LoadedEntries>> {
-        let (read, run, split) = match self.read_hot(saga, upto, hot_back, candidates).await {
+        let (read, run, split, hot_answers) = match self.read_hot(saga, upto, hot_back, candidates).await {
             Ok((read, run, split)) => {
                 self.note_marks(saga, &CandidateMarks { candidates, marks: &read.marks });
-                (read, run, split)
+                (read, run, split, true)
             }
             // Cold alone gives a right answer, only slower and less new.
             Err(error) if error.is_unavailable() => Default::default(),
@@ -67,7 +67,7 @@ impl History {
             Ok(loaded) => Some(loaded),
             Err(run) => self.load_cold(saga, upto, back, &marks, run).await?,
         };
-        Ok(loaded.map(|loaded| LoadedEntries { split, ..loaded }))
+        Ok(loaded.map(|loaded| LoadedEntries { split, hot_answers, ..loaded }))
     }
 
     /// Hot said how far it goes.
@@ -93,7 +93,7 @@ impl History {
         let known = |chain: &ChainId| merge::reach(marks.of(chain), None, true, (self.now)());
         let reach = self.reach(saga, marks.candidates, Some(&newest), known);
         let incomplete = self.incomplete(saga, marks.candidates, known);
-        Ok(Ok(LoadedEntries { entries, source: Source::Hot, reach, incomplete, goes_on: false, split: false }))
+        Ok(Ok(LoadedEntries { entries, source: Source::Hot, reach, incomplete, goes_on: false, split: false, hot_answers: true }))
     }
 
     /// One read, and more of it while the entries hang together and do not go back far enough. `true`: there were entries of
@@ -219,7 +219,7 @@ impl History {
         let newest = entries.last().map(|stored| stored.entry.position.clone());
         let reach = self.reach(saga, marks.candidates, newest.as_ref(), known);
         let incomplete = self.incomplete(saga, marks.candidates, known) || conflict;
-        Ok(Some(LoadedEntries { entries, source, reach, incomplete, goes_on: held, split: false }))
+        Ok(Some(LoadedEntries { entries, source, reach, incomplete, goes_on: held, split: false, hot_answers: true }))
     }
 
     /// The newest entries of all chains with a segment whose first row is at or before `upto`.

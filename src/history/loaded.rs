@@ -30,6 +30,8 @@ pub(super) struct LoadedEntries {
     pub goes_on: bool,
     /// The saga has events in other partitions, too, which are left out.
     pub split: bool,
+    /// Else it is not asked again for the same answer: a store that hangs costs a time-out each time.
+    pub hot_answers: bool,
 }
 
 impl LoadedEntries {

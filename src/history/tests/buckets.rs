@@ -63,12 +63,14 @@ pub struct Buckets {
     buckets: Vec<tokio::sync::Mutex<Bucket>>,
     /// The store does not answer.
     pub down: Mutex<bool>,
+    /// Calls that were not answered.
+    pub unanswered: AtomicU64,
 }
 
 impl Buckets {
     pub fn new(count: u16) -> Self {
         let buckets = (0..count).map(|_| tokio::sync::Mutex::new(Bucket::new())).collect();
-        Self { buckets, down: Mutex::new(false) }
+        Self { buckets, down: Mutex::new(false), unanswered: AtomicU64::new(0) }
     }
 
     pub async fn wipe(&self, bucket: u16) {
@@ -95,9 +97,17 @@ impl Buckets {
 
     fn up(&self) -> Result<()> {
         match *self.down.lock().expect("not poisoned") {
-            true => Err(crate::error::Error::unavailable("hot store is down")),
+            true => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                Err(crate::error::Error::unavailable("hot store is down"))
+            }
             false => Ok(()),
         }
+    }
+
+    /// Whether it answers or not.
+    pub async fn stored_marks(&self, bucket: u16) -> Vec<(ChainId, Mark)> {
+        self.store(bucket).await.marks(0).await.expect("memory store")
     }
 
     async fn store(&self, bucket: u16) -> Arc<MemoryHot> {
@@ -137,6 +147,7 @@ impl HotStore for Buckets {
     }
 
     async fn marks(&self, bucket: u16) -> Result<Vec<(ChainId, Mark)>> {
+        self.up()?;
         self.store(bucket).await.marks(0).await
     }
 

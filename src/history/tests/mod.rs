@@ -280,6 +280,16 @@ fn hot_answers_alone_until_it_is_wiped_then_cold_does() {
 }
 
 #[test]
+fn a_hot_store_that_does_not_answer_is_asked_once_for_an_answer() {
+    run(async {
+        let mut world = durable(6).await;
+        world.act(&Act::Down(true)).await;
+        assert_eq!(sources(&world).await, [Source::Cold]);
+        assert_eq!(world.hot.unanswered.load(std::sync::atomic::Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
 fn hot_entries_go_on_from_cold_after_a_wipe() {
     run(async {
         let mut world = written(1).await;

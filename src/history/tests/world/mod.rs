@@ -183,7 +183,7 @@ impl World {
         self.history.learn_chain(writer.view());
         let mut marks = Vec::new();
         for bucket in 0..self.hot.buckets() {
-            let found = self.hot.marks(bucket).await.expect("marks");
+            let found = self.hot.stored_marks(bucket).await;
             marks.push(found.into_iter().find(|(of, _)| *of == chain(partition)).map(|(_, mark)| mark));
         }
         Owner { position: writer.next().0, writer, sagas: BTreeMap::new(), buffer: Vec::new(), marks }
