@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRef;
 
+use super::batch_service::BatchService;
 use super::guard::Hosts;
 use super::replay_service::ReplayService;
 use crate::history::History;
@@ -15,6 +16,7 @@ use crate::telemetry::Metrics;
 pub struct ApiState {
     pub history: Arc<History>,
     pub replays: Arc<dyn ReplayService>,
+    pub batches: Arc<dyn BatchService>,
     pub health: Health,
     /// Bytes of a request's body.
     pub max_body: usize,

@@ -4,6 +4,8 @@
 //! not know stores or Kafka.
 
 mod api_state;
+pub mod batch_service;
+mod batches;
 mod body;
 mod connections;
 mod described;
@@ -47,12 +49,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/replays/{id}", get(replays::get)),
         ("/v1/replays/{id}/cancel", post(replays::cancel)),
         ("/v1/replays/{id}/undo", post(later)),
-        ("/v1/batches", get(later).post(later)),
-        ("/v1/batches/{id}", get(later)),
-        ("/v1/batches/{id}/pause", post(later)),
-        ("/v1/batches/{id}/resume", post(later)),
-        ("/v1/batches/{id}/cancel", post(later)),
-        ("/v1/batches/{id}/retry-failed", post(later)),
+        ("/v1/batches", get(batches::list).post(batches::submit).layer(DefaultBodyLimit::max(batches::MAX_BODY))),
+        ("/v1/batches/plans/{id}", get(batches::plan)),
+        ("/v1/batches/{id}", get(batches::get)),
+        ("/v1/batches/{id}/replays", get(batches::replays)),
+        ("/v1/batches/{id}/pause", post(batches::pause)),
+        ("/v1/batches/{id}/resume", post(batches::resume)),
+        ("/v1/batches/{id}/cancel", post(batches::cancel)),
+        ("/v1/batches/{id}/retry-failed", post(batches::retry_failed).layer(DefaultBodyLimit::max(batches::MAX_BODY))),
         ("/v1/schedules", get(later).post(later)),
         ("/v1/schedules/{id}", get(later).delete(later)),
         ("/openapi.json", get(described::openapi)),
@@ -95,7 +99,7 @@ pub fn state_json(found: &crate::history::answer::StateAnswer) -> String {
 
 /// Routes of a later version.
 async fn later() -> Problem {
-    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "batches, schedules and undo are not in this version")
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "schedules and undo are not in this version")
 }
 
 async fn no_route() -> Problem {

@@ -12,7 +12,7 @@ use crate::saga::restored::RestoredSaga;
 use crate::saga::selector::ReplayStanding;
 
 /// Newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ReplayPage {
     pub records: Vec<LogRecord>,
     pub next: Option<String>,

@@ -1,17 +1,17 @@
-//! `resaga batch` and `resaga schedule`: many replays, and replays later. Thin over their routes.
+//! `resaga batch`: many replays. Plans first, asks, and runs exactly what was planned.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::Target;
+use super::confirm::{Confirmation, confirm};
 use super::exit::{Exit, Failure};
-use super::order::{Attribution, Change, Start, Terms, file, json, json_or_file, one};
-use super::output::Column;
+use super::order::{Attribution, Change, Start, Terms, file, json, one};
+use super::output::{Column, note};
 use super::page::Page;
+use super::progress;
 use super::saga::Filters;
 use super::session::Session;
-use super::times;
-use crate::saga::time::Micros;
 
 #[derive(Debug, Subcommand)]
 pub enum Batch {
@@ -20,11 +20,9 @@ pub enum Batch {
         after_help = "Example:\n  resaga batch plan --status failed --failed-step charge_payment --since -2h --from-step charge_payment --reason INC-4412"
     )]
     Plan(Box<Many>),
-    /// Replays every saga that the filters find or the list names.
-    #[command(
-        after_help = "Example:\n  resaga batch run --overrides @tokens.csv --from-step charge_payment --rate-per-second 25 --reason INC-4412"
-    )]
-    Run(Box<Many>),
+    /// Replays every saga that the filters find or the list names, or exactly those of a plan.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
     #[command(after_help = "Example:\n  resaga batch get 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10")]
     Get { batch_id: String },
     #[command(after_help = "Example:\n  resaga batch list")]
@@ -39,8 +37,47 @@ pub enum Batch {
     #[command(after_help = "Example:\n  resaga batch cancel 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason 'wrong filter'")]
     Cancel(One),
     /// Replays the sagas whose replay failed once more.
-    #[command(after_help = "Example:\n  resaga batch retry-failed 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason INC-4412")]
-    RetryFailed(One),
+    #[command(
+        after_help = "Example:\n  resaga batch retry-failed 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --set token=tok_2 --reason INC-4412"
+    )]
+    RetryFailed(Box<Retry>),
+    /// Each saga of a batch with its new saga, status and outcome.
+    #[command(after_help = "Example:\n  resaga batch report 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 -o csv > report.csv")]
+    Report {
+        batch_id: String,
+        /// Any of these statuses of the replay log; may repeat.
+        #[arg(long)]
+        status: Vec<String>,
+    },
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  resaga batch run --overrides @tokens.csv --from-step charge_payment --rate-per-second 25 --confirm 1500 --reason INC-4412
+  resaga batch run --plan 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason INC-4412 --wait";
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Runs exactly the list of this plan.
+    #[arg(long, value_name = "PLAN_ID", group = "start")]
+    plan: Option<String>,
+    #[command(flatten)]
+    many: Many,
+    /// Waits until every restored saga has ended, --timeout at most (default: an hour), and shows the progress.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
+}
+
+#[derive(Debug, Args)]
+pub struct Retry {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    change: Change,
+    /// An override for each saga, as of `batch run`.
+    #[arg(long, value_name = "@FILE")]
+    overrides: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -69,57 +106,17 @@ pub struct Many {
     change: Change,
     #[command(flatten)]
     terms: Terms,
+    /// Replays a second, with a burst of one second.
     #[arg(long)]
     rate_per_second: Option<f64>,
-    /// Pause when more than this many failed.
+    /// Replays whose restored sagas have not ended, at most.
     #[arg(long)]
-    max_failures: Option<u64>,
+    max_in_flight: Option<u64>,
+    /// Pause when more than this many failed: a number, or a share of all such as 5%.
+    #[arg(long)]
+    max_failures: Option<String>,
     #[arg(long)]
     request_id: Option<String>,
-    #[command(flatten)]
-    asked: Attribution,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Schedule {
-    /// Replays later, again and again, or by a policy.
-    #[command(
-        after_help = "Example:\n  resaga schedule create --due +30m --saga-id order-1 --from-step charge_payment --reason INC-4412"
-    )]
-    Create(Box<Planned>),
-    #[command(after_help = "Example:\n  resaga schedule list")]
-    List {
-        #[command(flatten)]
-        page: Page,
-    },
-    #[command(after_help = "Example:\n  resaga schedule get 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10")]
-    Get { schedule_id: String },
-    #[command(after_help = "Example:\n  resaga schedule delete 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason 'not needed'")]
-    Delete {
-        schedule_id: String,
-        #[command(flatten)]
-        asked: Attribution,
-    },
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("when").required(true))]
-pub struct Planned {
-    #[arg(long, group = "when", allow_hyphen_values = true, value_parser = times::parse)]
-    due: Option<Micros>,
-    #[arg(long, group = "when")]
-    cron: Option<String>,
-    /// JSON or @FILE.
-    #[arg(long, group = "when", value_name = "JSON|@FILE")]
-    policy: Option<String>,
-    #[arg(long)]
-    saga_id: Option<String>,
-    #[command(flatten)]
-    start: Start,
-    #[command(flatten)]
-    change: Change,
-    #[command(flatten)]
-    terms: Terms,
     #[command(flatten)]
     asked: Attribution,
 }
@@ -132,72 +129,149 @@ const BATCH: &[Column] = &[
     ("counts", "/counts"),
     ("eta", "/eta"),
     ("created", "/created_at"),
+    ("paused because", "/paused_because"),
+    ("code", "/code"),
+    ("message", "/message"),
+];
+const LIST: &[Column] = &[
+    ("batch", "/batch_id"),
+    ("name", "/name"),
+    ("status", "/status"),
+    ("total", "/total"),
+    ("completed", "/counts/completed"),
+    ("refused", "/counts/refused"),
+    ("failed", "/counts/failed"),
+    ("created", "/created_at"),
 ];
 const VERDICTS: &[Column] = &[("saga", "/saga_id"), ("verdict", "/verdict"), ("code", "/code"), ("new_saga", "/new_saga_id")];
-const SCHEDULE: &[Column] = &[
-    ("schedule", "/schedule_id"),
-    ("at", "/at"),
-    ("cron", "/cron"),
-    ("policy", "/policy"),
-    ("next_due", "/next_due"),
-    ("runs", "/runs"),
-    ("enabled", "/enabled"),
-    ("requested_by", "/requested_by"),
+const REPORT: &[Column] = &[
+    ("saga", "/original_saga_id"),
+    ("new_saga", "/new_saga_id"),
+    ("status", "/status"),
+    ("outcome", "/outcome"),
+    ("code", "/code"),
+    ("replay", "/replay_id"),
 ];
+
+fn target(id: &str) -> Target {
+    Target::new("/v1/batches").segment(id)
+}
 
 pub async fn run(session: &Session, command: Batch) -> Result<(), Failure> {
     let (client, output) = (session.client()?, session.output);
-    let batch = |id: &str| Target::new("/v1/batches").segment(id);
     let (one, action) = match command {
         Batch::Plan(many) => {
             let answer = client.post(&Target::new("/v1/batches"), &many.body(session, true)?).await?;
-            return output.list(&answer, "sagas", VERDICTS);
+            output.list(&answer, "sagas", VERDICTS)?;
+            note(&planned(&answer));
+            return Ok(());
         }
-        Batch::Run(many) => {
-            let answer = client.post(&Target::new("/v1/batches"), &many.body(session, false)?).await?;
-            return if many.terms.dry_run { output.list(&answer, "sagas", VERDICTS) } else { output.object(&answer, BATCH) };
-        }
+        Batch::Run(run) => return start(session, *run).await,
         Batch::Get { batch_id } => {
-            let answer = client.get(&batch(&batch_id)).await?;
+            let answer = client.get(&target(&batch_id)).await?;
             output.object(&answer, BATCH)?;
-            let failed =
-                ["refused", "failed"].iter().any(|count| answer["counts"][count].as_u64().is_some_and(|count| count > 0));
-            return match answer["status"].as_str() {
-                Some("done") if failed => Err(Failure::new(Exit::Partial, "partial", "some of the batch's replays failed")),
-                _ => Ok(()),
-            };
+            return verdict(&answer);
         }
         Batch::List { page } => {
-            return output.list(&page.of(session, Target::new("/v1/batches"), "batches").await?, "batches", BATCH);
+            return output.list(&page.of(session, Target::new("/v1/batches"), "batches").await?, "batches", LIST);
+        }
+        Batch::Report { batch_id, status } => {
+            let replays = target(&batch_id).segment("replays");
+            let replays = status.iter().fold(replays, |replays, status| replays.query("status", status));
+            return output.list(&Page::whole().of(session, replays, "replays").await?, "replays", REPORT);
+        }
+        Batch::RetryFailed(retry) => {
+            let mut body = Map::new();
+            body.extend(retry.change.to_json()?.map(|change| ("override".to_owned(), change)));
+            body.extend(retry.overrides.as_deref().map(overrides).transpose()?.map(|all| ("overrides".to_owned(), all.into())));
+            return change(session, retry.one, "retry-failed", body).await;
         }
         Batch::Pause(one) => (one, "pause"),
         Batch::Resume(one) => (one, "resume"),
         Batch::Cancel(one) => (one, "cancel"),
-        Batch::RetryFailed(one) => (one, "retry-failed"),
     };
-    let mut body = Map::new();
-    one.asked.add_to(&mut body, &session.environment)?;
-    let answer = client.post(&batch(&one.batch_id).segment(action), &Value::Object(body)).await?;
-    output.object(&answer, BATCH)
+    change(session, one, action, Map::new()).await
 }
 
-pub async fn run_schedule(session: &Session, command: Schedule) -> Result<(), Failure> {
-    let (client, output) = (session.client()?, session.output);
-    let schedules = Target::new("/v1/schedules");
-    match command {
-        Schedule::Create(planned) => output.object(&client.post(&schedules, &planned.body(session)?).await?, SCHEDULE),
-        Schedule::List { page } => output.list(&page.of(session, schedules, "schedules").await?, "schedules", SCHEDULE),
-        Schedule::Get { schedule_id } => output.object(&client.get(&schedules.segment(&schedule_id)).await?, SCHEDULE),
-        Schedule::Delete { schedule_id, asked } => {
-            let mut body = Map::new();
-            asked.add_to(&mut body, &session.environment)?;
-            output.object(&client.delete(&schedules.segment(&schedule_id), &Value::Object(body)).await?, SCHEDULE)
+async fn change(session: &Session, one: One, action: &str, mut body: Map<String, Value>) -> Result<(), Failure> {
+    one.asked.add_to(&mut body, &session.environment)?;
+    let answer = session.client()?.post(&target(&one.batch_id).segment(action), &Value::Object(body)).await?;
+    session.output.object(&answer, BATCH)
+}
+
+/// Without a plan one is made first: what is asked about is exactly what is run.
+async fn start(session: &Session, run: Run) -> Result<(), Failure> {
+    let client = session.client()?;
+    let batches = Target::new("/v1/batches");
+    let plan_id = match &run.plan {
+        Some(plan_id) if run.many.says_what() => {
+            return Err(Failure::usage(format!(
+                "--plan {plan_id} has the sagas and what to do with them: leave the other flags out"
+            )));
         }
+        Some(plan_id) => plan_id.clone(),
+        None => {
+            let plan = client.post(&batches, &run.many.body(session, true)?).await?;
+            if run.many.terms.dry_run {
+                session.output.list(&plan, "sagas", VERDICTS)?;
+                note(&planned(&plan));
+                return Ok(());
+            }
+            let total = plan["total"].as_u64().unwrap_or_default();
+            confirm(&run.confirmation, total, &counted(&plan))?;
+            plan["plan_id"].as_str().unwrap_or_default().to_owned()
+        }
+    };
+    let mut body = Map::new();
+    body.insert("plan_id".into(), json!(plan_id));
+    run.many.asked.add_to(&mut body, &session.environment)?;
+    let answer = client.post(&batches, &Value::Object(body)).await.map_err(|failure| match failure.exit {
+        Exit::Unreachable | Exit::TimeOut => {
+            failure.hint(format!("resaga batch run --plan {plan_id} runs it once, however often"))
+        }
+        _ => failure,
+    })?;
+    if !run.wait {
+        return session.output.object(&answer, BATCH);
+    }
+    let batch_id = answer["batch_id"].as_str().unwrap_or_default();
+    let last = progress::until_done(session, &target(batch_id), batch_id).await?;
+    session.output.object(&last, BATCH)?;
+    verdict(&last)
+}
+
+/// What a plan says in sum.
+fn counted(plan: &Value) -> String {
+    let counts = plan["counts"].as_object();
+    let refused = counts.into_iter().flatten().filter(|(name, _)| *name != "replay");
+    let refused: Vec<String> = refused.map(|(code, count)| format!("{count} {code}")).collect();
+    let refused = if refused.is_empty() { String::new() } else { format!(", and refuses {}", refused.join(", ")) };
+    let replayed = plan["counts"]["replay"].as_u64().unwrap_or_default();
+    let total = plan["total"].as_u64().unwrap_or_default();
+    format!("this replays {replayed} of {total} sagas{refused}")
+}
+
+fn planned(plan: &Value) -> String {
+    let plan_id = plan["plan_id"].as_str().unwrap_or_default();
+    format!("{}; nothing was published; resaga batch run --plan {plan_id} runs exactly this list", counted(plan))
+}
+
+/// Did it end as it was meant to?
+fn verdict(batch: &Value) -> Result<(), Failure> {
+    let count = |name: &str| batch["counts"][name].as_u64().unwrap_or_default();
+    if let Some(code) = batch["code"].as_str() {
+        return Err(Failure::new(Exit::Refused, code, batch["message"].as_str().unwrap_or_default()));
+    }
+    match batch["status"].as_str() {
+        Some("done") if count("refused") + count("failed") > 0 => {
+            Err(Failure::new(Exit::Partial, "partial", "some of the batch's replays were refused or failed"))
+        }
+        _ => Ok(()),
     }
 }
 
 /// Where, what and on which terms, as members of one object.
-fn order(start: &Start, change: &Change, terms: &Terms) -> Result<Map<String, Value>, Failure> {
+pub(super) fn order(start: &Start, change: &Change, terms: &Terms) -> Result<Map<String, Value>, Failure> {
     let mut order = Map::new();
     order.insert("from".into(), start.to_json()?);
     order.extend(change.to_json()?.map(|change| ("override".to_owned(), change)));
@@ -206,6 +280,12 @@ fn order(start: &Start, change: &Change, terms: &Terms) -> Result<Map<String, Va
 }
 
 impl Many {
+    /// Was anything given that a plan has?
+    fn says_what(&self) -> bool {
+        let changes = self.change.to_json().map_or(true, |change| change.is_some());
+        changes || self.ids.is_some() || self.overrides.is_some() || !self.filters.pairs().is_empty() || self.batch_name.is_some()
+    }
+
     fn body(&self, session: &Session, plan: bool) -> Result<Value, Failure> {
         let mut batch = order(&self.start, &self.change, &self.terms)?;
         if plan {
@@ -213,7 +293,10 @@ impl Many {
         }
         batch.extend(self.batch_name.as_ref().map(|name| ("name".to_owned(), json!(name))));
         batch.extend(self.rate_per_second.map(|rate| ("rate_per_second".to_owned(), json!(rate))));
-        batch.extend(self.max_failures.map(|most| ("max_failures".to_owned(), json!(most))));
+        batch.extend(self.max_in_flight.map(|most| ("max_in_flight".to_owned(), json!(most))));
+        let failures =
+            self.max_failures.as_ref().map(|most| most.parse::<u64>().map_or_else(|_| json!(most), |most| json!(most)));
+        batch.extend(failures.map(|most| ("max_failures".to_owned(), most)));
         let overrides = self.overrides.as_deref().map(overrides).transpose()?;
         let listed = match (&self.ids, &overrides) {
             (Some(ids), _) => {
@@ -226,6 +309,9 @@ impl Many {
         match listed {
             Some(_) if !self.filters.pairs().is_empty() => return Err(Failure::usage("--ids and filters exclude each other")),
             Some(ids) => drop(batch.insert("saga_ids".into(), Value::Array(ids))),
+            None if self.filters.pairs().is_empty() => {
+                return Err(Failure::usage("say which sagas: filters such as --status, or --ids, or --overrides"));
+            }
             None => drop(batch.insert("selector".into(), selector(&self.filters))),
         }
         batch.extend(overrides.map(|overrides| ("overrides".to_owned(), Value::Object(overrides))));
@@ -287,22 +373,6 @@ fn overrides_of_csv(text: &str) -> Result<Map<String, Value>, Failure> {
         overrides.insert(row[id_at].to_owned(), one("merge", Value::Object(merge)));
     }
     Ok(overrides)
-}
-
-impl Planned {
-    fn body(&self, session: &Session) -> Result<Value, Failure> {
-        let mut schedule = order(&self.start, &self.change, &self.terms)?;
-        schedule.extend(self.due.map(|at| ("at".to_owned(), json!(at.to_string()))));
-        schedule.extend(self.cron.as_ref().map(|cron| ("cron".to_owned(), json!(cron))));
-        if let Some(policy) = &self.policy {
-            schedule.insert("policy".into(), json_or_file(policy, "--policy")?);
-        }
-        schedule.extend(self.saga_id.as_ref().map(|id| ("saga_id".to_owned(), json!(id))));
-        let mut body = Map::new();
-        body.insert("schedule".into(), Value::Object(schedule));
-        self.asked.add_to(&mut body, &session.environment)?;
-        Ok(Value::Object(body))
-    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Exit {
             Self::Conflict => "what is there speaks against it",
             Self::Unreachable => "a server or store does not answer, or is not ready",
             Self::TimeOut => "not done in time; the work may go on",
-            Self::Unconfirmed => "`--yes` is missing",
+            Self::Unconfirmed => "a confirmation is missing: `--yes` or `--confirm`",
         }
     }
 

@@ -6,14 +6,17 @@
 mod batch;
 mod client;
 mod config;
+mod confirm;
 mod exit;
 mod json;
 mod local;
 mod order;
 mod output;
 mod page;
+mod progress;
 mod replay;
 mod saga;
+mod schedule;
 mod session;
 mod times;
 
@@ -60,12 +63,12 @@ enum Command {
     /// Replay a saga, look at replays.
     #[command(subcommand)]
     Replay(replay::Replay),
-    /// Replay many sagas. Not in this version: its routes answer 501.
-    #[command(subcommand, hide = true)]
+    /// Replay many sagas: plan, run, watch, stop, retry.
+    #[command(subcommand)]
     Batch(batch::Batch),
     /// Replay later. Not in this version: its routes answer 501.
     #[command(subcommand, hide = true)]
-    Schedule(batch::Schedule),
+    Schedule(schedule::Schedule),
     /// The topics of the configuration.
     #[command(subcommand)]
     Topic(local::Topic),
@@ -141,7 +144,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, Failu
         Command::Saga(command) => saga::run(session, command).await?,
         Command::Replay(command) => replay::run(session, command).await?,
         Command::Batch(command) => batch::run(session, command).await?,
-        Command::Schedule(command) => batch::run_schedule(session, command).await?,
+        Command::Schedule(command) => schedule::run(session, command).await?,
         Command::Topic(command) => local::topic(session, command).await?,
         Command::Config(command) => config::run(session, command)?,
         Command::Store(command) => local::store(session, command).await?,
@@ -184,7 +187,7 @@ mod tests {
     fn what_this_version_does_not_do_is_in_no_help() {
         for words in [&["resaga", "--help"][..], &["resaga", "replay", "--help"], &["resaga", "serve", "--help"]] {
             let help = Cli::try_parse_from(words).expect_err("help").to_string();
-            for hidden in ["batch ", "schedule", "undo"].into_iter().chain(crate::serve::planned_names()) {
+            for hidden in ["schedule", "undo"].into_iter().chain(crate::serve::planned_names()) {
                 assert!(!help.contains(hidden), "{words:?} shows {hidden}:\n{help}");
             }
         }

@@ -21,6 +21,11 @@ pub struct Page {
 }
 
 impl Page {
+    /// All there is.
+    pub fn whole() -> Self {
+        Self { limit: u64::MAX, after: None }
+    }
+
     /// One answer of up to `limit` items: `next` is that of the last page asked for, `complete_through` the least.
     pub async fn of(&self, session: &Session, target: Target, member: &str) -> Result<Value, Failure> {
         let client = session.client()?;

@@ -2,6 +2,9 @@
 //!
 //! All are relative to the store's prefix. `l1/` and `manifest/` are kept free for compaction.
 
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
 use crate::saga::position::{ChainId, Offset};
 
 /// The installation that the archive belongs to, the one before it at the number before.
@@ -17,6 +20,19 @@ pub fn owner_probe() -> String {
 /// A partition count under which the replay log was written, the one before it at the number before.
 pub fn log_count(topic: &str, number: u64) -> String {
     format!("replay-log/{topic}/{number:020}.json")
+}
+
+/// The manifest of a list of sagas. `Invalid`: not an id that a list can have.
+pub fn batch_manifest(list_id: &str) -> Result<String> {
+    match Uuid::try_parse(list_id) {
+        Ok(id) if list_id.len() == 36 => Ok(format!("batches/{id}/manifest.json")),
+        _ => Err(Error::invalid("request_invalid", "plan_id: not a UUID")),
+    }
+}
+
+/// Rows of a list, by whom they were written.
+pub fn batch_rows(list_id: &str, folder: &str, number: usize) -> String {
+    format!("batches/{list_id}/{folder}/{number:06}.jsonl")
 }
 
 /// A segment of a chain, by its first offset.

@@ -2,6 +2,7 @@
 //!
 //! The chain is the truth about what is durable. Knows objects, Parquet and entries; must not know Kafka or Redis.
 
+pub mod batch_lists;
 mod cache;
 mod catalog;
 pub mod chain;

@@ -128,6 +128,8 @@ pub struct ReplayConfig {
     pub max_parked_requests: usize,
     /// Replay log records in memory besides those that wait; older ones are looked up in history.
     pub max_log_records: usize,
+    /// How long the plan of a batch may be run.
+    pub keep_plans: Duration,
 }
 
 #[derive(Clone, PartialEq, Default)]
@@ -229,7 +231,14 @@ impl Default for LimitsConfig {
 }
 impl Default for ReplayConfig {
     fn default() -> Self {
-        Self { max_depth: 10, rate: None, max_batch_requests: 500, max_parked_requests: 10_000, max_log_records: 200_000 }
+        Self {
+            max_depth: 10,
+            rate: None,
+            max_batch_requests: 500,
+            max_parked_requests: 10_000,
+            max_log_records: 200_000,
+            keep_plans: Duration::from_secs(7 * 86_400),
+        }
     }
 }
 impl Default for ApiConfig {

@@ -121,6 +121,7 @@ settings! {
     replay.max_parked_requests: Count, "Requests that wait in memory, per partition; more stay in the topic.";
     replay.max_log_records: Count,
         "Records of the replay log in memory besides those that wait; older ones are looked up in history.";
+    replay.keep_plans: DurationValue, "How long the plan of a batch may be run.";
     registry.url: TextValue, "Of the schema registry (Confluent's API); records that resaga writes are Avro then. Empty: JSON.";
     api.listen: TextValue, "`host:port` of HTTP.";
     api.hosts: List,

@@ -1,6 +1,6 @@
 //! The replay log: everything that knows it as a whole.
 //!
-//! - [`view`]: its records in memory, those that wait and the newest others; [`records`] and [`order`] are below it
+//! - [`view`]: its records in memory, those that wait and the newest others; [`records`], [`batch_tallies`] and [`order`] are below it
 //! - [`follow`]: feeds the view from the topic
 //! - [`restore`]: brings back into the view what the topic has dropped, from history
 //! - [`in_history`]: how history keeps it: each replay as a saga of its own
@@ -10,6 +10,7 @@
 //! The bytes of a record are [`crate::wire::log`]'s, what the archive remembers of its partition counts
 //! [`crate::cold::log_counts`]'. Decides nothing about replays: that is role replay's.
 
+mod batch_tallies;
 pub mod follow;
 pub mod homes;
 pub mod in_history;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::order::{Place, place};
 use crate::saga::position::{Offset, SagaId};
-use crate::saga::request::{LogRecord, ReplayStatus};
+use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
 
 #[derive(Default)]
 pub(super) struct Records {
@@ -19,6 +19,7 @@ pub(super) struct Records {
     by_saga: HashMap<SagaId, BTreeSet<Place>>,
     /// Of each original the replays that stand.
     standing: HashMap<SagaId, BTreeSet<Place>>,
+    batches: BTreeSet<Place>,
 }
 
 pub(super) struct Kept {
@@ -60,6 +61,9 @@ impl Records {
         if record.status != ReplayStatus::Accepted {
             self.settled.insert(place.clone());
         }
+        if record.command == CommandName::Batch {
+            self.batches.insert(place.clone());
+        }
         self.by_id.insert(place.replay_id.clone(), Kept { record, at });
         self.by_time.insert(place);
     }
@@ -70,6 +74,7 @@ impl Records {
         let place = place(record);
         self.by_time.remove(&place);
         self.settled.remove(&place);
+        self.batches.remove(&place);
         for saga in record.sagas() {
             take(&mut self.by_saga, saga, &place);
         }
@@ -120,6 +125,12 @@ impl Records {
     pub fn newest_first(&self, after: Option<&Place>) -> impl Iterator<Item = &Arc<LogRecord>> {
         let end = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
         self.by_time.range((Bound::Unbounded, end)).rev().filter_map(|place| self.at(place))
+    }
+
+    /// Those of batches, newest first.
+    pub fn batches(&self, after: Option<&Place>) -> impl Iterator<Item = &Arc<LogRecord>> {
+        let end = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+        self.batches.range((Bound::Unbounded, end)).rev().filter_map(|place| self.at(place))
     }
 
     pub fn waiting(&self) -> impl Iterator<Item = &Arc<LogRecord>> {

@@ -10,9 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use super::batch_tallies::BatchTallies;
 use super::order::{Place, place};
 use super::owner::LogOwner;
 use super::records::Records;
+use crate::saga::batch_counts::BatchCounts;
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
@@ -40,6 +42,7 @@ fn outdates(record: &LogRecord, at: (i32, Offset), unread: (i32, Offset)) -> boo
 #[derive(Default)]
 struct View {
     records: Records,
+    tallies: BatchTallies,
     positions: HashMap<i32, Offset>,
     /// Where each partition of the topic began.
     begins: HashMap<i32, Offset>,
@@ -179,6 +182,7 @@ impl ReplayLog {
             if !view.has_of(&record.replay_id) {
                 let partition = record.position.partition;
                 let below = view.begins.get(&partition).copied().unwrap_or_default();
+                view.tallies.put(&record);
                 view.records.put(record, (partition, Offset((below.0 - 1).max(0))));
             }
             true
@@ -195,6 +199,7 @@ impl ReplayLog {
             if view.unknown_below(partition) != end {
                 return RestoreOutcome::AskAgain;
             }
+            view.tallies.put(&record);
             view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
             view.waiting_restored += 1;
             RestoreOutcome::Waits
@@ -309,6 +314,26 @@ impl ReplayLog {
         })
     }
 
+    /// How many sagas of a batch are where, by the records that were seen.
+    pub fn batch_counts(&self, batch_id: &str) -> BatchCounts {
+        self.read(|view| view.tallies.counts(batch_id))
+    }
+
+    /// Sagas of the batch whose newest replay is of this request.
+    pub fn batch_seen(&self, batch_id: &str, request_id: &str) -> u64 {
+        self.read(|view| view.tallies.seen(batch_id, request_id))
+    }
+
+    /// Sagas of the batch whose newest replay failed.
+    pub fn batch_failed(&self, batch_id: &str) -> Vec<SagaId> {
+        self.read(|view| view.tallies.failed(batch_id))
+    }
+
+    /// The records of batches, newest first, after `after`.
+    pub fn batches(&self, after: Option<&Place>) -> Vec<Arc<LogRecord>> {
+        self.read(|view| view.records.batches(after).cloned().collect())
+    }
+
     /// Every record still waiting.
     pub fn waiting(&self) -> Vec<Arc<LogRecord>> {
         self.read(|view| view.records.waiting().cloned().collect())
@@ -325,6 +350,7 @@ impl ReplayLog {
 
 impl View {
     fn put(&mut self, record: LogRecord, at: (i32, Offset)) {
+        self.tallies.put(&record);
         if let Some(unread) = self.not_understood.get_mut(&record.replay_id) {
             unread.retain(|unread| !outdates(&record, at, *unread));
             if !unread.is_empty() {

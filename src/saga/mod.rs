@@ -1,6 +1,9 @@
 //! Pure: ids, events, the fold, the replay plan. No I/O, no clock, no randomness: `now` and ids come in as arguments.
 
 pub mod apply;
+pub mod batch;
+pub mod batch_counts;
+pub mod batch_progress;
 pub mod context;
 pub mod entry;
 pub mod event;
@@ -14,6 +17,7 @@ pub mod json_patch;
 pub mod labels;
 pub mod lineage;
 pub mod log_clock;
+pub mod log_record;
 mod members;
 pub mod partitioner;
 pub mod patch;

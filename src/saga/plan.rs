@@ -38,7 +38,6 @@ pub struct PlanFacts {
     pub split: bool,
     /// Bytes of the restored context and results together.
     pub max_bytes: u64,
-    pub batch_id: Option<String>,
 }
 
 /// What a replay will publish, and what a dry run tells besides.
@@ -105,6 +104,9 @@ impl FirstRefusal {
 /// Plans one replay. `history`: all of the saga's entries, oldest first; empty: the saga is not known.
 pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], facts: &PlanFacts) -> Result<Plan, Refusal> {
     let mut verdict = FirstRefusal::default();
+    if let Some(refusal) = order.member.as_ref().and_then(|member| member.refusal.clone()) {
+        return Err(refusal);
+    }
     judge_request(&mut verdict, order, facts);
     let at = checkpoint(history, &order.from);
     let (point, newest) = fold(history, at);
@@ -137,14 +139,14 @@ pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], fac
         Some(ForceFailure::Step(step)) => Some(step.clone()),
         None => None,
     };
-    let context = match order.override_.as_ref().map(|change| patch::apply_override(&point.context, change)) {
-        None => point.context.clone(),
-        Some(Ok(context)) => context,
-        Some(Err(refusal)) => {
-            verdict.refuse(refusal);
-            point.context.clone()
+    let own_override = order.member.as_ref().and_then(|member| member.own_override.as_ref());
+    let mut context = point.context.clone();
+    for change in order.override_.iter().chain(own_override) {
+        match patch::apply_override(&context, change) {
+            Ok(changed) => context = changed,
+            Err(refusal) => verdict.refuse(refusal),
         }
-    };
+    }
 
     let replay_id = ids::replay_id(&request.request_id, &order.saga_id);
     let entry = &history[at];
@@ -169,7 +171,7 @@ pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], fac
         depth: depth_after(&newest),
         replay_id: replay_id.to_string(),
         request_id: request.request_id.clone(),
-        batch_id: facts.batch_id.clone(),
+        batch_id: order.member.as_ref().map(|member| member.batch_id.clone()),
         checkpoint: CheckpointRef {
             sequence: entry.sequence.0,
             effective_time: entry.effective_time,

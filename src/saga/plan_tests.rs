@@ -28,6 +28,7 @@ fn order(from: From) -> ReplayOrder {
         new_saga_id: None,
         not_before: None,
         expires_at: None,
+        member: None,
     }
 }
 
@@ -41,7 +42,6 @@ fn facts() -> PlanFacts {
         id_taken: false,
         split: false,
         max_bytes: 1 << 20,
-        batch_id: None,
     }
 }
 

@@ -1,10 +1,11 @@
-//! Replay requests and the replay log, as domain values (docs/interface/requests.md, docs/interface/replay-log.md). Reading and writing them is `wire`'s work.
+//! Replay requests, as domain values (docs/interface/requests.md). Reading and writing them is `wire`'s work.
 
+use super::batch::{BatchControl, BatchOrder};
 use super::json::Json;
 use super::labels::Labels;
 use super::lineage::Mode;
-use super::position::{Position, SagaId};
-use super::restored::CheckpointRef;
+pub use super::log_record::{CommandName, LogRecord, ReplayStatus};
+use super::position::SagaId;
 use super::time::Micros;
 
 /// Where a replay starts.
@@ -29,6 +30,20 @@ pub enum Override {
     /// RFC 6902.
     Patch(Json),
     Replace(Json),
+}
+
+/// What one replay of a batch has besides the members of every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchMember {
+    pub batch_id: String,
+    /// When the batch, or its retry, was recorded: counts as the time of this request.
+    pub accepted_at: Micros,
+    /// Applied after the request's override.
+    pub own_override: Option<Override>,
+    /// SHA-256 (lower-case hex) of its bytes as received.
+    pub own_override_sha256: Option<String>,
+    /// The plan that is run refused this saga, or its override is missing: it is refused with this, whatever it would meet now.
+    pub refusal: Option<Refusal>,
 }
 
 /// `force_failure` of a request.
@@ -69,59 +84,11 @@ pub struct ReplayOrder {
     pub new_saga_id: Option<SagaId>,
     pub not_before: Option<Micros>,
     pub expires_at: Option<Micros>,
+    /// Of a replay of a batch.
+    pub member: Option<Box<BatchMember>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandName {
-    Replay,
-    Undo,
-    Cancel,
-    Batch,
-    BatchPause,
-    BatchResume,
-    BatchCancel,
-    BatchRetryFailed,
-    Schedule,
-    ScheduleCancel,
-    /// Internal: a restored saga ended.
-    Outcome,
-}
-
-impl CommandName {
-    pub const ALL: [Self; 11] = [
-        Self::Replay,
-        Self::Undo,
-        Self::Cancel,
-        Self::Batch,
-        Self::BatchPause,
-        Self::BatchResume,
-        Self::BatchCancel,
-        Self::BatchRetryFailed,
-        Self::Schedule,
-        Self::ScheduleCancel,
-        Self::Outcome,
-    ];
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Replay => "REPLAY",
-            Self::Undo => "UNDO",
-            Self::Cancel => "CANCEL",
-            Self::Batch => "BATCH",
-            Self::BatchPause => "BATCH_PAUSE",
-            Self::BatchResume => "BATCH_RESUME",
-            Self::BatchCancel => "BATCH_CANCEL",
-            Self::BatchRetryFailed => "BATCH_RETRY_FAILED",
-            Self::Schedule => "SCHEDULE",
-            Self::ScheduleCancel => "SCHEDULE_CANCEL",
-            Self::Outcome => "OUTCOME",
-        }
-    }
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|command| command.as_str() == text)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Replay(Box<ReplayOrder>),
     Cancel {
@@ -131,7 +98,12 @@ pub enum Command {
     /// The restored saga `saga_id` (or the one that carries it out, `executed_as`) of `replay_id` ended with `status`
     /// at its entry `sequence`. Written by materialize only.
     Outcome(Outcome),
-    /// Not supported by this version (batches, schedules, undo) or wrong in a member: refused `request_invalid`.
+    Batch(Box<BatchOrder>),
+    BatchControl {
+        batch_id: String,
+        control: Box<BatchControl>,
+    },
+    /// Not supported by this version (schedules, undo) or wrong in a member: refused `request_invalid`.
     Invalid {
         command: CommandName,
         saga_id: Option<SagaId>,
@@ -157,7 +129,7 @@ pub struct Outcome {
 }
 
 /// A request as read from the requests topic or an HTTP body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReplayRequest {
     pub request_id: String,
     pub command: Command,
@@ -182,122 +154,5 @@ pub struct Refusal {
 impl Refusal {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReplayStatus {
-    Accepted,
-    Published,
-    Refused,
-    DryRun,
-    Cancelled,
-    Completed,
-    Failed,
-    Compensated,
-    SagaCancelled,
-    Undoing,
-    Undone,
-    UndoFailed,
-}
-
-impl ReplayStatus {
-    pub const ALL: [Self; 12] = [
-        Self::Accepted,
-        Self::Published,
-        Self::Refused,
-        Self::DryRun,
-        Self::Cancelled,
-        Self::Completed,
-        Self::Failed,
-        Self::Compensated,
-        Self::SagaCancelled,
-        Self::Undoing,
-        Self::Undone,
-        Self::UndoFailed,
-    ];
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Published => "published",
-            Self::Refused => "refused",
-            Self::DryRun => "dry_run",
-            Self::Cancelled => "cancelled",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Compensated => "compensated",
-            Self::SagaCancelled => "saga_cancelled",
-            Self::Undoing => "undoing",
-            Self::Undone => "undone",
-            Self::UndoFailed => "undo_failed",
-        }
-    }
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-}
-
-/// One record of the replay log: the whole current truth about one replay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogRecord {
-    pub replay_id: String,
-    pub request_id: String,
-    pub request_sha256: String,
-    pub batch_id: Option<String>,
-    pub schedule_id: Option<String>,
-    pub command: CommandName,
-    pub original_saga_id: Option<SagaId>,
-    pub new_saga_id: Option<SagaId>,
-    pub from: Option<Json>,
-    pub override_sha256: Option<String>,
-    pub force_failure: Option<String>,
-    pub mode: Option<Mode>,
-    pub dry_run: bool,
-    pub requested_by: String,
-    pub reason: String,
-    pub checkpoint: Option<CheckpointRef>,
-    pub resume_step: Option<String>,
-    pub compensated_since: Vec<String>,
-    /// JSON pointers that the override changed.
-    pub changed: Vec<String>,
-    pub executed_as: Option<SagaId>,
-    pub status: ReplayStatus,
-    pub code: Option<String>,
-    pub message: Option<String>,
-    /// The request record's timestamp.
-    pub accepted_at: Micros,
-    pub published_at: Option<Micros>,
-    pub ended_at: Option<Micros>,
-    pub outcome: Option<String>,
-    /// Entry sequence of the end that `outcome` came from; a lower one changes nothing. On the topic only.
-    pub outcome_sequence: Option<u64>,
-    pub undone_by: Option<String>,
-    /// Of the request.
-    pub position: Position,
-    /// The whole request while `accepted`; on the topic only, never in answers.
-    pub request: Option<Json>,
-}
-
-impl LogRecord {
-    /// Every saga that it names: the original, the restored one, and the one it runs as.
-    pub fn sagas(&self) -> impl Iterator<Item = &SagaId> {
-        [&self.original_saga_id, &self.new_saga_id, &self.executed_as].into_iter().flatten()
-    }
-
-    /// Is it a replay that another one of the same saga must not repeat unasked: accepted, published or completed, no dry run and
-    /// none with a forced failure?
-    pub fn stands(&self) -> bool {
-        let status = matches!(self.status, ReplayStatus::Accepted | ReplayStatus::Published | ReplayStatus::Completed);
-        status && self.command == CommandName::Replay && !self.dry_run && !self.is_forced()
-    }
-
-    /// Has it a forced failure? While it waits the step may not be known yet, but that it was asked for is.
-    pub fn is_forced(&self) -> bool {
-        let asked = |request: &Json| match request.to_value().get("force_failure") {
-            Some(asked) => !matches!(asked, serde_json::Value::Null | serde_json::Value::Bool(false)),
-            None => false,
-        };
-        self.force_failure.is_some() || self.request.as_ref().is_some_and(asked)
     }
 }

@@ -4,8 +4,8 @@
 
 use super::event::{ErrorInfo, Kind};
 use super::failure::SagaFailure;
+use super::log_record::{CommandName, LogRecord, ReplayStatus};
 use super::position::SagaId;
-use super::request::{CommandName, LogRecord, ReplayStatus};
 use super::state::{State, Status};
 use super::time::Micros;
 

@@ -142,5 +142,6 @@ pub fn log_record(id: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRec
         undone_by: None,
         position: Position::new("requests", 0, at),
         request: None,
+        batch_progress: None,
     }
 }

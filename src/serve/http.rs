@@ -5,13 +5,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::batch_service::BatchApi;
 use super::process::Process;
 use super::replay_service::ReplayApi;
 use crate::api::{self, ApiState, ConnectionLimits, Health, Hosts};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
+use crate::roles::replay::batches::submit::BatchSubmit;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
-use crate::roles::replay::task::{catch_up, planner};
+use crate::roles::replay::task::{catch_up, freezer, planner};
 
 impl Process {
     pub(super) async fn listen(&self) -> Result<TcpListener> {
@@ -27,10 +29,21 @@ impl Process {
         let parts = &self.components;
         let publisher = Publisher::within(&parts.config.kafka, WRITTEN_WITHIN)?;
         let topic = (parts.config.topics.requests.clone(), parts.targets.schemas.request);
+        let batches = BatchSubmit {
+            planner: planner(parts),
+            catch_up: catch_up(parts),
+            freezer: freezer(parts),
+            publisher: publisher.clone(),
+            topic: topic.0.clone(),
+            schema: topic.1,
+            keep_plans: parts.config.replay.keep_plans,
+            now: parts.now,
+        };
         let submit = Submit::new(planner(parts), catch_up(parts), publisher, topic, parts.now);
         let api = ApiState {
             history: Arc::new(parts.history.clone()),
             replays: Arc::new(ReplayApi { submit }),
+            batches: Arc::new(BatchApi { submit: batches }),
             health: self.health(),
             max_body: usize::try_from(parts.config.limits.max_record).unwrap_or(usize::MAX),
         };

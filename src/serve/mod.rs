@@ -4,10 +4,11 @@
 //! - [`components`]: the wiring of what the roles share
 //! - [`roles`]: the roles there are; [`supervisor`] runs their tasks, again where they lost a dependency, and stops them
 //! - [`process`]: roles and what runs besides them: [`dependencies`] for `/readyz`, reading and restoring the replay log
-//! - [`http`]: the server; [`replay_service`] is what its replay routes ask
+//! - [`http`]: the server; [`replay_service`] and [`batch_service`] are what its routes of replays and batches ask
 //!
 //! Decides nothing about sagas or replays.
 
+mod batch_service;
 mod clock;
 mod components;
 mod dependencies;

@@ -100,17 +100,8 @@ impl ReplayService for ReplayApi {
     }
 
     async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
-        if let Some(standing) = self.planner()?.records.log.newest_of(saga, |record| standing_of(record, saga)) {
-            return Ok(standing);
-        }
-        let dropped = self.planner()?.records.dropped_of(saga).await?;
-        Ok(dropped.iter().find_map(|record| standing_of(record, saga)).unwrap_or(ReplayStanding::None))
+        self.planner()?.records.standing(saga).await
     }
-}
-
-/// The replay that made a restored saga is its parent's, not its own.
-fn standing_of(record: &LogRecord, saga: &SagaId) -> Option<ReplayStanding> {
-    ReplayStanding::of_record(record).filter(|_| record.original_saga_id.as_ref() == Some(saga))
 }
 
 /// Each replay once.
@@ -119,11 +110,11 @@ fn newest_first(records: &mut Vec<Arc<LogRecord>>) {
     records.dedup_by(|one, other| one.replay_id == other.replay_id);
 }
 
-fn write_cursor(place: &Place) -> String {
+pub(super) fn write_cursor(place: &Place) -> String {
     format!("{}.{}", place.accepted_at.0, place.replay_id)
 }
 
-fn read_cursor(text: &str) -> Result<Place> {
+pub(super) fn read_cursor(text: &str) -> Result<Place> {
     let wrong = || Error::invalid("request_invalid", "after: not a cursor that an answer gave");
     let (at, replay_id) = text.split_once('.').ok_or_else(wrong)?;
     Ok(Place { accepted_at: Micros(at.parse().map_err(|_| wrong())?), replay_id: replay_id.into() })

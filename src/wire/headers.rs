@@ -65,6 +65,9 @@ pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> OwnedHe
     if let Some(sequence) = record.outcome_sequence {
         push(&mut headers, super::log::OUTCOME_SEQUENCE, &sequence.to_string());
     }
+    if let Some(progress) = &record.batch_progress {
+        push(&mut headers, super::batch::BATCH_PROGRESS, &super::batch::progress_json(progress));
+    }
     headers
 }
 

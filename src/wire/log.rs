@@ -2,6 +2,7 @@
 //! leaves out what is for resaga alone.
 
 use super::avro::{self, SchemaId, Schemas, Shape};
+use super::batch::{BATCH_PROGRESS, progress_json, read_progress};
 use super::fields::{Checked, Fields};
 use super::json::{OWN_MAX_DEPTH, Writer, read_object};
 use super::payload::{NotDecoded, RecordHeaders, open};
@@ -23,7 +24,7 @@ pub fn encode_log(record: &LogRecord, schema: Option<SchemaId>) -> Result<Vec<u8
     }
 }
 
-/// What the stores keep as context of the replay: the value on the topic as JSON, and `outcome_sequence`.
+/// What the stores keep as context of the replay: the value on the topic as JSON, and what stands beside it there.
 pub fn log_json(record: &LogRecord) -> String {
     write(record, Form::Stored)
 }
@@ -41,13 +42,21 @@ pub fn decode_log(value: Option<&[u8]>, headers: &RecordHeaders, schemas: &Schem
     }
     let mut record = decode_log_json(&text.bytes).map_err(|e| NotDecoded::dead("undecodable", e.to_string()))?;
     record.outcome_sequence = outcome_sequence(headers).or(record.outcome_sequence);
+    if let Some(progress) = header(headers, BATCH_PROGRESS) {
+        let progress = read_progress(progress).map_err(|e| NotDecoded::dead("undecodable", e.to_string()))?;
+        record.batch_progress = Some(Box::new(progress));
+    }
     Ok(record)
 }
 
 /// `resaga-outcome-sequence`: the value is as the interface has it, so this stands beside it.
 fn outcome_sequence(headers: &RecordHeaders) -> Option<u64> {
-    let (_, value) = headers.iter().rfind(|(name, _)| name == OUTCOME_SEQUENCE)?;
-    std::str::from_utf8(value.as_deref()?).ok()?.parse().ok()
+    std::str::from_utf8(header(headers, OUTCOME_SEQUENCE)?).ok()?.parse().ok()
+}
+
+fn header<'h>(headers: &'h RecordHeaders, wanted: &str) -> Option<&'h [u8]> {
+    let (_, value) = headers.iter().rfind(|(name, _)| name == wanted)?;
+    value.as_deref()
 }
 
 /// Reads what [`log_json`] wrote.
@@ -96,6 +105,9 @@ fn write(record: &LogRecord, form: Form) -> String {
     out.opt_str("outcome", record.outcome.as_deref());
     if form == Form::Stored {
         out.int("outcome_sequence", record.outcome_sequence);
+        if let Some(progress) = &record.batch_progress {
+            out.raw("batch_progress", &progress_json(progress));
+        }
     }
     out.opt_str("undone_by", record.undone_by.as_deref());
     write_position(&mut out, &record.position);
@@ -142,6 +154,11 @@ fn read(fields: &Fields<'_>) -> Checked<LogRecord> {
         undone_by: fields.string("undone_by")?,
         position: fields.required("position", read_position(fields)?)?,
         request: fields.json("request"),
+        batch_progress: fields
+            .json("batch_progress")
+            .map(|text| read_progress(text.as_str().as_bytes()))
+            .transpose()?
+            .map(Box::new),
     })
 }
 

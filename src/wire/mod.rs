@@ -4,6 +4,7 @@
 //! randomness. What cannot be read is an error that names the field and never quotes a value.
 
 pub mod avro;
+pub mod batch;
 pub mod dead_letter;
 pub mod event;
 mod fields;

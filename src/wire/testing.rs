@@ -302,6 +302,7 @@ pub fn log_record() -> BoxedStrategy<LogRecord> {
             undone_by: c.9,
             position: d.0,
             request: d.1,
+            batch_progress: None,
         })
         .boxed()
 }

@@ -99,7 +99,6 @@ fn planned() -> Plan {
         id_taken: false,
         split: false,
         max_bytes: MAX_RECORD,
-        batch_id: None,
     };
     plan(&request, order, &folded().0, &facts).expect("a plan")
 }

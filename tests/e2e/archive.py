@@ -45,5 +45,17 @@ class Archive:
                     found.setdefault((partition, row["offset"]), []).append(row)
         return found
 
+    def keys(self):
+        """Every object's path."""
+        return [info.path for info in self.files.get_file_info(FileSelector(self.root, recursive=True, allow_not_found=True)) if info.is_file]
+
+    def get(self, path):
+        with self.files.open_input_stream(path) as stream:
+            return stream.read()
+
+    def put(self, path, content):
+        with self.files.open_output_stream(path) as stream:
+            stream.write(content)
+
     def size(self):
         return sum(info.size or 0 for info in self.files.get_file_info(FileSelector(self.root, recursive=True, allow_not_found=True)))

@@ -357,12 +357,10 @@ def test_a_replay_sees_everything_that_was_recorded_before_it(world):
 
 def test_what_comes_later_is_said_to_come_later(world):
     process = world.start()
-    for path, body in (("/v1/batches", {"batch": {}, "requested_by": "a", "reason": "b"}), ("/v1/schedules", {"schedule": {}, "requested_by": "a", "reason": "b"})):
-        answer = process.post(path, dumps(body))
-        assert (answer.status, answer.code) == (501, "not_implemented"), path
-    request = {"request_id": str(uuid.uuid4()), "command": "BATCH", "batch": {"name": "b", "saga_ids": ["a"]}, "requested_by": "a", "reason": "b"}
-    key = str(uuid.UUID(request["request_id"]))
-    world.log.send(world.requests, key, request)
+    answer = process.post("/v1/schedules", dumps({"schedule": {}, "requested_by": "a", "reason": "b"}))
+    assert (answer.status, answer.code) == (501, "not_implemented")
+    request = {"request_id": str(uuid.uuid4()), "command": "SCHEDULE", "schedule": {"name": "b"}, "requested_by": "a", "reason": "b"}
+    world.log.send(world.requests, request["request_id"], request)
     world.log.flush()
     record = wait_for("refusal", lambda: next((r for r in log_records(world).values() if r["request_id"] == request["request_id"]), None), 30)
     assert (record["status"], record["code"]) == ("refused", "request_invalid")

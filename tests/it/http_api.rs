@@ -216,8 +216,8 @@ async fn replays_are_taken_refused_and_called_off() {
         ("/v1/replays/none/cancel", r#"{"requested_by":"sam","reason":"x"}"#, 404, "replay_not_found"),
         ("/v1/replays/r/cancel", r#"{"requested_by":"sam"}"#, 400, "request_invalid"),
         ("/v1/replays/r/undo", "{}", 501, "not_implemented"),
-        ("/v1/batches", "{}", 501, "not_implemented"),
-        ("/v1/batches/b/retry-failed", "{}", 501, "not_implemented"),
+        ("/v1/batches", "{}", 400, "request_invalid"),
+        ("/v1/batches/b/pause", "{}", 409, "request_invalid"),
         ("/v1/schedules", "{}", 501, "not_implemented"),
         ("/v1/sagas/order-1", "{}", 405, "method_not_allowed"),
     ] {

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
+use resaga::api::batch_service::{BatchAnswer, BatchFilter, BatchPage, BatchService, BatchSubmitted, PlanAnswer};
 use resaga::api::replay_service::{AcceptedCancel, ReplayPage, ReplayService, SubmitAnswer};
 use resaga::api::{ApiState, Health, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
@@ -27,7 +28,7 @@ use resaga::saga::fold::{Admitted, RecordMeta, Saga};
 use resaga::saga::fold_settings::{FoldSettings, SnapshotPolicy};
 use resaga::saga::position::{ChainId, Offset, Position, SagaId};
 use resaga::saga::replay_filter::ReplayFilter;
-use resaga::saga::request::LogRecord;
+use resaga::saga::request::{CommandName, LogRecord};
 use resaga::saga::selector::ReplayStanding;
 use resaga::saga::time::Micros;
 use resaga::telemetry::Metrics;
@@ -110,6 +111,7 @@ impl World {
         let api = ApiState {
             history: Arc::new(history),
             replays: Arc::new(Remembers),
+            batches: Arc::new(NoBatches),
             health: Health {
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
@@ -142,6 +144,33 @@ impl World {
         let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
         described::check(method, path, status, &text);
         Answer { status, headers, text }
+    }
+}
+
+/// Batches need stores and topics: they are tried end to end. Their routes alone are here.
+struct NoBatches;
+
+#[async_trait]
+impl BatchService for NoBatches {
+    async fn submit(&self, body: &[u8], _: Option<&str>) -> Result<BatchSubmitted> {
+        resaga::wire::request::batch_body::read_body(body)?;
+        Ok(BatchSubmitted::OnItsWay { batch_id: "b".into() })
+    }
+
+    async fn plan(&self, _: &str, _: Option<&str>, _: usize) -> Result<PlanAnswer> {
+        Err(Error::refused("plan_not_found", "none is kept"))
+    }
+
+    async fn get(&self, _: &str) -> Result<BatchAnswer> {
+        Err(Error::refused("batch_not_found", "none is known"))
+    }
+
+    async fn list(&self, _: &BatchFilter, _: Option<&str>, _: usize) -> Result<BatchPage> {
+        Ok(BatchPage::default())
+    }
+
+    async fn control(&self, _: &str, _: CommandName, _: &[u8]) -> Result<BatchAnswer> {
+        Err(Error::refused("request_invalid", "the batch is paused already"))
     }
 }
 

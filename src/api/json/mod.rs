@@ -2,6 +2,7 @@
 //!
 //! Pure. What goes over Kafka as well (a restored saga, a log record) is written by `wire`. Knows no route and no status.
 
+mod batch;
 mod entry;
 mod health;
 mod lineage;
@@ -14,6 +15,7 @@ mod state;
 use crate::saga::json::Json;
 
 // All of each: a new shape has one place.
+pub use batch::*;
 pub use health::*;
 pub use lineage::*;
 pub use lists::*;

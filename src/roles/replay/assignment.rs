@@ -64,6 +64,7 @@ impl BatchRunner {
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         self.prepared = None;
         self.queue.remove(partitions);
+        self.batches.remove(partitions);
         self.reassignment.forget(partitions);
         for partition in partitions {
             self.claims.forget(partition);

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::batches::ExpansionSurroundings;
 use super::commit::{RECORD_TOO_LARGE, commit_beside};
 use super::decide::{BatchTimes, decide};
 use super::draft::{BatchDraft, DecidedBatch, PreparedBatch};
@@ -90,6 +91,7 @@ impl BatchRunner {
     /// what needs no waiting.
     async fn prepare(&mut self, behind: Option<&NextOffsets>) -> Result<Option<PreparedBatch>> {
         self.writable.refresh().await;
+        self.batches.advance((self.instant)()).await;
         let group = self.intake.group_metadata().await?;
         let taken_up_at = (self.now)();
         let mut claims = None;
@@ -111,12 +113,15 @@ impl BatchRunner {
         let mut draft = BatchDraft::default();
         draft.outbox.signatures = self.claims.signatures();
         let TakenUp { items, parked, records } = self.take_up(&mut draft, taken_up_at, behind, claims.as_ref()).await?;
-        if items.is_empty() && records == 0 {
+        if items.is_empty() && records == 0 && (behind.is_some() || !self.is_batch_ready()) {
             return Ok(None);
         }
         let Some(loaded) = self.load_batch(&items, taken_up_at, behind.is_some()).await? else { return Ok(None) };
         let replay_ids: Vec<String> = items.iter().map(|item| item.record.replay_id.clone()).collect();
         self.decide_all(items, &loaded, &mut draft).await?;
+        if behind.is_none() {
+            self.expand_batches(&mut draft, taken_up_at, claims.as_ref())?;
+        }
         let decided = (self.instant)();
         if parked > 0 {
             let some_went = replay_ids[..parked].iter().any(|replay_id| draft.outbox.log.get(replay_id).is_some());
@@ -128,6 +133,26 @@ impl BatchRunner {
         }
         draft.forget_done();
         Ok(Some(DecidedBatch { draft, claims, replay_ids, parked, records, decided }))
+    }
+
+    /// Adds the requests of batches that may go now.
+    fn expand_batches(&mut self, draft: &mut BatchDraft, now: Micros, claims: Option<&TopicPartition>) -> Result<()> {
+        // One request alone is looked for that is too large: nothing else goes with it.
+        if self.oversized.is_looked_for() {
+            return Ok(());
+        }
+        let (queue, log_claims, writable) = (&self.queue, &self.claims, &self.writable);
+        let may_be = |of: &TopicPartition| !writable.lacks_log(of.partition) && log_claims.may_be_of(of, claims);
+        let next = |of: &TopicPartition| (queue.has_partition(of) && may_be(of)).then(|| queue.next_offset(of));
+        let requests = &self.settings.targets.requests;
+        let around = ExpansionSurroundings {
+            unapplied: &self.unapplied,
+            targets: &self.settings.targets,
+            partitions: self.settings.request_partitions,
+            now,
+            instant: (self.instant)(),
+        };
+        self.batches.expand(draft, &around, next, |home| !writable.lacks(requests, home))
     }
 
     /// The batch behind these next offsets, which are being committed. What cannot be decided now comes again with the next
@@ -151,7 +176,7 @@ impl BatchRunner {
             && draft.changes.skipped.is_empty()
             && self.queue.nothing_waits((self.now)());
         let enough = MIN_PREPARED.min(self.batch_limit());
-        let is_free = !self.oversized.is_looked_for() && !self.queue.is_limited();
+        let is_free = !self.oversized.is_looked_for() && !self.queue.is_limited() && self.batches.is_idle();
         nothing_waits && is_free && self.queue.has_behind(&draft.offsets, enough)
     }
 
@@ -216,6 +241,7 @@ impl BatchRunner {
         }
         self.prepared = None;
         self.queue.remove(&foreign);
+        self.batches.remove(&foreign);
         for partition in &foreign {
             self.claims.report_foreign(partition.partition);
         }
@@ -378,6 +404,7 @@ impl BatchRunner {
                 unapplied: &self.unapplied,
                 oversized: &self.oversized,
                 writable: &self.writable,
+                batches: &self.batches,
                 queue: &mut self.queue,
             };
             let facts = self.facts.facts_of(&item, &mut around).await?;

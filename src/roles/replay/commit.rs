@@ -113,6 +113,7 @@ impl BatchRunner {
     pub fn forget_unapplied(&mut self) {
         self.unapplied = UnappliedLog::default();
         self.queue.forget_ends();
+        self.batches.clear();
         self.park_waiting();
     }
 
@@ -120,6 +121,8 @@ impl BatchRunner {
     fn remember(&mut self, log: UnappliedRecords) {
         for record in log.into_records() {
             self.queue.apply(&record);
+            let partition = self.queue.partition_of_number(record.position.partition);
+            self.batches.apply(partition, &record, (self.instant)());
             self.unapplied.committed.insert(record);
         }
         // The view has the newest of most; what it has need not be kept twice.
@@ -155,6 +158,7 @@ impl BatchRunner {
         let Some(first) = partitions.first() else { return };
         tracing::warn!(partitions = partitions.len(), %first, "requests of these partitions wait");
         self.queue.remove(&partitions);
+        self.batches.remove(&partitions);
         self.reassignment.add(partitions);
         self.reassignment.tell_intake().await;
     }

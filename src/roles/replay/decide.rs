@@ -9,8 +9,11 @@ use super::catch_up::EndOffsets;
 use super::log_record;
 use super::outbox::{EventPartitions, RestoredEvent};
 use super::queue::item::RequestItem;
+use crate::saga::batch::{BatchControl, BatchOrder};
+use crate::saga::batch_counts::BatchCounts;
+use crate::saga::batch_progress::{BatchProgress, PauseReason};
 use crate::saga::plan::Plan;
-use crate::saga::request::{Command, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::request::{Command, CommandName, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
 
@@ -29,8 +32,13 @@ pub struct Facts {
     pub times: BatchTimes,
     /// The newest record of the request's own replay.
     pub own: Option<Arc<LogRecord>>,
-    /// The newest record of the replay that a cancel or an outcome names.
+    /// The newest record of the replay that a cancel or an outcome names, or of the batch.
     pub named: Option<Arc<LogRecord>>,
+    /// Its batch was cancelled.
+    pub batch_is_cancelled: bool,
+    /// Of the batch that is named: where its sagas are, and whether a retry of it is not done.
+    pub batch_counts: BatchCounts,
+    pub batch_is_retried: bool,
     /// History has something of it that cannot be read: whether it is new cannot be known.
     pub is_unreadable: bool,
     /// An earlier request of its saga stays in the topic.
@@ -102,6 +110,12 @@ pub enum Decision {
     Unpark,
     /// These records: the waiting replay is cancelled, and this request is done.
     Cancel { cancelled: Box<LogRecord>, done: Box<LogRecord> },
+    /// A replay of a batch that was cancelled: its record.
+    CancelMember(Box<LogRecord>),
+    /// A batch, or a retry of one, begins: its record.
+    StartBatch(Box<LogRecord>),
+    /// These records: the batch as it is from now on, and this request is done.
+    ControlBatch { batch: Box<LogRecord>, done: Box<LogRecord> },
     /// The end of a restored saga, as the record of its replay.
     Outcome(Box<LogRecord>),
     /// An outcome that changes nothing. `is_unknown`: of a replay that the log does not know.
@@ -116,6 +130,8 @@ pub fn decide(facts: &Facts, item: &RequestItem) -> Decision {
         Command::Replay(order) => decide_replay(facts, item, order),
         Command::Cancel { replay_id, .. } => decide_cancel(facts, item, replay_id),
         Command::Outcome(outcome) => decide_outcome(facts, item, outcome),
+        Command::Batch(order) => decide_batch(facts, item, order),
+        Command::BatchControl { control, .. } => decide_batch_control(facts, item, control),
         Command::Invalid { .. } if facts.is_repeat() => Decision::Duplicate,
         Command::Invalid { message, .. } => Decision::Refuse(Refusal::new("request_invalid", message.clone())),
     }
@@ -163,6 +179,10 @@ fn decide_replay(facts: &Facts, item: &RequestItem, order: &ReplayOrder) -> Deci
     if !is_new && !facts.still_waits(&item.record) {
         return Decision::Unpark;
     }
+    if facts.batch_is_cancelled {
+        let record = LogRecord { status: ReplayStatus::Cancelled, request: None, ..item.record.clone() };
+        return Decision::CancelMember(Box::new(record));
+    }
     let holds_saga = !is_for_later(order, facts.times.taken_up_at);
     let park = if is_new && !facts.may_park { Decision::Skip { holds_saga } } else { Decision::Park { holds_saga } };
     match &facts.plan {
@@ -195,6 +215,67 @@ fn decide_cancel(facts: &Facts, item: &RequestItem, replay_id: &str) -> Decision
     cancelled.request = None;
     let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };
     Decision::Cancel { cancelled: Box::new(cancelled), done: Box::new(done) }
+}
+
+fn decide_batch(facts: &Facts, item: &RequestItem, order: &BatchOrder) -> Decision {
+    if facts.is_repeat() {
+        return Decision::Duplicate;
+    }
+    if facts.is_oversized() {
+        return too_large(REQUEST_TOO_LARGE);
+    }
+    let progress = BatchProgress::new(&item.record.replay_id, order.name.clone(), order.limits);
+    Decision::StartBatch(Box::new(batch_record(item, progress)))
+}
+
+fn batch_record(item: &RequestItem, progress: BatchProgress) -> LogRecord {
+    let record = log_record::accepted(item.record.clone(), &item.request);
+    LogRecord { batch_progress: Some(Box::new(progress)), ..record }
+}
+
+fn decide_batch_control(facts: &Facts, item: &RequestItem, control: &BatchControl) -> Decision {
+    if facts.is_repeat() {
+        return Decision::Duplicate;
+    }
+    if facts.is_oversized() {
+        return too_large(REQUEST_TOO_LARGE);
+    }
+    let refuse = |why: &str| Decision::Refuse(Refusal::new("request_invalid", why));
+    let known = facts.named.as_ref().filter(|named| named.command == CommandName::Batch);
+    let Some((known, progress)) = known.and_then(|known| Some((known, known.batch_progress.as_ref()?))) else {
+        return refuse("batch_id: no batch with this id is known");
+    };
+    if progress.is_cancelled {
+        return refuse("batch_id: the batch is cancelled");
+    }
+    let mut batch = (**known).clone();
+    let mut changed = (**progress).clone();
+    match control {
+        BatchControl::Pause if progress.paused.is_some() => return refuse("batch_id: the batch is paused already"),
+        BatchControl::Pause => changed.paused = Some(PauseReason::Requested),
+        BatchControl::Resume if progress.paused.is_none() => return refuse("batch_id: the batch is not paused"),
+        BatchControl::Resume => {
+            (changed.paused, changed.failures_before) = (None, facts.batch_counts.failures());
+        }
+        BatchControl::Cancel => {
+            let waits = known.status == ReplayStatus::Accepted || facts.batch_counts.accepted > 0 || facts.batch_is_retried;
+            if !waits {
+                return refuse("batch_id: no replay of the batch waits: undo those that were published");
+            }
+            changed.is_cancelled = true;
+            if known.status == ReplayStatus::Accepted {
+                (batch.status, batch.request) = (ReplayStatus::Cancelled, None);
+            }
+        }
+        BatchControl::RetryFailed(_) if facts.batch_is_retried => return refuse("batch_id: a retry of the batch is not done"),
+        BatchControl::RetryFailed(_) => {
+            let retry = BatchProgress::new(&progress.batch_id, progress.name.clone(), progress.limits);
+            return Decision::StartBatch(Box::new(batch_record(item, retry)));
+        }
+    }
+    batch.batch_progress = Some(Box::new(changed));
+    let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };
+    Decision::ControlBatch { batch: Box::new(batch), done: Box::new(done) }
 }
 
 /// A restored saga ended; an earlier end than the one recorded changes nothing.

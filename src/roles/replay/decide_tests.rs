@@ -1,6 +1,7 @@
 use super::*;
 use crate::roles::replay::log_record::record_of;
 use crate::roles::replay::queue::parked::Parked;
+use crate::saga::batch_progress::BatchLimits;
 use crate::saga::json::Json;
 use crate::saga::lineage::Mode;
 use crate::saga::partitioner::Partitioner;
@@ -94,6 +95,13 @@ fn short(decision: &Decision) -> String {
         Decision::Duplicate => "duplicate".into(),
         Decision::Unpark => "unpark".into(),
         Decision::Cancel { .. } => "cancel".into(),
+        Decision::CancelMember(record) => format!("member {}", record.status.as_str()),
+        Decision::StartBatch(record) => format!("start {}", record.command.as_str()),
+        Decision::ControlBatch { batch, .. } => {
+            let progress = batch.batch_progress.as_ref().expect("a batch");
+            let paused = progress.paused.map_or("goes on", PauseReason::as_str);
+            format!("batch {} {}", batch.status.as_str(), if progress.is_cancelled { "cancelled" } else { paused })
+        }
         Decision::Outcome(record) => format!("outcome {}", record.status.as_str()),
         Decision::NoChange { is_unknown: true } => "unknown".into(),
         Decision::NoChange { is_unknown: false } => "no change".into(),
@@ -237,6 +245,105 @@ fn an_outcome_counts_once_and_only_forward() {
         );
         assert_eq!((record.ended_at, record.outcome_sequence), (Some(Micros(NOW.0 + 9)), Some(5)));
     }
+}
+
+fn batch_command(name: &str, members: &str) -> RequestItem {
+    let text = format!(r#"{{"request_id":"r","command":"{name}","requested_by":"ops","reason":"x"{members}}}"#);
+    let request = decode_json(text.as_bytes()).expect("a request");
+    let record = record_of(&request, Position::new("requests", 0, 7), NOW);
+    RequestItem { request, record, ..new_replay() }
+}
+
+fn new_batch() -> RequestItem {
+    batch_command("BATCH", r#","batch":{"saga_ids":["a"],"from":{"start":true}}"#)
+}
+
+fn pause() -> RequestItem {
+    batch_command("BATCH_PAUSE", r#","batch_id":"b""#)
+}
+
+fn resume() -> RequestItem {
+    batch_command("BATCH_RESUME", r#","batch_id":"b""#)
+}
+
+fn cancel_batch() -> RequestItem {
+    batch_command("BATCH_CANCEL", r#","batch_id":"b""#)
+}
+
+fn retry() -> RequestItem {
+    batch_command("BATCH_RETRY_FAILED", r#","batch_id":"b""#)
+}
+
+fn known_batch(facts: &mut Facts, status: ReplayStatus, change: fn(&mut BatchProgress)) {
+    let mut progress = BatchProgress::new("b", None, BatchLimits::default());
+    change(&mut progress);
+    let record = LogRecord { command: CommandName::Batch, ..log_record("b", "order-1", 1, status) };
+    facts.named = Some(Arc::new(LogRecord { batch_progress: Some(Box::new(progress)), ..record }));
+}
+
+fn running(facts: &mut Facts) {
+    known_batch(facts, ReplayStatus::Accepted, |_| ());
+}
+
+fn expanded(facts: &mut Facts) {
+    known_batch(facts, ReplayStatus::Published, |_| ());
+}
+
+fn paused_batch(facts: &mut Facts) {
+    known_batch(facts, ReplayStatus::Accepted, |progress| progress.paused = Some(PauseReason::MaxFailures));
+}
+
+fn cancelled_batch(facts: &mut Facts) {
+    known_batch(facts, ReplayStatus::Cancelled, |progress| progress.is_cancelled = true);
+}
+
+#[test]
+fn what_is_asked_of_a_batch_is_done_where_it_makes_sense() {
+    check(&[
+        ("a new batch", new_batch, |_| (), "start BATCH"),
+        ("the same again", new_batch, |f| f.own = known(ReplayStatus::Accepted), "duplicate"),
+        ("too large for the log", new_batch, |f| f.times_oversized = 1, "refuse too_large"),
+        ("no such batch", pause, |_| (), "refuse request_invalid"),
+        ("a replay is no batch", pause, |f| f.named = known(ReplayStatus::Published), "refuse request_invalid"),
+        ("pause", pause, running, "batch accepted requested"),
+        ("pause twice", pause, paused_batch, "refuse request_invalid"),
+        ("resume", resume, paused_batch, "batch accepted goes on"),
+        ("resume what goes on", resume, running, "refuse request_invalid"),
+        ("cancel", cancel_batch, running, "batch cancelled cancelled"),
+        ("cancel what is published", cancel_batch, expanded, "refuse request_invalid"),
+        (
+            "cancel where some still wait",
+            cancel_batch,
+            |f| (expanded(f), f.batch_counts.accepted = 1).1,
+            "batch published cancelled",
+        ),
+        ("cancel twice", cancel_batch, cancelled_batch, "refuse request_invalid"),
+        ("retry", retry, expanded, "start BATCH_RETRY_FAILED"),
+        ("retry of a cancelled one", retry, cancelled_batch, "refuse request_invalid"),
+        ("retry during a retry", retry, |f| (expanded(f), f.batch_is_retried = true).1, "refuse request_invalid"),
+        ("a command seen before", pause, |f| (running(f), f.own = known(ReplayStatus::Published)).1, "duplicate"),
+    ]);
+}
+
+#[test]
+fn failures_before_a_resume_do_not_pause_again() {
+    let mut facts = facts(paused_batch);
+    facts.batch_counts.failed = 7;
+    let Decision::ControlBatch { batch, done } = decide(&facts, &resume()) else { panic!("resumed") };
+    assert_eq!(batch.batch_progress.expect("progress").failures_before, 7);
+    assert_eq!(
+        (done.command, done.status, done.published_at),
+        (CommandName::BatchResume, ReplayStatus::Published, Some(Micros(NOW.0 + 1)))
+    );
+}
+
+#[test]
+fn a_replay_of_a_cancelled_batch_is_cancelled_wherever_it_waits() {
+    check(&[
+        ("read", new_replay, |f| f.batch_is_cancelled = true, "member cancelled"),
+        ("parked", parked, |f| (f.own, f.batch_is_cancelled) = (known(ReplayStatus::Accepted), true), "member cancelled"),
+        ("done before", new_replay, |f| (f.own, f.batch_is_cancelled) = (known(ReplayStatus::Published), true), "duplicate"),
+    ]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::queue::skipped::{SkippedChanges, SkippedRequest};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
 use crate::saga::position::{Offset, SagaId, Shown, TopicPartition};
-use crate::saga::request::{Command, LogRecord, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::request::{Command, CommandName, LogRecord, Refusal, ReplayOrder, ReplayStatus};
 use crate::saga::time::Micros;
 
 #[derive(Default)]
@@ -85,6 +85,12 @@ impl BatchDraft {
         self.changes.skipped.iter().any(|(_, skipped)| skipped.replay_id == replay_id)
     }
 
+    /// Does this batch begin a retry of a batch of replays?
+    pub fn retries(&self, batch_id: &str) -> bool {
+        let of_batch = |record: &LogRecord| record.batch_progress.as_ref().is_some_and(|progress| progress.batch_id == batch_id);
+        self.outbox.log.records().any(|record| record.command == CommandName::BatchRetryFailed && of_batch(record))
+    }
+
     /// How many requests of this partition it parks.
     pub fn parks_of(&self, partition: &TopicPartition) -> usize {
         self.parked.iter().filter(|parked| parked.record.position.partition == partition.partition).count()
@@ -141,6 +147,12 @@ impl BatchDraft {
             }
             Decision::Cancel { cancelled, done } => {
                 self.outbox.log(targets, *cancelled, None)?;
+                self.outbox.log(targets, *done, item.trace.as_deref())?;
+            }
+            Decision::CancelMember(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
+            Decision::StartBatch(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
+            Decision::ControlBatch { batch, done } => {
+                self.outbox.log(targets, *batch, None)?;
                 self.outbox.log(targets, *done, item.trace.as_deref())?;
             }
             Decision::Outcome(record) => {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batches::BatchJobs;
 use super::catch_up::CatchUpBarrier;
 use super::decide::{BatchTimes, Facts, PlanFact, PlannedReplay, Publishing};
 use super::draft::BatchDraft;
@@ -38,6 +39,7 @@ pub struct Surroundings<'a> {
     pub unapplied: &'a UnappliedLog,
     pub oversized: &'a OversizedRecords,
     pub writable: &'a WritablePartitions,
+    pub batches: &'a BatchJobs,
     /// Of which one replay may be taken from the rate, and in which sagas wait that cannot be read.
     pub queue: &'a mut RequestQueue,
 }
@@ -79,7 +81,13 @@ impl FactLoader {
                 }
             }
             Command::Outcome(outcome) => facts.named = record(&outcome.replay_id).await?,
-            Command::Invalid { .. } => facts.own = record(&item.record.replay_id).await?,
+            Command::BatchControl { batch_id, .. } => {
+                facts.own = record(&item.record.replay_id).await?;
+                facts.named = record(batch_id).await?;
+                facts.batch_counts = self.planner.records.log.batch_counts(batch_id);
+                facts.batch_is_retried = around.batches.is_retried(batch_id) || draft.retries(batch_id);
+            }
+            Command::Batch(_) | Command::Invalid { .. } => facts.own = record(&item.record.replay_id).await?,
         }
         Ok(facts)
     }
@@ -92,6 +100,13 @@ impl FactLoader {
         facts: &mut Facts,
     ) -> Result<()> {
         let (saga, now) = (&order.saga_id, facts.times.taken_up_at);
+        if let Some(member) = &order.member {
+            let log_overlay = around.unapplied.with(&around.draft.outbox.log);
+            let view = &self.planner.records.log;
+            let batch = log_overlay.get(&member.batch_id).cloned().or_else(|| view.get(&member.batch_id));
+            let progress = batch.as_ref().and_then(|batch| batch.batch_progress.as_ref());
+            facts.batch_is_cancelled = progress.is_some_and(|progress| progress.is_cancelled);
+        }
         let (draft, queue) = (around.draft, &mut *around.queue);
         facts.follows_skipped = queue.follows_skipped(item, saga, now, &draft.changes);
         facts.follows_parked = queue.blocks(&item.partition, saga, now);

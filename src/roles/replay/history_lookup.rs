@@ -95,7 +95,8 @@ fn about(item: &RequestItem) -> impl Iterator<Item = &String> {
     let (own, other) = match &item.request.command {
         Command::Outcome(outcome) => (None, Some(&outcome.replay_id)),
         Command::Cancel { replay_id, .. } => (Some(&item.record.replay_id), Some(replay_id)),
-        Command::Replay(_) | Command::Invalid { .. } => (Some(&item.record.replay_id), None),
+        Command::BatchControl { batch_id, .. } => (Some(&item.record.replay_id), Some(batch_id)),
+        Command::Replay(_) | Command::Batch(_) | Command::Invalid { .. } => (Some(&item.record.replay_id), None),
     };
     own.into_iter().chain(other)
 }

@@ -57,7 +57,12 @@ pub fn read_record(
     if home != partition.partition && forwarded_at.is_none() {
         return Ok(IncomingRecord::Forward(forward(record, partition, home)));
     }
-    let accepted_at = forwarded_at.unwrap_or(record.timestamp);
+    // A replay of a batch counts from when that was recorded.
+    let member_of = match &request.command {
+        Command::Replay(order) => order.member.as_ref().map(|member| member.accepted_at).filter(|at| *at <= record.timestamp),
+        _ => None,
+    };
+    let accepted_at = member_of.or(forwarded_at).unwrap_or(record.timestamp);
     let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset: record.offset };
     let log_record = record_of(&request, position, accepted_at);
     Ok(IncomingRecord::Request(Box::new(RequestItem {

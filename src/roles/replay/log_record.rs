@@ -1,5 +1,6 @@
 //! The records of the replay log: what a request is there from the start, and what became of it. Pure.
 
+use crate::saga::batch::BatchControl;
 use crate::saga::ids;
 use crate::saga::plan::Plan;
 use crate::saga::position::{Position, SagaId};
@@ -17,6 +18,8 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
         Command::Replay(order) => (CommandName::Replay, Some(order.saga_id.clone()), None),
         Command::Cancel { saga_id, replay_id } => (CommandName::Cancel, Some(saga_id.clone()), Some(replay_id.as_str())),
         Command::Invalid { command, saga_id, replay_id, .. } => (*command, saga_id.clone(), replay_id.as_deref()),
+        Command::Batch(_) => (CommandName::Batch, None, None),
+        Command::BatchControl { control, .. } => (name_of(control), None, None),
         Command::Outcome(outcome) => (CommandName::Outcome, Some(outcome.original_saga_id.clone()), None),
     };
     let replay_id = match (command, named, &saga) {
@@ -57,6 +60,7 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
         undone_by: None,
         position,
         request: None,
+        batch_progress: None,
     };
     if let Command::Replay(order) = &request.command {
         of_order(&mut record, order);
@@ -64,10 +68,23 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
     record
 }
 
+fn name_of(control: &BatchControl) -> CommandName {
+    match control {
+        BatchControl::Pause => CommandName::BatchPause,
+        BatchControl::Resume => CommandName::BatchResume,
+        BatchControl::Cancel => CommandName::BatchCancel,
+        BatchControl::RetryFailed(_) => CommandName::BatchRetryFailed,
+    }
+}
+
 fn of_order(record: &mut LogRecord, order: &ReplayOrder) {
     record.new_saga_id = Some(new_saga_id(&record.request_id, order));
     record.from = Some(order.from_text.clone());
     record.override_sha256.clone_from(&order.override_sha256);
+    if let Some(member) = &order.member {
+        record.batch_id = Some(member.batch_id.clone());
+        record.override_sha256 = member.own_override_sha256.clone().or(record.override_sha256.take());
+    }
     record.force_failure = match (&order.force_failure, &order.from) {
         (Some(ForceFailure::Step(step)), _) | (Some(ForceFailure::ResumeStep), From::Step { step, .. }) => Some(step.clone()),
         // Which step that is shows once it is planned.

@@ -10,6 +10,7 @@
 mod assignment;
 mod batch;
 mod batch_metrics;
+pub mod batches;
 pub mod catch_up;
 mod commit;
 mod committer;
@@ -37,6 +38,7 @@ pub mod replay_records;
 mod runner;
 mod schema_waits;
 mod settings;
+mod standing;
 pub mod submit;
 pub mod task;
 mod worker;

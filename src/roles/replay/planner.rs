@@ -126,7 +126,6 @@ impl ReplayPlanner {
             id_taken,
             split: matches!(known, SagaHistory::FullHistory(full_history) if full_history.split),
             max_bytes: self.rules.max_restored_bytes,
-            batch_id: None,
         };
         let planned = match known {
             SagaHistory::FullHistory(full_history) if is_long(order, full_history) => {

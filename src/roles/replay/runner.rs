@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batches::BatchJobs;
 use super::committer::Committer;
 use super::draft::PreparedBatch;
 use super::facts::FactLoader;
@@ -29,6 +30,7 @@ use crate::wire::avro::Schemas;
 pub struct BatchRunner {
     pub settings: Settings,
     pub queue: RequestQueue,
+    pub batches: BatchJobs,
     pub unapplied: UnappliedLog,
     pub facts: FactLoader,
     pub committer: Committer,
@@ -55,12 +57,13 @@ pub struct BatchRunner {
 
 impl BatchRunner {
     pub fn new(deps: Dependencies, settings: Settings, intake: Intake) -> Self {
-        let Dependencies { kafka, planner, catch_up, ends, partitioning, registry, schemas, metrics, .. } = deps;
+        let Dependencies { kafka, planner, catch_up, ends, partitioning, registry, schemas, metrics, freezer, .. } = deps;
         let alarms = LogAlarms::new(metrics.clone(), &settings.targets.log);
         let allowed = planner.rules.restored_allowed.clone();
         let (chains, targets) = (catch_up.chains.clone(), settings.targets.clone());
         Self {
             queue: RequestQueue::new(settings.max_parked_requests, settings.rate, Instant::now()),
+            batches: BatchJobs::new(freezer, planner.records.log.clone()),
             unapplied: UnappliedLog::default(),
             claims: LogClaims::new(kafka.clone(), settings.group.clone(), planner.records.log.clone(), alarms.clone()),
             writable: WritablePartitions::new(ends.clone(), chains, partitioning.clone(), targets, allowed),
@@ -101,10 +104,21 @@ impl BatchRunner {
         self.queue.is_anything_due((self.now)()) && self.queue.may_look_at_parked((self.instant)())
     }
 
-    /// Parks every request that the log says is waiting and that is not parked here.
+    /// Are there requests of batches to write?
+    pub fn is_batch_ready(&mut self) -> bool {
+        self.batches.has_work(&self.unapplied, (self.instant)())
+    }
+
+    /// Parks every request that the log says is waiting and that is not parked here, and goes on with its batches.
     pub fn park_waiting(&mut self) {
         for record in self.facts.planner.records.log.waiting() {
             let number = record.position.partition;
+            if record.batch_progress.is_some() {
+                if let Some(partition) = self.queue.partition_of_number(number) {
+                    self.batches.adopt(partition, &record, (self.instant)());
+                }
+                continue;
+            }
             if !self.queue.has_number(number) || self.queue.is_parked(number, &record.replay_id) {
                 continue;
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+use super::batches::Freezer;
 use super::catch_up::CatchUpBarrier;
 use super::outbox::ReplayTargets;
 use super::planner::ReplayPlanner;
@@ -21,6 +22,8 @@ pub struct Dependencies {
     pub transactional_id: String,
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,
+    /// Of the lists of batches.
+    pub freezer: Freezer,
     pub ends: Ends,
     pub partitioning: Arc<Partitioning>,
     /// Told how many partitions the requests topic and the log have, before anything is published under that.

@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::batches::{Freezer, SagaSelection};
 use super::catch_up::CatchUpBarrier;
 use super::planner::{ReplayPlanner, Rules};
 use super::replay_records::ReplayRecords;
 use super::{Dependencies, Replay, Settings};
+use crate::cold::batch_lists::BatchLists;
 use crate::error::Result;
 use crate::kafka::intake::Intake;
 use crate::roles::{Assigned, Components, RoleTask};
@@ -43,6 +45,7 @@ impl RoleTask for ReplayTask {
             transactional_id: format!("{group}-{instance}"),
             planner: planner(parts),
             catch_up: catch_up(parts),
+            freezer: freezer(parts),
             ends: parts.ends.clone(),
             partitioning: parts.partitioning.clone(),
             registry: parts.registry.clone(),
@@ -86,6 +89,15 @@ pub fn planner(components: &Components) -> ReplayPlanner {
             max_restored_bytes: config.limits.max_record.saturating_mul(3),
             max_event_bytes: config.limits.max_record.saturating_mul(OWN_RECORD_FACTOR),
         },
+    }
+}
+
+/// Freezes the lists of batches, for the role and for the HTTP api.
+pub fn freezer(components: &Components) -> Freezer {
+    Freezer {
+        lists: BatchLists::new(components.objects.clone()),
+        selection: SagaSelection { history: components.history.clone(), records: planner(components).records },
+        max_request_bytes: components.config.limits.max_record,
     }
 }
 

@@ -48,7 +48,8 @@ impl Replay {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = Instant::now();
-            let may_work = !self.stopping && now >= self.not_before && self.runner.queue.may_take_up(now);
+            let may_work =
+                !self.stopping && now >= self.not_before && (self.runner.queue.may_take_up(now) || self.runner.is_batch_ready());
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown), if !self.stopping => self.stop(),
@@ -62,6 +63,7 @@ impl Replay {
                 // Before the work: where there always is some, partitions that rest would never be read again.
                 _ = tick.tick() => if !self.stopping {
                     self.runner.tend().await?;
+                    self.runner.batches.advance(Instant::now()).await;
                     if Instant::now() >= self.not_before && self.runner.is_something_due() {
                         self.work().await?;
                     }
@@ -135,7 +137,8 @@ impl Replay {
             Ok(true) => self.backoff.succeeded(),
             // What was read and cannot be taken up now must not be looked at without a pause.
             Ok(false) => {
-                self.not_before = Instant::now() + if self.runner.queue.has_read() { TICK } else { Duration::ZERO };
+                let waits = self.runner.queue.has_read() || self.runner.is_batch_ready();
+                self.not_before = Instant::now() + if waits { TICK } else { Duration::ZERO };
             }
             // What is stored of one partition cannot be read: an operator can mend it while this process goes on.
             Err(Error::Unavailable(reason) | Error::Corrupt(reason)) => {

@@ -3,8 +3,12 @@
 //! What names a request id and a command is a request, however wrong the rest: it becomes [`Command::Invalid`], to be
 //! refused and logged. From anything else no request can be read: a dead letter `invalid_request`.
 
+pub mod batch;
+pub mod batch_body;
 mod canonical;
-mod hash;
+mod context_override;
+pub mod hash;
+mod member;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -183,7 +187,11 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
         }
         C::Outcome => read_outcome(fields, saga_id),
         C::Undo => later("undos"),
-        C::Batch | C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => later("batches"),
+        C::Batch => Ok(Command::Batch(Box::new(batch::read(fields)?))),
+        C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => {
+            let control = Box::new(batch::read_control(fields, name)?);
+            Ok(Command::BatchControl { batch_id: fields.needed("batch_id")?, control })
+        }
         C::Schedule | C::ScheduleCancel => later("schedules"),
     }
 }

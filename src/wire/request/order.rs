@@ -1,8 +1,10 @@
 //! The members of a REPLAY, with their defaults.
 
+use super::context_override::{OVERRIDES, read_override};
 use super::hash::sha256_hex;
+use super::member::read_member;
 use crate::saga::position::SagaId;
-use crate::saga::request::{ForceFailure, From, IfCompensated, Override, ReplayOrder};
+use crate::saga::request::{ForceFailure, From, IfCompensated, ReplayOrder};
 use crate::wire::fields::{Checked, Fields};
 use crate::wire::restored::read_mode;
 
@@ -26,6 +28,7 @@ pub fn read(fields: &Fields<'_>) -> Checked<ReplayOrder> {
         new_saga_id: fields.str("new_saga_id")?.map(|id| SagaId::new(id.as_ref())),
         not_before: fields.time("not_before")?,
         expires_at: fields.time("expires_at")?,
+        member: read_member(fields)?,
     })
 }
 
@@ -56,6 +59,11 @@ pub(super) const MEMBERS: [&str; 20] = [
 /// Has it no members but those of a REPLAY, its `from` and its `override`? What is in an override belongs to the saga.
 pub fn only_known(fields: &Fields<'_>) -> Checked<()> {
     fields.only(&MEMBERS)?;
+    only_known_below(fields)
+}
+
+/// The same of its `from` and its `override` alone.
+pub(super) fn only_known_below(fields: &Fields<'_>) -> Checked<()> {
     if let Ok(Some(from)) = fields.object("from") {
         from.only(&[&POINTS[..], &["attempt"]].concat())?;
     }
@@ -65,8 +73,6 @@ pub fn only_known(fields: &Fields<'_>) -> Checked<()> {
     Ok(())
 }
 
-/// The ways to change a context.
-const OVERRIDES: [&str; 4] = ["merge", "shallow", "patch", "replace"];
 /// The ways to name a checkpoint.
 const POINTS: [&str; 7] = ["step", "after_step", "at", "sequence", "checkpoint", "start", "latest"];
 
@@ -92,20 +98,6 @@ fn read_from(fields: &Fields<'_>) -> Checked<From> {
         "start" => marked("start", From::Start)?,
         _ => marked("latest", From::Latest)?,
     })
-}
-
-/// What each member holds is judged when it is applied: `override_invalid`.
-fn read_override(fields: &Fields<'_>) -> Checked<Option<Override>> {
-    let Some(member) = fields.object("override")? else { return Ok(None) };
-    let merge = member.json("merge").map(Override::Merge);
-    let shallow = member.json("shallow").map(Override::Shallow);
-    let patch = member.json("patch").map(Override::Patch);
-    let replace = member.json("replace").map(Override::Replace);
-    let mut given = [merge, shallow, patch, replace].into_iter().flatten();
-    match (given.next(), given.next()) {
-        (Some(change), None) => Ok(Some(change)),
-        _ => Err(fields.wrong("override", "must have one of merge, shallow, patch, replace")),
-    }
 }
 
 fn read_force_failure(fields: &Fields<'_>) -> Checked<Option<ForceFailure>> {

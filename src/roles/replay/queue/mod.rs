@@ -13,4 +13,5 @@ pub mod reading;
 pub mod requests;
 pub mod skipped;
 
+pub use rate_limiter::RateLimiter;
 pub use requests::RequestQueue;

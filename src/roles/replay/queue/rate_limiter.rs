@@ -15,6 +15,13 @@ impl RateLimiter {
         Self { per_second, allowance: burst(per_second), refilled_at: now }
     }
 
+    /// From now on.
+    pub fn set(&mut self, per_second: Option<f64>, now: Instant) {
+        if self.per_second != per_second {
+            *self = Self::new(per_second, now);
+        }
+    }
+
     pub fn is_limited(&self) -> bool {
         self.per_second.is_some()
     }

@@ -320,6 +320,10 @@ impl RequestQueue {
         self.of_number(number).is_some()
     }
 
+    pub fn partition_of_number(&self, number: i32) -> Option<TopicPartition> {
+        self.partitions.keys().find(|partition| partition.partition == number).cloned()
+    }
+
     fn of_number(&self, number: i32) -> Option<&PartitionQueue> {
         self.partitions.iter().find(|(partition, _)| partition.partition == number).map(|(_, queue)| queue)
     }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::super::batches::{Freezer, SagaSelection};
 use super::super::catch_up::CatchUpBarrier;
 use super::super::draft::{BatchDraft, DecidedBatch};
 use super::super::outbox::ReplayTargets;
@@ -19,6 +20,7 @@ use super::super::queue::reading::ReadingOrder;
 use super::super::replay_records::ReplayRecords;
 use super::super::runner::BatchRunner;
 use super::super::settings::{Dependencies, Settings};
+use crate::cold::batch_lists::BatchLists;
 use crate::cold::chain::ChainWriter;
 use crate::cold::directory::Directory;
 use crate::cold::object_store::{Metadata, ObjectInfo, ObjectPart, ObjectStore, Put};
@@ -200,7 +202,7 @@ impl World {
         let mut world = Self {
             trace: Vec::new(),
             restored: BTreeMap::new(),
-            runner: runner(&kafka, &history, &chains, &ends, Arc::new(ReplayLog::new(1_000))),
+            runner: runner(&kafka, (&archive, &history), &chains, &ends, Arc::new(ReplayLog::new(1_000))),
             partition,
             requests,
             in_order,
@@ -239,7 +241,7 @@ impl World {
     pub fn restart(&mut self) {
         self.trace.push(format!("restart at {}", self.committed));
         let (history, view) = (history(&self.archive, &self.chains), Arc::new(ReplayLog::new(1_000)));
-        self.runner = runner(&self.kafka, &history, &self.chains, &self.ends, view);
+        self.runner = runner(&self.kafka, (&self.archive, &history), &self.chains, &self.ends, view);
         self.begin();
     }
 
@@ -377,16 +379,25 @@ fn history(archive: &Arc<Archive>, chains: &Arc<Chains>) -> History {
     History::new(hot, cold, chains.clone(), MAX_ENTRIES).with_clock(now)
 }
 
-fn runner(kafka: &config::KafkaConfig, history: &History, chains: &Arc<Chains>, ends: &Ends, log: Arc<ReplayLog>) -> BatchRunner {
+fn runner(
+    kafka: &config::KafkaConfig,
+    (archive, history): (&Arc<Archive>, &History),
+    chains: &Arc<Chains>,
+    ends: &Ends,
+    log: Arc<ReplayLog>,
+) -> BatchRunner {
     let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
     let planner = ReplayPlanner {
         history: history.clone(),
         records: ReplayRecords { log_history: history.clone(), log, homes: watch::channel(Homes::new(1, &[1], true, 1)).1 },
         rules,
     };
+    let selection = SagaSelection { history: history.clone(), records: planner.records.clone() };
+    let freezer = Freezer { lists: BatchLists::new(archive.clone()), selection, max_request_bytes: 1 << 20 };
     let deps = Dependencies {
         kafka: kafka.clone(),
         transactional_id: "t".into(),
+        freezer,
         planner,
         catch_up: CatchUpBarrier { ends: ends.clone(), history: history.clone(), chains: chains.clone() },
         ends: ends.clone(),

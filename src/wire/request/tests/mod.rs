@@ -1,8 +1,13 @@
 use proptest::prelude::*;
 
+use super::batch::MemberRequests;
+use super::batch_body::read_body;
 use super::*;
+use crate::saga::batch::{BatchOrder, BatchRow, BatchSource, Verdict};
+use crate::saga::batch_progress::MaxFailures;
+use crate::saga::json::Json;
 use crate::saga::lineage::Mode;
-use crate::saga::request::{ForceFailure, From, IfCompensated, Override, ReplayOrder};
+use crate::saga::request::{ForceFailure, From, IfCompensated, Override, Refusal, ReplayOrder};
 use crate::saga::time::Micros;
 use crate::wire::avro::{SchemaRef, texts};
 
@@ -56,6 +61,7 @@ fn the_defaults_are_those_of_the_interface() {
         new_saga_id: None,
         not_before: None,
         expires_at: None,
+        member: None,
     };
     assert_eq!(read, defaults);
     assert_eq!(order(&replay(r#","mode":null,"override":null,"dry_run":null,"labels":null,"unknown":7"#)), defaults);
@@ -172,14 +178,105 @@ fn what_names_no_request_is_a_dead_letter() {
 
 #[test]
 fn commands_of_later_versions_are_refused() {
-    for (command, key, says) in
-        [("BATCH", ID, "batches"), ("SCHEDULE", ID, "schedules"), ("BATCH_PAUSE", "b", "batches"), ("UNDO", "s", "undos")]
-    {
+    for (command, key, says) in [("SCHEDULE", ID, "schedules"), ("UNDO", "s", "undos")] {
         let text = format!(
             r#"{{"request_id":"{ID}","command":"{command}","batch_id":"b","saga_id":"s","requested_by":"o","reason":"r"}}"#
         );
         assert!(refused(key, &text).contains(says));
     }
+}
+
+fn batch(members: &str) -> String {
+    format!(r#"{{"request_id":"{ID}","command":"BATCH","batch":{{{members}}},"requested_by":"o","reason":"r"}}"#)
+}
+
+fn batch_order(members: &str) -> BatchOrder {
+    match decode(ID, &batch(members)).expect("a request").command {
+        Command::Batch(order) => *order,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_batch_is_read_with_what_all_its_replays_share() {
+    let found = batch_order(
+        r#""name":"n","selector":{"status":["failed"],"label":"k:v","since":"2026-01-10T10:00:00Z","replay":"none"},"from":{"step":"pay"},"mode":null,"rate_per_second":2,"max_failures":"5%""#,
+    );
+    let BatchSource::Selector(filter) = &found.source else { panic!("{found:?}") };
+    assert_eq!((&filter.statuses[..], &filter.labels[..]), (&[Status::Failed][..], &[("k".into(), "v".into())][..]));
+    assert_eq!(found.template.as_str(), r#"{"from":{"step":"pay"}}"#);
+    assert_eq!(found.limits.max_failures, Some(MaxFailures::Percent(5.0)));
+    let named = batch_order(r#""saga_ids":["a","b"],"from":{"start":true},"overrides":{"a":{"merge":{"t":1}}}"#);
+    assert_eq!(named.source, BatchSource::Sagas(vec!["a".into(), "b".into()]));
+    assert_eq!(named.overrides, Some(vec![("a".into(), Json::from_valid(r#"{"merge":{"t":1}}"#))]));
+}
+
+#[test]
+fn a_batch_that_cannot_be_meant_is_refused_with_the_field() {
+    for (members, field) in [
+        ("", "selector"),
+        (r#""selector":{},"saga_ids":["a"],"from":{"start":true}"#, "selector"),
+        (r#""saga_ids":["a"]"#, "batch.from"),
+        (r#""saga_ids":["a"],"from":{"step":1}"#, "batch.from.step"),
+        (r#""saga_ids":[""],"from":{"start":true}"#, "saga_ids"),
+        (r#""saga_ids":["a"],"from":{"start":true},"new_saga_id":"x""#, "new_saga_id"),
+        (r#""saga_ids":["a"],"from":{"start":true},"overrides":{"a":{}}"#, "overrides"),
+        (r#""saga_ids":["a"],"from":{"start":true},"dry_run":true"#, "dry_run"),
+        (r#""selector":{"status":"lost"},"from":{"start":true}"#, "selector.status"),
+        (r#""plan_id":"p","from":{"start":true}"#, "from"),
+    ] {
+        let said = refused(ID, &batch(members));
+        assert!(said.contains(field), "{members}: {said}");
+    }
+}
+
+#[test]
+fn the_request_of_each_saga_has_what_the_batch_says_and_its_own_override() {
+    let order =
+        batch_order(r#""saga_ids":["a"],"from":{"step":"pay"},"override":{"merge":{"t":1}},"overrides":{"a":{"patch":[]}}"#);
+    let requests = MemberRequests {
+        request_id: ID,
+        requested_by: "ops",
+        reason: "r",
+        batch_id: ID,
+        accepted_at: Micros(7),
+        template: &order.template,
+        needs_override: true,
+    };
+    let member = |row: BatchRow| {
+        let request = decode_json(requests.of(&row).unwrap().as_bytes()).unwrap();
+        let Command::Replay(order) = request.command else { panic!("a replay") };
+        (order.override_, *order.member.expect("of a batch"))
+    };
+    let own = Some(Json::from_valid(r#"{"patch":[]}"#));
+    let (change, with) = member(BatchRow { own_override: own, ..BatchRow::of("a".into()) });
+    assert_eq!(change, Some(Override::Merge(Json::from_valid(r#"{"t":1}"#))));
+    assert_eq!(with.own_override, Some(Override::Patch(Json::from_valid("[]"))));
+    assert_eq!((with.batch_id.as_str(), with.accepted_at, with.refusal), (ID, Micros(7), None));
+    let (_, without) = member(BatchRow::of("b".into()));
+    assert_eq!(without.refusal.map(|refusal| refusal.code), Some("override_missing"));
+    let verdict = Some(Verdict::Refuse { code: "saga_running".into(), message: "m".into() });
+    let (_, refused) = member(BatchRow { verdict, ..BatchRow::of("c".into()) });
+    assert_eq!(refused.refusal, Some(Refusal::new("saga_running", "m")));
+}
+
+#[test]
+fn the_body_of_a_batch_has_no_unknown_member() {
+    let read = |text: &str| read_body(text.as_bytes()).map_err(|error| error.to_string());
+    let body = |batch: &str| format!(r#"{{"batch":{{{batch}}},"requested_by":"o","reason":"r"}}"#);
+    let found = read(&body(r#""saga_ids":["a"],"from":{"start":true},"dry_run":true"#)).expect("read");
+    assert!(found.dry_run && found.request_id.is_none());
+    let plan = read(r#"{"plan_id":"p","requested_by":"o","reason":"r"}"#).expect("read");
+    assert_eq!(plan.order.source, BatchSource::Frozen { list_id: "p".into(), digest: None });
+    for (batch, meant) in [
+        (r#""saga_ids":["a"],"from":{"start":true},"dryrun":true"#, "dry_run"),
+        (r#""selector":{"statuses":"failed"},"from":{"start":true}"#, "status"),
+        (r#""saga_ids":["a"],"from":{"stp":"x"}"#, "step"),
+    ] {
+        let said = read(&body(batch)).expect_err(batch);
+        assert!(said.contains("not known") && said.contains(meant), "{said}");
+    }
+    assert!(read(r#"{"batch":{},"plan_id":"p","requested_by":"o","reason":"r"}"#).is_err());
 }
 
 #[test]

@@ -1,0 +1,34 @@
+//! What the request of one replay of a batch has besides the members of a REPLAY.
+
+use super::context_override::read_override;
+use super::hash::sha256_hex;
+use crate::saga::plan::REFUSALS;
+use crate::saga::request::{BatchMember, Refusal};
+use crate::wire::fields::{Checked, Fields};
+
+/// What a replay of a batch has besides: resaga alone writes it.
+pub const MEMBER: &str = "batch_member";
+
+/// `None`: it is not of a batch.
+pub fn read_member(fields: &Fields<'_>) -> Checked<Option<Box<BatchMember>>> {
+    let Some(member) = fields.object(MEMBER)? else { return Ok(None) };
+    let own_override = read_override(&member)?;
+    let refusal = match member.string("code")? {
+        None => None,
+        Some(code) => {
+            let code = REFUSALS.into_iter().find(|known| *known == code);
+            let code = code.ok_or_else(|| member.wrong("code", "is not one of a refusal"))?;
+            Some(Refusal::new(code, member.string("message")?.unwrap_or_default()))
+        }
+    };
+    Ok(Some(Box::new(BatchMember {
+        batch_id: member.needed("batch_id")?,
+        accepted_at: member.required("accepted_at", member.time("accepted_at")?)?,
+        own_override_sha256: own_override
+            .as_ref()
+            .and_then(|_| member.raw("override"))
+            .map(|raw| sha256_hex(raw.text().as_bytes())),
+        own_override,
+        refusal,
+    })))
+}
