@@ -48,7 +48,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/replays", get(replays::list).post(replays::submit)),
         ("/v1/replays/{id}", get(replays::get)),
         ("/v1/replays/{id}/cancel", post(replays::cancel)),
-        ("/v1/replays/{id}/undo", post(later)),
+        ("/v1/replays/{id}/undo", post(replays::undo)),
         ("/v1/batches", get(batches::list).post(batches::submit).layer(DefaultBodyLimit::max(batches::MAX_BODY))),
         ("/v1/batches/plans/{id}", get(batches::plan)),
         ("/v1/batches/{id}", get(batches::get)),
@@ -99,7 +99,7 @@ pub fn state_json(found: &crate::history::answer::StateAnswer) -> String {
 
 /// Routes of a later version.
 async fn later() -> Problem {
-    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "schedules and undo are not in this version")
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "schedules are not in this version")
 }
 
 async fn no_route() -> Problem {

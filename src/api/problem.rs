@@ -89,7 +89,7 @@ pub const PROBLEMS: &[ProblemCode] = &[
     problem(UNNAMED, "too_large", ""),
     problem(500, "corrupt", ""),
     problem(500, "bug", ""),
-    problem(501, "not_implemented", "this version does single replays and batches"),
+    problem(501, "not_implemented", "this version has no schedules"),
     problem(503, "behind", "try again after the seconds in Retry-After"),
     problem(503, "unavailable", "try again after the seconds in Retry-After"),
 ];

@@ -38,7 +38,7 @@ pub enum SubmitAnswer {
     },
 }
 
-/// A CANCEL that was published.
+/// A CANCEL or UNDO that was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedCancel {
     pub request_id: String,
@@ -54,6 +54,9 @@ pub trait ReplayService: Send + Sync {
 
     /// Refused: `replay_not_found`, and `request_invalid` when it is too late to cancel it.
     async fn cancel(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel>;
+
+    /// Refused: `replay_not_found`, `saga_running`, `behind`, and `request_invalid` when it cannot be undone.
+    async fn undo(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel>;
 
     async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>>;
 

@@ -53,12 +53,22 @@ pub async fn get(State(api): State<ApiState>, Id(replay_id): Id) -> Answer {
 
 pub async fn cancel(State(api): State<ApiState>, Id(replay_id): Id, Document(body): Document) -> Answer {
     let (requested_by, reason) = who_and_why(&body)?;
-    let cancel = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(|error| match error {
-        // Understood, and too late: a conflict with what is.
+    let cancel = api.replays.cancel(&replay_id, &requested_by, &reason).await.map_err(too_late)?;
+    Ok(json_text(StatusCode::ACCEPTED, json::cancelled(&cancel)))
+}
+
+pub async fn undo(State(api): State<ApiState>, Id(replay_id): Id, Document(body): Document) -> Answer {
+    let (requested_by, reason) = who_and_why(&body)?;
+    let undo = api.replays.undo(&replay_id, &requested_by, &reason).await.map_err(too_late)?;
+    Ok(json_text(StatusCode::ACCEPTED, json::cancelled(&undo)))
+}
+
+/// Understood, and not possible as the replay is: a conflict.
+fn too_late(error: Error) -> Problem {
+    match error {
         Error::Refused { code: "request_invalid", message } => Problem::new(StatusCode::CONFLICT, "request_invalid", message),
         other => other.into(),
-    })?;
-    Ok(json_text(StatusCode::ACCEPTED, json::cancelled(&cancel)))
+    }
 }
 
 /// `{requested_by, reason}`, both required.

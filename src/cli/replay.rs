@@ -60,11 +60,8 @@ pub enum Replay {
         #[command(flatten)]
         asked: Attribution,
     },
-    /// Asks the restored saga's consumers to compensate it. Not in this version: its route answers 501.
-    #[command(
-        hide = true,
-        after_help = "Example:\n  resaga replay undo 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong gateway'"
-    )]
+    /// Asks the restored saga's consumers to compensate what it did.
+    #[command(after_help = "Example:\n  resaga replay undo 900f44fb-faac-5e2b-928c-b4ea3c60c892 --reason 'wrong gateway'")]
     Undo {
         replay_id: String,
         #[command(flatten)]

@@ -8,3 +8,15 @@ pub fn parse_label(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once(':')?;
     (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
+
+/// Labels with others on top: a name keeps its place.
+pub fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec<(String, String)> {
+    let mut merged = labels.to_vec();
+    for (key, value) in on_top {
+        match merged.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => old.clone_from(value),
+            None => merged.push((key.clone(), value.clone())),
+        }
+    }
+    merged
+}

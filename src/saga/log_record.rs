@@ -5,6 +5,7 @@ use super::json::Json;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::restored::CheckpointRef;
+use super::state::Status;
 use super::time::Micros;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,16 @@ impl ReplayStatus {
     }
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// Of a replay whose restored saga ended like this.
+    pub fn of_end(status: Status) -> Self {
+        match status {
+            Status::Completed => Self::Completed,
+            Status::Compensated => Self::Compensated,
+            Status::Cancelled => Self::SagaCancelled,
+            Status::Failed | Status::Running | Status::Compensating => Self::Failed,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub mod state;
 pub mod stored_entry;
 pub mod time;
 pub mod timeline;
+pub mod undo;
 
 #[cfg(test)]
 mod fold_model;

@@ -12,6 +12,7 @@ use super::event::Kind;
 use super::fold::Saga;
 use super::ids;
 use super::json::Json;
+use super::labels::merge_labels;
 use super::lineage::Mode;
 use super::patch;
 use super::position::SagaId;
@@ -387,16 +388,6 @@ fn runs(after: &[Entry]) -> Vec<String> {
 }
 
 /// The request's labels on top of the checkpoint's.
-fn merge_labels(labels: &[(String, String)], on_top: &[(String, String)]) -> Vec<(String, String)> {
-    let mut merged = labels.to_vec();
-    for (key, value) in on_top {
-        match merged.iter_mut().find(|(known, _)| known == key) {
-            Some((_, old)) => old.clone_from(value),
-            None => merged.push((key.clone(), value.clone())),
-        }
-    }
-    merged
-}
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

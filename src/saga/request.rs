@@ -95,6 +95,11 @@ pub enum Command {
         saga_id: SagaId,
         replay_id: String,
     },
+    /// Asks the restored saga of a replay to compensate what it did.
+    Undo {
+        saga_id: SagaId,
+        replay_id: String,
+    },
     /// The restored saga `saga_id` (or the one that carries it out, `executed_as`) of `replay_id` ended with `status`
     /// at its entry `sequence`. Written by materialize only.
     Outcome(Outcome),
@@ -103,7 +108,7 @@ pub enum Command {
         batch_id: String,
         control: Box<BatchControl>,
     },
-    /// Not supported by this version (schedules, undo) or wrong in a member: refused `request_invalid`.
+    /// Not supported by this version (schedules) or wrong in a member: refused `request_invalid`.
     Invalid {
         command: CommandName,
         saga_id: Option<SagaId>,

@@ -14,7 +14,7 @@ use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
 use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
-use crate::saga::request::LogRecord;
+use crate::saga::request::{CommandName, LogRecord};
 use crate::saga::selector::ReplayStanding;
 use crate::saga::time::Micros;
 use crate::wire::request::decode_body;
@@ -61,6 +61,13 @@ impl ReplayService for ReplayApi {
         Ok(AcceptedCancel { request_id: cancelling.request_id, replay_id: cancelling.replay_id })
     }
 
+    async fn undo(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel> {
+        self.planner()?;
+        let request_id = Uuid::now_v7().to_string();
+        let undo = self.submit.undo(replay_id, &request_id, requested_by, reason).await?;
+        Ok(AcceptedCancel { request_id: undo.request_id, replay_id: undo.replay_id })
+    }
+
     async fn get(&self, replay_id: &str) -> Result<Option<LogRecord>> {
         self.planner()?;
         Ok(self.submit.record(replay_id).await?.map(|record| (*record).clone()))
@@ -86,8 +93,11 @@ impl ReplayService for ReplayApi {
         let mut records = self.planner()?.records.log.of_saga(saga);
         records.extend(self.planner()?.records.dropped_of(saga).await?);
         newest_first(&mut records);
-        let made =
-            records.iter().filter(|record| record.original_saga_id.as_ref() == Some(saga) && record.published_at.is_some());
+        let made = records.iter().filter(|record| {
+            record.original_saga_id.as_ref() == Some(saga)
+                && record.published_at.is_some()
+                && record.command == CommandName::Replay
+        });
         let child = |record: &Arc<LogRecord>| {
             Some(Child {
                 new_saga_id: record.new_saga_id.clone()?,

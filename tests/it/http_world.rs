@@ -248,6 +248,12 @@ impl ReplayService for Remembers {
             _ => Err(Error::refused("replay_not_found", "no such replay")),
         }
     }
+    async fn undo(&self, replay_id: &str, requested_by: &str, reason: &str) -> Result<AcceptedCancel> {
+        match replay_id {
+            "running" => Err(Error::refused("saga_running", "it runs")),
+            other => self.cancel(other, requested_by, reason).await,
+        }
+    }
     async fn get(&self, _replay_id: &str) -> Result<Option<LogRecord>> {
         Ok(None)
     }

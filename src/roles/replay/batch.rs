@@ -20,7 +20,9 @@ use super::runner::BatchRunner;
 use crate::error::{Error, Result};
 use crate::kafka::record::{NewRecord, Record};
 use crate::saga::position::{Offset, TopicPartition};
+use crate::saga::request::Command;
 use crate::saga::time::Micros;
+use crate::saga::undo::undo_target;
 use crate::telemetry::Alarm;
 use crate::wire::payload::NotDecoded;
 
@@ -112,7 +114,8 @@ impl BatchRunner {
     ) -> Result<Option<DecidedBatch>> {
         let mut draft = BatchDraft::default();
         draft.outbox.signatures = self.claims.signatures();
-        let TakenUp { items, parked, records } = self.take_up(&mut draft, taken_up_at, behind, claims.as_ref()).await?;
+        let TakenUp { mut items, parked, records } = self.take_up(&mut draft, taken_up_at, behind, claims.as_ref()).await?;
+        self.find_undone(&mut items).await?;
         if items.is_empty() && records == 0 && (behind.is_some() || !self.is_batch_ready()) {
             return Ok(None);
         }
@@ -358,6 +361,21 @@ impl BatchRunner {
             }
             Err(NotDecoded::DeadLetter { message, .. }) => Err(Error::bug(message)),
         }
+    }
+
+    /// Of each UNDO the saga that it is about, by the log. Where the log does not answer now, the undo waits.
+    async fn find_undone(&self, items: &mut [RequestItem]) -> Result<()> {
+        let records = &self.facts.planner.records;
+        for item in items {
+            let Command::Undo { replay_id, .. } = &item.request.command else { continue };
+            let homes = records.homes_of_request(&item.record);
+            let named = match records.find(replay_id, Some(&homes), self.unapplied.overlay()).await {
+                Err(Error::Unavailable(_) | Error::Corrupt(_)) => continue,
+                other => other?,
+            };
+            item.undoes = undo_target(named.as_deref(), item.record.original_saga_id.as_ref()).ok().cloned();
+        }
+        Ok(())
     }
 
     /// What the requests of a batch are decided by. `None`: behind another batch, and something needs waiting.

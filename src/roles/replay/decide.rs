@@ -14,8 +14,10 @@ use crate::saga::batch_counts::BatchCounts;
 use crate::saga::batch_progress::{BatchProgress, PauseReason};
 use crate::saga::plan::Plan;
 use crate::saga::request::{Command, CommandName, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::restored::RestoredSaga;
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
+use crate::saga::undo::UndoPlan;
 
 /// The moments of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub struct Facts {
     /// The ends to which its saga was looked at.
     pub ends: Option<EndOffsets>,
     pub plan: PlanFact,
+    pub undo: UndoFact,
 }
 
 impl Default for BatchTimes {
@@ -74,6 +77,20 @@ pub enum PlanFact {
     Unknown,
     Refused(Refusal),
     Planned(Box<PlannedReplay>),
+}
+
+/// What planning an undo gave.
+#[derive(Default)]
+pub enum UndoFact {
+    /// It may not go yet, or the restored saga's history is not there yet.
+    #[default]
+    NotPlanned,
+    Refused(Refusal),
+    Planned {
+        plan: Box<UndoPlan>,
+        /// The partition that it goes to has a leader.
+        is_writable: bool,
+    },
 }
 
 pub struct PlannedReplay {
@@ -110,6 +127,8 @@ pub enum Decision {
     Unpark,
     /// These records: the waiting replay is cancelled, and this request is done.
     Cancel { cancelled: Box<LogRecord>, done: Box<LogRecord> },
+    /// What is asked of the restored saga is published; these records: the replay as undone, and this request as done.
+    Undo { asked: Box<RestoredSaga>, undone: Box<LogRecord>, done: Box<LogRecord> },
     /// A replay of a batch that was cancelled: its record.
     CancelMember(Box<LogRecord>),
     /// A batch, or a retry of one, begins: its record.
@@ -130,6 +149,7 @@ pub fn decide(facts: &Facts, item: &RequestItem) -> Decision {
         Command::Replay(order) => decide_replay(facts, item, order),
         Command::Cancel { replay_id, .. } => decide_cancel(facts, item, replay_id),
         Command::Outcome(outcome) => decide_outcome(facts, item, outcome),
+        Command::Undo { .. } => decide_undo(facts, item),
         Command::Batch(order) => decide_batch(facts, item, order),
         Command::BatchControl { control, .. } => decide_batch_control(facts, item, control),
         Command::Invalid { .. } if facts.is_repeat() => Decision::Duplicate,
@@ -148,12 +168,12 @@ impl Facts {
         self.own.as_ref().is_some_and(|own| own.status == ReplayStatus::Accepted && own.dry_run == record.dry_run)
     }
 
-    /// May the replay go, as far as the other requests and its time have a say? Only then is it planned.
-    pub fn may_go(&self, item: &RequestItem, order: &ReplayOrder) -> bool {
+    /// May the replay or undo go, as far as the other requests and its time have a say? Only then is it planned. `due`: its time.
+    pub fn may_go(&self, item: &RequestItem, due: Micros) -> bool {
         let is_parked = item.parked.is_some();
         let is_open = if is_parked { self.still_waits(&item.record) } else { !self.is_repeat() };
         let overtakes = !is_parked && (self.follows_skipped || self.follows_parked);
-        !self.is_unreadable && is_open && !is_for_later(order, self.times.taken_up_at) && !overtakes && !self.follows_in_batch
+        !self.is_unreadable && is_open && due <= self.times.taken_up_at && !overtakes && !self.follows_in_batch
     }
 
     fn is_oversized(&self) -> bool {
@@ -215,6 +235,45 @@ fn decide_cancel(facts: &Facts, item: &RequestItem, replay_id: &str) -> Decision
     cancelled.request = None;
     let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };
     Decision::Cancel { cancelled: Box::new(cancelled), done: Box::new(done) }
+}
+
+fn decide_undo(facts: &Facts, item: &RequestItem) -> Decision {
+    let is_new = item.parked.is_none();
+    if is_new && facts.is_repeat() {
+        return Decision::Duplicate;
+    }
+    if !is_new && !facts.still_waits(&item.record) {
+        return Decision::Unpark;
+    }
+    let holds_saga = true;
+    let park = if is_new && !facts.may_park { Decision::Skip { holds_saga } } else { Decision::Park { holds_saga } };
+    match &facts.undo {
+        UndoFact::NotPlanned if is_new && facts.is_oversized() => too_large(REQUEST_TOO_LARGE),
+        UndoFact::NotPlanned if is_new && facts.follows_skipped => Decision::Skip { holds_saga },
+        UndoFact::NotPlanned | UndoFact::Planned { is_writable: false, .. } => park,
+        UndoFact::Refused(refusal) => Decision::Refuse(refusal.clone()),
+        UndoFact::Planned { .. } if facts.is_oversized() => {
+            too_large("what is asked of the restored saga is larger than its topic takes")
+        }
+        UndoFact::Planned { plan, .. } => undo(facts, item, plan),
+    }
+}
+
+fn undo(facts: &Facts, item: &RequestItem, plan: &UndoPlan) -> Decision {
+    let Some(named) = &facts.named else { return Decision::NoChange { is_unknown: true } };
+    let asked = &plan.asked;
+    let done = LogRecord {
+        status: ReplayStatus::Published,
+        new_saga_id: Some(asked.saga_id.clone()),
+        mode: Some(asked.mode),
+        batch_id: asked.batch_id.clone(),
+        checkpoint: Some(asked.checkpoint.clone()),
+        published_at: Some(facts.times.decided_at),
+        request: None,
+        ..item.record.clone()
+    };
+    let undone = named.undone(&item.record.replay_id, &plan.newest);
+    Decision::Undo { asked: Box::new(asked.clone()), undone: Box::new(undone), done: Box::new(done) }
 }
 
 fn decide_batch(facts: &Facts, item: &RequestItem, order: &BatchOrder) -> Decision {
@@ -286,15 +345,16 @@ fn decide_outcome(facts: &Facts, item: &RequestItem, outcome: &Outcome) -> Decis
         return Decision::NoChange { is_unknown: false };
     }
     let mut record = (**known).clone();
-    record.status = match outcome.status {
-        Status::Completed => ReplayStatus::Completed,
-        Status::Compensated => ReplayStatus::Compensated,
-        Status::Cancelled => ReplayStatus::SagaCancelled,
-        Status::Failed | Status::Running | Status::Compensating => ReplayStatus::Failed,
-    };
-    record.outcome = Some(record.status.as_str().to_owned());
     record.outcome_sequence = Some(outcome.sequence);
-    record.ended_at = Some(outcome.ended_at);
+    if record.undone_by.is_some() {
+        // What the replay came to before stays its outcome.
+        let is_undone = outcome.status == Status::Compensated;
+        record.status = if is_undone { ReplayStatus::Undone } else { ReplayStatus::UndoFailed };
+    } else {
+        record.status = ReplayStatus::of_end(outcome.status);
+        record.outcome = Some(record.status.as_str().to_owned());
+        record.ended_at = Some(outcome.ended_at);
+    }
     if record.new_saga_id.as_ref() != Some(&outcome.ended_saga_id) {
         record.executed_as = Some(outcome.ended_saga_id.clone());
     }

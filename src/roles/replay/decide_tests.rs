@@ -1,12 +1,13 @@
 use super::*;
 use crate::roles::replay::log_record::record_of;
-use crate::roles::replay::queue::parked::Parked;
+use crate::roles::replay::queue::parked::{Parked, waits};
 use crate::saga::batch_progress::BatchLimits;
+use crate::saga::event::Kind;
 use crate::saga::json::Json;
 use crate::saga::lineage::Mode;
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{Position, TopicPartition};
-use crate::saga::testing::{log_record, restored};
+use crate::saga::testing::{Log, event, log_record, restored};
 use crate::wire::request::decode_json;
 
 const NOW: Micros = Micros(1_780_000_000_000_000);
@@ -30,7 +31,15 @@ fn item(command: &str, members: &str) -> RequestItem {
         format!(r#"{{"request_id":"r","command":"{command}","saga_id":"order-1","requested_by":"ops","reason":"x"{members}}}"#);
     let request = decode_json(text.as_bytes()).expect("a request");
     let record = record_of(&request, Position::new("requests", 0, 7), NOW);
-    RequestItem { request, partition: TopicPartition::new("requests", 0), record, trace: None, ends: None, parked: None }
+    RequestItem {
+        request,
+        partition: TopicPartition::new("requests", 0),
+        record,
+        trace: None,
+        ends: None,
+        undoes: None,
+        parked: None,
+    }
 }
 
 fn new_replay() -> RequestItem {
@@ -47,9 +56,7 @@ fn dry_run() -> RequestItem {
 
 fn parked() -> RequestItem {
     let item = new_replay();
-    let Command::Replay(order) = item.request.command.clone() else { panic!("a replay") };
-    let (request, record) = (item.request.clone(), item.record.clone());
-    RequestItem { parked: Some(Parked { request, order, record, trace: None, ends: None }), ..item }
+    RequestItem { parked: Parked::of(item.request.clone(), item.record.clone(), None, None), ..item }
 }
 
 fn cancel() -> RequestItem {
@@ -95,6 +102,7 @@ fn short(decision: &Decision) -> String {
         Decision::Duplicate => "duplicate".into(),
         Decision::Unpark => "unpark".into(),
         Decision::Cancel { .. } => "cancel".into(),
+        Decision::Undo { undone, done, .. } => format!("undo {} {}", undone.status.as_str(), done.status.as_str()),
         Decision::CancelMember(record) => format!("member {}", record.status.as_str()),
         Decision::StartBatch(record) => format!("start {}", record.command.as_str()),
         Decision::ControlBatch { batch, .. } => {
@@ -247,6 +255,75 @@ fn an_outcome_counts_once_and_only_forward() {
     }
 }
 
+fn new_undo() -> RequestItem {
+    item("UNDO", r#","replay_id":"other""#)
+}
+
+fn parked_undo() -> RequestItem {
+    let item = new_undo();
+    RequestItem { parked: Parked::of(item.request.clone(), item.record.clone(), None, None), ..item }
+}
+
+fn planned_undo(facts: &mut Facts, is_writable: bool) {
+    let asked = restored("undo", Mode::Compensate);
+    let newest = Log::of([event(Kind::SagaStarted), event(Kind::SagaCompleted)]).state().clone();
+    facts.named = known(ReplayStatus::Completed);
+    facts.undo = UndoFact::Planned { plan: Box::new(UndoPlan { asked, newest }), is_writable };
+}
+
+#[test]
+fn an_undo_is_published_once_refused_or_waits() {
+    check(&[
+        ("planned", new_undo, |f| planned_undo(f, true), "undo undoing published"),
+        ("no leader where it goes", new_undo, |f| planned_undo(f, false), "park"),
+        ("the restored saga's history is behind", new_undo, |_| (), "park"),
+        ("no room", new_undo, |f| f.may_park = false, "skip"),
+        ("behind one that was skipped", new_undo, |f| f.follows_skipped = true, "skip"),
+        ("refused", new_undo, |f| f.undo = UndoFact::Refused(refusal()), "refuse saga_running"),
+        ("seen before", new_undo, |f| (planned_undo(f, true), f.own = known(ReplayStatus::Published)).1, "duplicate"),
+        ("too large", new_undo, |f| (planned_undo(f, true), f.times_oversized = 1).1, "refuse too_large"),
+        ("parked", parked_undo, |f| (planned_undo(f, true), f.own = known(ReplayStatus::Accepted)).1, "undo undoing published"),
+        ("parked, and committed before", parked_undo, |f| f.own = known(ReplayStatus::Published), "unpark"),
+    ]);
+}
+
+#[test]
+fn the_end_of_an_undone_saga_says_whether_it_was_undone() {
+    let record = |status| LogRecord {
+        undone_by: Some("u".into()),
+        outcome: Some("completed".into()),
+        ended_at: Some(Micros(3)),
+        published_at: Some(NOW),
+        outcome_sequence: Some(4),
+        ..log_record("other", "order-1", 1, status)
+    };
+    for (status, sequence, expected) in [
+        (Status::Compensated, 9, Some(ReplayStatus::Undone)),
+        (Status::Failed, 9, Some(ReplayStatus::UndoFailed)),
+        (Status::Completed, 9, Some(ReplayStatus::UndoFailed)),
+        (Status::Compensated, 4, None),
+    ] {
+        let mut item = new_replay();
+        item.request.command = Command::Outcome(Outcome {
+            replay_id: "other".into(),
+            original_saga_id: "order-1".into(),
+            ended_saga_id: "new of other".into(),
+            status,
+            sequence,
+            ended_at: NOW,
+        });
+        let facts = Facts { named: Some(Arc::new(record(ReplayStatus::Undoing))), ..facts(|_| ()) };
+        let found = match decide(&facts, &item) {
+            Decision::Outcome(record) => {
+                assert_eq!((record.outcome.as_deref(), record.ended_at), (Some("completed"), Some(Micros(3))), "it stays");
+                Some(record.status)
+            }
+            _ => None,
+        };
+        assert_eq!(found, expected);
+    }
+}
+
 fn batch_command(name: &str, members: &str) -> RequestItem {
     let text = format!(r#"{{"request_id":"r","command":"{name}","requested_by":"ops","reason":"x"{members}}}"#);
     let request = decode_json(text.as_bytes()).expect("a request");
@@ -368,7 +445,7 @@ fn only_what_overtakes_nobody_is_planned() {
     ];
     for (what, item, change, expected) in cases {
         let item = item();
-        let Command::Replay(order) = &item.request.command else { panic!("a replay") };
-        assert_eq!(facts(change).may_go(&item, order), expected, "{what}");
+        let (_, due) = waits(&item.request.command).expect("a replay");
+        assert_eq!(facts(change).may_go(&item, due), expected, "{what}");
     }
 }

@@ -10,7 +10,7 @@ use super::outbox::{ReplayTargets, TransactionOutbox};
 use super::oversized::{OversizedSource, RecordSource};
 use super::queue::RequestQueue;
 use super::queue::item::{NextOffsets, RequestItem};
-use super::queue::parked::Parked;
+use super::queue::parked::{Parked, waits};
 use super::queue::skipped::{SkippedChanges, SkippedRequest};
 use crate::error::{Error, Result};
 use crate::kafka::intake::GroupMetadata;
@@ -149,6 +149,12 @@ impl BatchDraft {
                 self.outbox.log(targets, *cancelled, None)?;
                 self.outbox.log(targets, *done, item.trace.as_deref())?;
             }
+            Decision::Undo { asked, undone, done } => {
+                self.outbox.undo(targets, &asked, item.trace.as_deref())?;
+                self.outbox.log(targets, *undone, None)?;
+                self.outbox.log(targets, *done, item.trace.as_deref())?;
+                self.metrics.result(&asked.saga_name, "undo");
+            }
             Decision::CancelMember(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
             Decision::StartBatch(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
             Decision::ControlBatch { batch, done } => {
@@ -172,15 +178,14 @@ impl BatchDraft {
     }
 
     fn hold(&mut self, item: &RequestItem, holds_saga: bool) {
-        if let Some(order) = order_of(item).filter(|_| holds_saga) {
-            self.held.insert(order.saga_id.clone());
+        if let Some((saga, _)) = waits(&item.request.command).filter(|_| holds_saga) {
+            self.held.insert(saga.clone());
         }
     }
 
     /// Leaves a request in the topic, to be read again: there is no room to let it wait, and it keeps no other.
     fn skip(&mut self, item: RequestItem) {
-        let order =
-            order_of(&item).map(|order| (order.saga_id.clone(), order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN)));
+        let order = waits(&item.request.command).map(|(saga, due)| (saga.clone(), due));
         self.changes.skipped.push((item.partition, skipped(item.record, order)));
     }
 
@@ -218,9 +223,6 @@ fn skipped(record: LogRecord, order: Option<(SagaId, Micros)>) -> SkippedRequest
 
 /// A new request that is parked.
 fn parked(item: RequestItem) -> Result<Parked> {
-    let Some(order) = order_of(&item).map(|order| Box::new(order.clone())) else {
-        return Err(Error::bug("park another command than a replay"));
-    };
     let record = log_record::accepted(item.record, &item.request);
-    Ok(Parked { request: item.request, order, record, trace: item.trace, ends: None })
+    Parked::of(item.request, record, item.trace, None).ok_or_else(|| Error::bug("park a command that does not wait"))
 }

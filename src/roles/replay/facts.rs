@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::batches::BatchJobs;
 use super::catch_up::CatchUpBarrier;
-use super::decide::{BatchTimes, Facts, PlanFact, PlannedReplay, Publishing};
+use super::decide::{BatchTimes, Facts, PlanFact, PlannedReplay, Publishing, UndoFact};
 use super::draft::BatchDraft;
 use super::histories::{LoadedHistories, report_unreadable};
 use super::history_alarms::HistoryAlarms;
@@ -14,15 +14,17 @@ use super::history_lookup::HistoryLookup;
 use super::log_overlay::UnappliedLog;
 use super::outbox::EventPartitions;
 use super::oversized::OversizedRecords;
-use super::planner::{PlanTimes, ReplayPlanner, RequestOrder, SagaHistory};
+use super::planner::{PlanTimes, ReplayPlanner, RequestOrder, SagaHistory, plan_undo_of};
 use super::queue::RequestQueue;
 use super::queue::item::RequestItem;
 use super::writable::WritablePartitions;
 use crate::error::{Error, Result};
 use crate::partitioning::Partitioning;
+use crate::saga::position::SagaId;
 use crate::saga::request::{Command, ReplayOrder};
 use crate::saga::restored::RestoredSaga;
 use crate::saga::time::Micros;
+use crate::saga::undo::undo_target;
 use crate::telemetry::Metrics;
 
 /// What was loaded for all requests of a batch together.
@@ -42,6 +44,17 @@ pub struct Surroundings<'a> {
     pub batches: &'a BatchJobs,
     /// Of which one replay may be taken from the rate, and in which sagas wait that cannot be read.
     pub queue: &'a mut RequestQueue,
+}
+
+/// Who of its saga waits before a request, and whether it may wait itself.
+fn load_order(item: &RequestItem, saga: &SagaId, around: &Surroundings<'_>, facts: &mut Facts) {
+    let (draft, queue, now) = (around.draft, &*around.queue, facts.times.taken_up_at);
+    facts.follows_skipped = queue.follows_skipped(item, saga, now, &draft.changes);
+    facts.follows_parked = queue.blocks(&item.partition, saga, now);
+    facts.follows_in_batch = draft.holds(saga);
+    // Those of other partitions do not count, which is only asked where it could matter.
+    let may_park = |also| queue.may_park(&item.partition, &item.record.replay_id, also);
+    facts.may_park = may_park(draft.parked.len()) || may_park(draft.parks_of(&item.partition));
 }
 
 pub struct FactLoader {
@@ -80,6 +93,11 @@ impl FactLoader {
                     facts.names_skipped = around.queue.is_skipped(&item.partition, replay_id) || draft.skips(replay_id);
                 }
             }
+            Command::Undo { saga_id, replay_id } => {
+                facts.own = record(&item.record.replay_id).await?;
+                facts.named = record(replay_id).await?;
+                self.load_undo(item, saga_id, around, &mut facts);
+            }
             Command::Outcome(outcome) => facts.named = record(&outcome.replay_id).await?,
             Command::BatchControl { batch_id, .. } => {
                 facts.own = record(&item.record.replay_id).await?;
@@ -99,7 +117,7 @@ impl FactLoader {
         around: &mut Surroundings<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let (saga, now) = (&order.saga_id, facts.times.taken_up_at);
+        let saga = &order.saga_id;
         if let Some(member) = &order.member {
             let log_overlay = around.unapplied.with(&around.draft.outbox.log);
             let view = &self.planner.records.log;
@@ -107,21 +125,39 @@ impl FactLoader {
             let progress = batch.as_ref().and_then(|batch| batch.batch_progress.as_ref());
             facts.batch_is_cancelled = progress.is_some_and(|progress| progress.is_cancelled);
         }
-        let (draft, queue) = (around.draft, &mut *around.queue);
-        facts.follows_skipped = queue.follows_skipped(item, saga, now, &draft.changes);
-        facts.follows_parked = queue.blocks(&item.partition, saga, now);
-        facts.follows_in_batch = draft.holds(saga);
+        load_order(item, saga, around, facts);
         facts.ends = around.loaded.histories.ends_of(saga).cloned();
-        // Those of other partitions do not count, which is only asked where it could matter.
-        let may_park = |also| queue.may_park(&item.partition, &item.record.replay_id, also);
-        facts.may_park = may_park(draft.parked.len()) || may_park(draft.parks_of(&item.partition));
-        if facts.may_go(item, order)
+        if facts.may_go(item, order.not_before.unwrap_or(Micros::MIN))
             && let Some(history) = around.loaded.histories.of(saga)
-            && self.takes_rate(queue)
+            && self.takes_rate(around.queue)
         {
             facts.plan = self.plan(item, order, history, around, facts).await?;
         }
         Ok(())
+    }
+
+    fn load_undo(&self, item: &RequestItem, original: &SagaId, around: &mut Surroundings<'_>, facts: &mut Facts) {
+        load_order(item, original, around, facts);
+        if !facts.may_go(item, Micros::MIN) {
+            return;
+        }
+        let target = match undo_target(facts.named.as_deref(), Some(original)) {
+            Ok(target) => target.clone(),
+            Err(refusal) => {
+                facts.undo = UndoFact::Refused(refusal);
+                return;
+            }
+        };
+        facts.ends = around.loaded.histories.ends_of(&target).cloned();
+        let (Some(named), Some(history)) = (&facts.named, around.loaded.histories.of(&target)) else { return };
+        let accepted_at = item.record.accepted_at;
+        facts.undo = match plan_undo_of(&item.request, &item.record.replay_id, named, history, accepted_at) {
+            Err(refusal) => UndoFact::Refused(refusal),
+            Ok(plan) => {
+                let is_writable = around.writable.takes_undo(&plan.asked);
+                UndoFact::Planned { plan: Box::new(plan), is_writable }
+            }
+        };
     }
 
     fn takes_rate(&self, queue: &mut RequestQueue) -> bool {

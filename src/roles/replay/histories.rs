@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::catch_up::{CatchUpBarrier, EndOffsets};
-use super::decide::is_for_later;
 use super::planner::{ReplayPlanner, SagaHistory};
 use super::queue::RequestQueue;
 use super::queue::item::RequestItem;
+use super::queue::parked::waits;
 use super::writable::WritablePartitions;
 use crate::error::{Error, Result};
 use crate::saga::position::SagaId;
@@ -49,16 +49,25 @@ struct NeededEnds<'a> {
     is_new: bool,
 }
 
+/// The saga whose history a request needs, and the time before which it may not go; `None`: it needs none, or which is not known.
+fn history_of(item: &RequestItem) -> Option<(&SagaId, Micros)> {
+    let (saga, due) = waits(&item.request.command)?;
+    match &item.request.command {
+        Command::Undo { .. } => Some((item.undoes.as_ref()?, due)),
+        _ => Some((saga, due)),
+    }
+}
+
 /// Of each saga the ends that its requests must see. Of several the latest; one request that needs those of now is enough.
 fn needed_ends<'a>(items: &'a [RequestItem], just_restored: &HashSet<SagaId>) -> HashMap<&'a SagaId, NeededEnds<'a>> {
     let mut needed: HashMap<&SagaId, NeededEnds<'_>> = HashMap::new();
     for item in items {
-        if let Command::Replay(order) = &item.request.command {
+        if let Some((saga, due)) = history_of(item) {
             let is_new = item.parked.is_none();
             // What is recorded until then counts for a request with `not_before`: the ends of its reading are too old.
-            let too_old = is_new && (order.not_before.is_some() || just_restored.contains(&order.saga_id));
+            let too_old = is_new && (due > Micros::MIN || just_restored.contains(saga));
             let ends = item.ends.as_ref().filter(|_| !too_old);
-            let of_saga = needed.entry(&order.saga_id).or_insert(NeededEnds { ends, is_new });
+            let of_saga = needed.entry(saga).or_insert(NeededEnds { ends, is_new });
             of_saga.ends = of_saga.ends.zip(ends).map(|(one, other)| one.later(other));
             of_saga.is_new |= is_new;
         }
@@ -91,10 +100,8 @@ impl HistoryLoader<'_> {
         queue: &mut RequestQueue,
     ) -> Result<LoadedHistories> {
         let of_replay = |item: &RequestItem| match &item.request.command {
-            Command::Replay(order) if !is_for_later(order, now) && !self.writable.still_lacks(item, order) => {
-                Some(order.saga_id.clone())
-            }
-            _ => None,
+            Command::Replay(order) if self.writable.still_lacks(item, order) => None,
+            _ => history_of(item).filter(|(_, due)| *due <= now).map(|(saga, _)| saga.clone()),
         };
         let mut seen = HashSet::new();
         let sagas: Vec<SagaId> = items.iter().filter_map(of_replay).filter(|saga| seen.insert(saga.clone())).collect();

@@ -12,14 +12,12 @@ fn item(number: i64, more: &str, ends: Option<&EndOffsets>) -> RequestItem {
     let request = decode_json(text.as_bytes()).expect("a request");
     let record = record_of(&request, Position::new("requests", 0, number), Micros(number));
     let partition = TopicPartition::new("requests", 0);
-    RequestItem { request, partition, record, trace: None, ends: ends.cloned(), parked: None }
+    RequestItem { request, partition, record, trace: None, ends: ends.cloned(), undoes: None, parked: None }
 }
 
 fn parked(number: i64, ends: Option<&EndOffsets>) -> RequestItem {
     let item = item(number, "", ends);
-    let Command::Replay(order) = item.request.command.clone() else { panic!("a replay") };
-    let (request, record) = (item.request.clone(), item.record.clone());
-    RequestItem { parked: Some(Parked { request, order, record, trace: None, ends: ends.cloned() }), ..item }
+    RequestItem { parked: Parked::of(item.request.clone(), item.record.clone(), None, ends.cloned()), ..item }
 }
 
 /// The ends that `order-1` is looked at to: 1 or 2, or those of now.

@@ -94,7 +94,7 @@ impl HistoryLookup {
 fn about(item: &RequestItem) -> impl Iterator<Item = &String> {
     let (own, other) = match &item.request.command {
         Command::Outcome(outcome) => (None, Some(&outcome.replay_id)),
-        Command::Cancel { replay_id, .. } => (Some(&item.record.replay_id), Some(replay_id)),
+        Command::Cancel { replay_id, .. } | Command::Undo { replay_id, .. } => (Some(&item.record.replay_id), Some(replay_id)),
         Command::BatchControl { batch_id, .. } => (Some(&item.record.replay_id), Some(batch_id)),
         Command::Replay(_) | Command::Batch(_) | Command::Invalid { .. } => (Some(&item.record.replay_id), None),
     };

@@ -71,6 +71,7 @@ pub fn read_record(
         record: log_record,
         trace: traceparent(&record.headers),
         ends: None,
+        undoes: None,
         parked: None,
     })))
 }
@@ -79,11 +80,8 @@ pub fn read_record(
 pub fn parked_again(record: &LogRecord) -> Result<Parked> {
     let text = record.request.as_ref().ok_or_else(|| Error::corrupt("read waiting replay: its log record has no request"))?;
     let request = request::decode_json(text.as_str().as_bytes())?;
-    let Command::Replay(order) = &request.command else {
-        return Err(Error::corrupt("read waiting replay: its log record holds another command"));
-    };
-    let order = order.clone();
-    Ok(Parked { request, order, record: record.clone(), trace: None, ends: None })
+    let parked = Parked::of(request, record.clone(), None, None);
+    parked.ok_or_else(|| Error::corrupt("read waiting replay: its log record holds a command that does not wait"))
 }
 
 pub fn dead_letter(record: &Record, partition: &TopicPartition, topic: &str, code: &'static str, message: &str) -> NewRecord {

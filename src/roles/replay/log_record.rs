@@ -17,6 +17,7 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
     let (command, saga, named) = match &request.command {
         Command::Replay(order) => (CommandName::Replay, Some(order.saga_id.clone()), None),
         Command::Cancel { saga_id, replay_id } => (CommandName::Cancel, Some(saga_id.clone()), Some(replay_id.as_str())),
+        Command::Undo { saga_id, replay_id } => (CommandName::Undo, Some(saga_id.clone()), Some(replay_id.as_str())),
         Command::Invalid { command, saga_id, replay_id, .. } => (*command, saga_id.clone(), replay_id.as_deref()),
         Command::Batch(_) => (CommandName::Batch, None, None),
         Command::BatchControl { control, .. } => (name_of(control), None, None),

@@ -98,6 +98,12 @@ impl TransactionOutbox {
         Ok(())
     }
 
+    /// What the consumers of a restored saga are asked to compensate; the saga has its history already.
+    pub fn undo(&mut self, targets: &ReplayTargets, asked: &RestoredSaga, trace: Option<&str>) -> Result<()> {
+        self.restored.push(restored_record(targets, asked, None, trace)?);
+        Ok(())
+    }
+
     /// The restored saga and its SAGA_RESTORED event.
     pub fn restored(
         &mut self,
@@ -108,14 +114,7 @@ impl TransactionOutbox {
         trace: Option<&str>,
     ) -> Result<()> {
         let key: bytes::Bytes = saga.saga_id.as_str().as_bytes().to_vec().into();
-        self.restored.push(NewRecord {
-            topic: target.unwrap_or(&targets.restored).to_owned(),
-            partition: None,
-            key: Some(key.clone()),
-            value: Some(encode_restored(saga, targets.schemas.restored)?.into()),
-            headers: headers::of_restored(saga, targets.schemas.restored.is_some(), trace),
-            timestamp: None,
-        });
+        self.restored.push(restored_record(targets, saga, target, trace)?);
         let RestoredEvent { event, json } = event;
         let value = if targets.schemas.event.is_some() { encode_event(&event, targets.schemas.event)? } else { json };
         self.records.push(NewRecord {
@@ -128,6 +127,17 @@ impl TransactionOutbox {
         });
         Ok(())
     }
+}
+
+fn restored_record(targets: &ReplayTargets, saga: &RestoredSaga, target: Option<&str>, trace: Option<&str>) -> Result<NewRecord> {
+    Ok(NewRecord {
+        topic: target.unwrap_or(&targets.restored).to_owned(),
+        partition: None,
+        key: Some(saga.saga_id.as_str().as_bytes().to_vec().into()),
+        value: Some(encode_restored(saga, targets.schemas.restored)?.into()),
+        headers: headers::of_restored(saga, targets.schemas.restored.is_some(), trace),
+        timestamp: None,
+    })
 }
 
 /// SAGA_RESTORED: what gives the restored saga a history at once.

@@ -17,6 +17,7 @@ use crate::saga::plan::{Plan, PlanFacts, plan};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, Override, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
 use crate::saga::time::Micros;
+use crate::saga::undo::{UndoPlan, plan_undo};
 
 /// Histories read in one round trip: as many answers are in memory at once, before they are unpacked.
 const READ_TOGETHER: usize = 32;
@@ -81,6 +82,25 @@ fn refusal_of_too_long(request: &ReplayRequest, order: &ReplayOrder, facts: &Pla
         Err(refusal) if refusal.code != "saga_not_found" => refusal,
         _ if !facts.target_allowed => Refusal::new("not_permitted", "target: not one of [topics] restored_allowed"),
         _ => Refusal::new("too_large", "the saga has more entries than are read at once"),
+    }
+}
+
+/// Plans the undo of a replay from the loaded history of its [target](crate::saga::undo::undo_target).
+pub fn plan_undo_of(
+    request: &ReplayRequest,
+    replay_id: &str,
+    named: &LogRecord,
+    known: &SagaHistory,
+    asked_at: Micros,
+) -> std::result::Result<UndoPlan, Refusal> {
+    match known {
+        SagaHistory::FullHistory(whole) if whole.split => Err(Refusal::new(
+            "not_permitted",
+            "the restored saga has events in more than one partition, so no history of it is whole",
+        )),
+        SagaHistory::FullHistory(whole) => plan_undo(request, replay_id, named, &whole.entries, asked_at),
+        SagaHistory::Nothing => plan_undo(request, replay_id, named, &[], asked_at),
+        SagaHistory::TooLong => Err(Refusal::new("too_large", "the restored saga has more entries than are read at once")),
     }
 }
 

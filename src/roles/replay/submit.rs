@@ -11,15 +11,16 @@ use super::catch_up::CatchUpBarrier;
 use super::keyed_locks::KeyedLocks;
 use super::log_overlay::{LogOverlay, UnappliedRecords};
 use super::log_record::{accepted, new_saga_id, record_of};
-use super::planner::{PlanTimes, ReplayPlanner};
+use super::planner::{PlanTimes, ReplayPlanner, SagaHistory, plan_undo_of};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::kafka::record::NewRecord;
 use crate::saga::ids;
 use crate::saga::plan::{Plan, REFUSALS};
 use crate::saga::position::{Position, SagaId};
-use crate::saga::request::{Command, LogRecord, ReplayOrder, ReplayRequest, ReplayStatus};
+use crate::saga::request::{Command, CommandName, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
 use crate::saga::time::Micros;
+use crate::saga::undo::undo_target;
 use crate::wire::avro::SchemaId;
 use crate::wire::request;
 
@@ -149,9 +150,28 @@ impl Submit {
         let Some(saga) = saga else {
             return Err(Error::refused("request_invalid", format!("the replay does not wait: it is {}", record.status.as_str())));
         };
-        let request = request::cancel(request_id, saga, replay_id, requested_by, reason)?;
+        let request = request::about_replay(CommandName::Cancel, request_id, (saga, replay_id), (requested_by, reason))?;
         self.publish(&request, saga).await?;
         Ok(Cancelling { request_id: request_id.to_owned(), replay_id: ids::command_replay_id(request_id, replay_id).to_string() })
+    }
+
+    /// Asks the restored saga of a replay to compensate what it did. `Refused` `replay_not_found`; `request_invalid`: it cannot be undone;
+    /// `saga_running`; `behind`.
+    pub async fn undo(&self, replay_id: &str, request_id: &str, requested_by: &str, reason: &str) -> Result<Cancelling> {
+        let Some(record) = self.record(replay_id).await? else {
+            return Err(Error::refused("replay_not_found", NOT_FOUND));
+        };
+        let refused = |refusal: Refusal| Error::refused(refusal.code, refusal.message);
+        let target = undo_target(Some(&record), record.original_saga_id.as_ref()).map_err(refused)?;
+        let original = record.original_saga_id.as_ref().ok_or_else(|| Error::bug("undo a replay of no saga"))?;
+        let request = request::about_replay(CommandName::Undo, request_id, (original, replay_id), (requested_by, reason))?;
+        let own = ids::command_replay_id(request_id, replay_id).to_string();
+        let history = tokio::time::timeout(FRESH_WITHIN + FRESH_GRACE, self.fresh_history(target));
+        let history =
+            history.await.map_err(|_| Error::unavailable("plan the undo: no answer from the brokers or stores in time"))??;
+        plan_undo_of(&request, &own, &record, &history, (self.now)()).map_err(refused)?;
+        self.publish(&request, original).await?;
+        Ok(Cancelling { request_id: request_id.to_owned(), replay_id: own })
     }
 
     /// The newest record of a replay. Of one that was published here and that the log does not show yet it says `accepted`,
@@ -187,21 +207,24 @@ impl Submit {
     }
 
     async fn plan(&self, request: &ReplayRequest, order: &ReplayOrder) -> Result<Plan> {
-        let ends = self.catch_up.fetch_end_offsets().await?;
-        let fresh = self.catch_up.wait(std::slice::from_ref(&order.saga_id), &ends, Instant::now() + FRESH_WITHIN).await?;
-        if fresh != [true] {
-            return Err(behind());
-        }
-        let loaded = self.planner.histories_of(std::slice::from_ref(&order.saga_id)).await.pop();
-        let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
-        if !self.catch_up.covers(&order.saga_id, &ends, &known) {
-            return Err(behind());
-        }
+        let known = self.fresh_history(&order.saga_id).await?;
         let now = (self.now)();
         let times = PlanTimes { decided_at: now, restored_at: now.max(order.not_before.unwrap_or(Micros::MIN)) };
         let unapplied = self.not_in_the_log();
         let planned = self.planner.plan(request, order, &known, LogOverlay::of(&unapplied), None, times).await?;
         planned.map(|(plan, _)| plan).map_err(|refusal| Error::refused(refusal.code, refusal.message))
+    }
+
+    /// With all that is recorded by now.
+    async fn fresh_history(&self, saga: &SagaId) -> Result<SagaHistory> {
+        let ends = self.catch_up.fetch_end_offsets().await?;
+        let fresh = self.catch_up.wait(std::slice::from_ref(saga), &ends, Instant::now() + FRESH_WITHIN).await?;
+        if fresh != [true] {
+            return Err(behind());
+        }
+        let loaded = self.planner.histories_of(std::slice::from_ref(saga)).await.pop();
+        let known = loaded.unwrap_or_else(|| Err(Error::bug("load history of saga: no answer")))?;
+        if self.catch_up.covers(saga, &ends, &known) { Ok(known) } else { Err(behind()) }
     }
 
     async fn publish(&self, request: &ReplayRequest, saga: &SagaId) -> Result<()> {

@@ -118,6 +118,11 @@ impl WritablePartitions {
             && !self.leaders.lacks_home(target.unwrap_or(&self.targets.restored), key)
     }
 
+    /// The same of what an undo asks of a restored saga.
+    pub fn takes_undo(&self, asked: &RestoredSaga) -> bool {
+        !self.leaders.lacks_home(&self.targets.restored, asked.saga_id.as_str().as_bytes())
+    }
+
     /// It was planned once, and where its restored saga goes there is still no leader: its history need not be read again.
     pub fn still_lacks(&self, item: &RequestItem, order: &ReplayOrder) -> bool {
         if item.parked.is_none() || order.dry_run || !self.lacks_any() {

@@ -81,11 +81,16 @@ pub fn encode_request(request: &ReplayRequest, schema: Option<SchemaId>) -> Resu
     }
 }
 
-/// A CANCEL, as HTTP makes it.
-pub fn cancel(request_id: &str, saga_id: &SagaId, replay_id: &str, requested_by: &str, reason: &str) -> Result<ReplayRequest> {
+/// A CANCEL or an UNDO, as HTTP makes it.
+pub fn about_replay(
+    command: CommandName,
+    request_id: &str,
+    (saga_id, replay_id): (&SagaId, &str),
+    (requested_by, reason): (&str, &str),
+) -> Result<ReplayRequest> {
     let mut out = Writer::with_capacity(256);
     out.str("request_id", request_id);
-    out.str("command", CommandName::Cancel.as_str());
+    out.str("command", command.as_str());
     out.str("saga_id", saga_id.as_str());
     out.str("replay_id", replay_id);
     out.str("requested_by", requested_by);
@@ -186,7 +191,7 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
             Ok(Command::Cancel { saga_id: order::read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? })
         }
         C::Outcome => read_outcome(fields, saga_id),
-        C::Undo => later("undos"),
+        C::Undo => Ok(Command::Undo { saga_id: order::read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? }),
         C::Batch => Ok(Command::Batch(Box::new(batch::read(fields)?))),
         C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => {
             let control = Box::new(batch::read_control(fields, name)?);

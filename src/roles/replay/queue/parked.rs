@@ -7,19 +7,39 @@ use std::ops::Bound;
 
 use crate::roles::replay::catch_up::EndOffsets;
 use crate::saga::position::{Offset, SagaId};
-use crate::saga::request::{LogRecord, ReplayOrder, ReplayRequest};
+use crate::saga::request::{Command, LogRecord, ReplayRequest};
 use crate::saga::time::Micros;
 
 #[derive(Debug, Clone)]
 pub struct Parked {
     pub request: ReplayRequest,
-    pub order: Box<ReplayOrder>,
+    /// The saga whose requests keep their order: the original.
+    pub saga_id: SagaId,
+    /// When it may go.
+    pub due: Micros,
     /// As written when it was parked.
     pub record: LogRecord,
     /// W3C `traceparent` of the request's record; a later owner does not know it.
     pub trace: Option<String>,
     /// The ends that it must see, asked after it was read or woke; `None`: not looked at yet (its time has not come, or another process parked it).
     pub ends: Option<EndOffsets>,
+}
+
+impl Parked {
+    /// `None`: it is of a command that does not wait.
+    pub fn of(request: ReplayRequest, record: LogRecord, trace: Option<String>, ends: Option<EndOffsets>) -> Option<Self> {
+        let (saga_id, due) = waits(&request.command)?;
+        Some(Self { saga_id: saga_id.clone(), due, request, record, trace, ends })
+    }
+}
+
+/// The saga among whose requests a command keeps its place, and the time before which it may not go; `None`: it waits for nothing.
+pub fn waits(command: &Command) -> Option<(&SagaId, Micros)> {
+    match command {
+        Command::Replay(order) => Some((&order.saga_id, order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN))),
+        Command::Undo { saga_id, .. } => Some((saga_id, Micros::MIN)),
+        _ => None,
+    }
 }
 
 /// When its request was recorded, and where: the order that requests of one saga keep once their time has come.
@@ -60,11 +80,11 @@ impl ParkedRequests {
 
     pub fn insert(&mut self, parked: Parked) {
         let record = &parked.record;
-        let due = parked.order.not_before.unwrap_or(Micros::MIN).max(Micros::MIN);
+        let due = parked.due;
         let (accepted_at, offset, replay_id) = (record.accepted_at, record.position.offset, record.replay_id.clone());
         self.remove(&replay_id);
         let recorded = RecordedOrder { accepted_at, offset, replay_id: replay_id.clone() };
-        self.of_saga.entry(parked.order.saga_id.clone()).or_default().insert(recorded.clone(), due);
+        self.of_saga.entry(parked.saga_id.clone()).or_default().insert(recorded.clone(), due);
         let order = DueOrder { due, recorded };
         self.due_of.insert(replay_id, order.clone());
         self.by_due.insert(order, parked);
@@ -73,10 +93,10 @@ impl ParkedRequests {
     pub fn remove(&mut self, replay_id: &str) -> Option<Parked> {
         let order = self.due_of.remove(replay_id)?;
         let parked = self.by_due.remove(&order)?;
-        if let Some(of_saga) = self.of_saga.get_mut(&parked.order.saga_id) {
+        if let Some(of_saga) = self.of_saga.get_mut(&parked.saga_id) {
             of_saga.remove(&order.recorded);
             if of_saga.is_empty() {
-                self.of_saga.remove(&parked.order.saga_id);
+                self.of_saga.remove(&parked.saga_id);
             }
         }
         Some(parked)
@@ -97,7 +117,7 @@ impl ParkedRequests {
             if given.len() == limit {
                 break;
             }
-            let saga = &parked.order.saga_id;
+            let saga = &parked.saga_id;
             let leads = first_due(&self.of_saga, saga, now).is_some_and(|first| *first == order.recorded);
             if leads {
                 led.insert(saga);
@@ -143,7 +163,6 @@ mod tests {
     use super::*;
     use crate::roles::replay::log_record::{accepted, record_of};
     use crate::saga::position::Position;
-    use crate::saga::request::Command;
     use crate::wire::request::decode_json;
 
     fn parked(id: &str, saga: &str, offset: i64) -> Parked {
@@ -151,10 +170,8 @@ mod tests {
             r#"{{"request_id": "{id}", "command": "REPLAY", "saga_id": "{saga}", "from": {{"latest": true}}, "requested_by": "ops", "reason": "test"}}"#
         );
         let request = decode_json(text.as_bytes()).expect("a request");
-        let Command::Replay(order) = &request.command else { panic!("{:?}", request.command) };
-        let order = order.clone();
         let record = accepted(record_of(&request, Position::new("requests", 0, offset), Micros(offset)), &request);
-        Parked { request, order, record, trace: None, ends: None }
+        Parked::of(request, record, None, None).expect("it may wait")
     }
 
     fn due(waiting: &mut ParkedRequests, limit: usize) -> Vec<String> {
@@ -194,7 +211,7 @@ mod tests {
     fn one_that_was_recorded_later_does_not_overtake_one_whose_time_came() {
         let mut waiting = ParkedRequests::default();
         let mut first = parked("r0", "a", 0);
-        first.order.not_before = Some(Micros(500));
+        first.due = Micros(500);
         waiting.insert(first);
         waiting.insert(parked("r1", "a", 1));
         assert_eq!(waiting.due(Micros(100), 9).len(), 1, "before its time it holds nobody up");

@@ -281,13 +281,14 @@ impl RequestQueue {
         for partition in partitions.iter().filter(|of| may_be(of)) {
             let Some(queue) = self.partitions.get_mut(partition) else { continue };
             let due = queue.parked.due(now, share.min(limit.saturating_sub(taken.len())));
-            for parked in due.into_iter().filter(|parked| !rests(&parked.order.saga_id)) {
+            for parked in due.into_iter().filter(|parked| !rests(&parked.saga_id)) {
                 let item = RequestItem {
                     request: parked.request.clone(),
                     partition: partition.clone(),
                     record: parked.record.clone(),
                     trace: parked.trace.clone(),
                     ends: parked.ends.clone(),
+                    undoes: None,
                     parked: Some(parked),
                 };
                 taken.push((item, queue.next));

@@ -178,11 +178,9 @@ fn what_names_no_request_is_a_dead_letter() {
 
 #[test]
 fn commands_of_later_versions_are_refused() {
-    for (command, key, says) in [("SCHEDULE", ID, "schedules"), ("UNDO", "s", "undos")] {
-        let text = format!(
-            r#"{{"request_id":"{ID}","command":"{command}","batch_id":"b","saga_id":"s","requested_by":"o","reason":"r"}}"#
-        );
-        assert!(refused(key, &text).contains(says));
+    for (command, key) in [("SCHEDULE", ID), ("SCHEDULE_CANCEL", "c")] {
+        let text = format!(r#"{{"request_id":"{ID}","command":"{command}","schedule_id":"c","requested_by":"o","reason":"r"}}"#);
+        assert!(refused(key, &text).contains("schedules"));
     }
 }
 
@@ -282,8 +280,9 @@ fn the_body_of_a_batch_has_no_unknown_member() {
 #[test]
 fn cancels_and_outcomes_are_read_as_they_are_made() {
     let saga = SagaId::from("order-1");
-    let made = cancel("c-1", &saga, "r-1", "ops", "why").unwrap();
-    assert_eq!(made.command, Command::Cancel { saga_id: saga.clone(), replay_id: "r-1".into() });
+    let made = |name| about_replay(name, "c-1", (&saga, "r-1"), ("ops", "why")).unwrap().command;
+    assert_eq!(made(CommandName::Cancel), Command::Cancel { saga_id: saga.clone(), replay_id: "r-1".into() });
+    assert_eq!(made(CommandName::Undo), Command::Undo { saga_id: saga.clone(), replay_id: "r-1".into() });
     let ended = Outcome {
         replay_id: "r-1".into(),
         original_saga_id: saga,
