@@ -80,6 +80,10 @@ pub async fn cancel(State(api): State<ApiState>, Id(id): Id, Document(body): Doc
     control(api, &id, CommandName::BatchCancel, &body).await
 }
 
+pub async fn undo(State(api): State<ApiState>, Id(id): Id, Document(body): Document) -> Answer {
+    control(api, &id, CommandName::BatchUndo, &body).await
+}
+
 pub async fn retry_failed(State(api): State<ApiState>, Id(id): Id, Document(body): Document) -> Answer {
     control(api, &id, CommandName::BatchRetryFailed, &body).await
 }

@@ -56,6 +56,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/batches/{id}/pause", post(batches::pause)),
         ("/v1/batches/{id}/resume", post(batches::resume)),
         ("/v1/batches/{id}/cancel", post(batches::cancel)),
+        ("/v1/batches/{id}/undo", post(batches::undo)),
         ("/v1/batches/{id}/retry-failed", post(batches::retry_failed).layer(DefaultBodyLimit::max(batches::MAX_BODY))),
         ("/v1/schedules", get(later).post(later)),
         ("/v1/schedules/{id}", get(later).delete(later)),

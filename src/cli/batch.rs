@@ -36,6 +36,9 @@ pub enum Batch {
     Resume(One),
     #[command(after_help = "Example:\n  resaga batch cancel 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason 'wrong filter'")]
     Cancel(One),
+    /// Undoes every replay of a batch that was published.
+    #[command(after_help = "Example:\n  resaga batch undo 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason 'wrong gateway'")]
+    Undo(One),
     /// Replays the sagas whose replay failed once more.
     #[command(
         after_help = "Example:\n  resaga batch retry-failed 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --set token=tok_2 --reason INC-4412"
@@ -189,6 +192,7 @@ pub async fn run(session: &Session, command: Batch) -> Result<(), Failure> {
         Batch::Pause(one) => (one, "pause"),
         Batch::Resume(one) => (one, "resume"),
         Batch::Cancel(one) => (one, "cancel"),
+        Batch::Undo(one) => (one, "undo"),
     };
     change(session, one, action, Map::new()).await
 }

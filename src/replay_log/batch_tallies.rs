@@ -1,6 +1,6 @@
 //! How many sagas of each batch are where: each counts once, by its newest replay of that batch. Fed with the records of the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::saga::batch_counts::{BatchCounts, ends_as_asked};
@@ -25,6 +25,8 @@ struct Tally {
     counts: BatchCounts,
     /// By request id: sagas whose newest replay is of that request.
     seen: HashMap<Arc<str>, u64>,
+    /// By request id: sagas whose replay that request undoes.
+    undos: HashMap<Arc<str>, HashSet<SagaId>>,
     changed: u64,
 }
 
@@ -76,9 +78,9 @@ impl Tally {
 
 impl BatchTallies {
     pub fn put(&mut self, record: &LogRecord) {
-        let is_replay = record.command == CommandName::Replay && !record.dry_run;
         let (Some(batch_id), Some(saga)) = (&record.batch_id, &record.original_saga_id) else { return };
-        if !is_replay {
+        let is_undo = record.command == CommandName::Undo;
+        if record.dry_run || !(is_undo || record.command == CommandName::Replay) {
             return;
         }
         self.changes += 1;
@@ -86,9 +88,13 @@ impl BatchTallies {
             self.of.insert(batch_id.as_str().into(), Tally::default());
         }
         let Some(tally) = self.of.get_mut(batch_id.as_str()) else { return };
+        tally.changed = self.changes;
+        if is_undo {
+            tally.undos.entry(record.request_id.as_str().into()).or_default().insert(saga.clone());
+            return;
+        }
         let before = tally.newest.len();
         tally.put(saga, record);
-        tally.changed = self.changes;
         self.sagas += tally.newest.len() - before;
         while self.sagas > MAX_SAGAS && self.of.len() > 1 {
             let Some(oldest) = self.of.iter().min_by_key(|(_, tally)| tally.changed).map(|(id, _)| id.clone()) else { break };
@@ -100,23 +106,39 @@ impl BatchTallies {
         self.of.get(batch_id).map(|tally| tally.counts).unwrap_or_default()
     }
 
-    /// Sagas whose newest replay is of this request.
+    /// Sagas whose newest replay is of this request, or is undone by it.
     pub fn seen(&self, batch_id: &str, request_id: &str) -> u64 {
-        self.of.get(batch_id).and_then(|tally| tally.seen.get(request_id)).copied().unwrap_or_default()
+        let Some(tally) = self.of.get(batch_id) else { return 0 };
+        let undos = tally.undos.get(request_id).map_or(0, HashSet::len) as u64;
+        tally.seen.get(request_id).copied().unwrap_or_default() + undos
     }
 
-    /// Sagas whose newest replay was refused or ended as a failure, by their ids.
-    pub fn failed(&self, batch_id: &str) -> Vec<SagaId> {
-        let Some(tally) = self.of.get(batch_id) else { return Vec::new() };
-        let is_failure = |newest: &NewestReplay| match newest.status {
+    /// Sagas whose newest replay was refused or ended as a failure, by their ids, with that replay.
+    pub fn failed(&self, batch_id: &str) -> Vec<(SagaId, String)> {
+        self.those(batch_id, |newest| match newest.status {
             ReplayStatus::Refused | ReplayStatus::Failed => true,
             ReplayStatus::Compensated | ReplayStatus::SagaCancelled => !newest.is_as_asked,
             _ => false,
+        })
+    }
+
+    /// Sagas whose newest replay can be undone.
+    pub fn published(&self, batch_id: &str) -> Vec<(SagaId, String)> {
+        let may_be_undone = |status| {
+            matches!(
+                status,
+                ReplayStatus::Published | ReplayStatus::Completed | ReplayStatus::Failed | ReplayStatus::SagaCancelled
+            )
         };
-        let mut failed: Vec<SagaId> =
-            tally.newest.iter().filter(|(_, newest)| is_failure(newest)).map(|(id, _)| id.clone()).collect();
-        failed.sort_unstable();
-        failed
+        self.those(batch_id, |newest| may_be_undone(newest.status))
+    }
+
+    fn those(&self, batch_id: &str, is_one: impl Fn(&NewestReplay) -> bool) -> Vec<(SagaId, String)> {
+        let sagas = self.of.get(batch_id).into_iter().flat_map(|tally| &tally.newest);
+        let mut those: Vec<(SagaId, String)> =
+            sagas.filter(|(_, newest)| is_one(newest)).map(|(id, newest)| (id.clone(), newest.replay_id.to_string())).collect();
+        those.sort_unstable();
+        those
     }
 }
 
@@ -138,14 +160,15 @@ mod tests {
         tallies.put(&record("r1", "batch", "a", 1, ReplayStatus::Failed));
         let counts = tallies.counts("b");
         assert_eq!((counts.failed, counts.refused, counts.sum(), counts.failures()), (1, 1, 2, 2));
-        assert_eq!(tallies.failed("b"), ["a".into(), "b".into()]);
+        assert_eq!(tallies.failed("b"), [("a".into(), "r1".to_owned()), ("b".into(), "r2".to_owned())]);
         tallies.put(&record("r3", "retry", "a", 5, ReplayStatus::Completed));
         // Late news of a replay that another one followed.
         tallies.put(&record("r1", "batch", "a", 1, ReplayStatus::Compensated));
         let counts = tallies.counts("b");
         assert_eq!((counts.completed, counts.refused, counts.sum()), (1, 1, 2));
         assert_eq!((tallies.seen("b", "batch"), tallies.seen("b", "retry"), tallies.sagas), (1, 1, 2));
-        assert_eq!(tallies.failed("b"), ["b".into()]);
+        assert_eq!(tallies.failed("b"), [("b".into(), "r2".to_owned())]);
+        assert_eq!(tallies.published("b"), [("a".into(), "r3".to_owned())]);
         assert_eq!(tallies.counts("other"), BatchCounts::default());
     }
 
@@ -159,6 +182,7 @@ mod tests {
         tallies.put(&LogRecord { command: CommandName::Undo, ..record("u", "batch", "d", 1, ReplayStatus::Published) });
         let counts = tallies.counts("b");
         assert_eq!((counts.compensated, counts.ended_as_asked, counts.failures(), counts.sum()), (3, 2, 1, 3));
-        assert_eq!(tallies.failed("b"), ["c".into()]);
+        assert_eq!(tallies.failed("b"), [("c".into(), "r3".to_owned())]);
+        assert_eq!(tallies.seen("b", "batch"), 4, "an undo is seen, and counts as no replay");
     }
 }

@@ -324,9 +324,14 @@ impl ReplayLog {
         self.read(|view| view.tallies.seen(batch_id, request_id))
     }
 
-    /// Sagas of the batch whose newest replay failed.
-    pub fn batch_failed(&self, batch_id: &str) -> Vec<SagaId> {
+    /// Sagas of the batch whose newest replay failed, with that replay.
+    pub fn batch_failed(&self, batch_id: &str) -> Vec<(SagaId, String)> {
         self.read(|view| view.tallies.failed(batch_id))
+    }
+
+    /// The same of those whose newest replay was published and not undone.
+    pub fn batch_published(&self, batch_id: &str) -> Vec<(SagaId, String)> {
+        self.read(|view| view.tallies.published(batch_id))
     }
 
     /// The records of batches, newest first, after `after`.

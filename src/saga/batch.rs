@@ -27,7 +27,7 @@ pub struct BatchOrder {
 #[derive(Debug, Clone, PartialEq)]
 pub enum BatchSource {
     /// Those that match when the batch is taken up.
-    Selector(SagaFilter),
+    Selector(Box<SagaFilter>),
     /// Named one by one.
     Sagas(Vec<SagaId>),
     /// A list that was frozen before: exactly this one.
@@ -42,11 +42,13 @@ pub struct BatchRow {
     pub own_override: Option<Json>,
     /// What planning it gave; `None`: it was not planned.
     pub verdict: Option<Verdict>,
+    /// Of an undo of a batch: the replay that is undone.
+    pub replay_id: Option<String>,
 }
 
 impl BatchRow {
     pub fn of(saga_id: SagaId) -> Self {
-        Self { saga_id, own_override: None, verdict: None }
+        Self { saga_id, own_override: None, verdict: None, replay_id: None }
     }
 }
 
@@ -65,6 +67,8 @@ pub enum BatchControl {
     Cancel,
     /// Replays once more the sagas whose newest replay failed.
     RetryFailed(BatchRetry),
+    /// Undoes every replay of it that was published.
+    Undo,
 }
 
 /// Given: instead of the batch's.

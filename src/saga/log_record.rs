@@ -22,10 +22,11 @@ pub enum CommandName {
     ScheduleCancel,
     /// Internal: a restored saga ended.
     Outcome,
+    BatchUndo,
 }
 
 impl CommandName {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Replay,
         Self::Undo,
         Self::Cancel,
@@ -37,6 +38,7 @@ impl CommandName {
         Self::Schedule,
         Self::ScheduleCancel,
         Self::Outcome,
+        Self::BatchUndo,
     ];
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,6 +53,7 @@ impl CommandName {
             Self::Schedule => "SCHEDULE",
             Self::ScheduleCancel => "SCHEDULE_CANCEL",
             Self::Outcome => "OUTCOME",
+            Self::BatchUndo => "BATCH_UNDO",
         }
     }
     pub fn parse(text: &str) -> Option<Self> {

@@ -387,8 +387,6 @@ fn runs(after: &[Entry]) -> Vec<String> {
     steps.filter(|step| known.insert(step)).cloned().collect()
 }
 
-/// The request's labels on top of the checkpoint's.
-
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! Which replays a listing finds: the filters of `GET /v1/replays`. Pure matching of log records.
 
 use super::position::SagaId;
-use super::request::{LogRecord, ReplayStatus};
+use super::request::{CommandName, LogRecord, ReplayStatus};
 use super::time::Micros;
 
 /// What is `None` or empty lets everything through.
@@ -25,7 +25,8 @@ impl ReplayFilter {
         (self.statuses.is_empty() || self.statuses.contains(&record.status))
             && self.saga_id.as_ref().is_none_or(|id| record.sagas().any(|of| of == id))
             && is(&self.request_id, Some(&record.request_id))
-            && is(&self.batch_id, record.batch_id.as_deref())
+            // Of a batch its replays: undos of them are theirs.
+            && is(&self.batch_id, record.batch_id.as_deref().filter(|_| record.command == CommandName::Replay))
             && is(&self.requested_by, Some(&record.requested_by))
             && self.since.is_none_or(|since| record.accepted_at >= since)
             && self.until.is_none_or(|until| record.accepted_at < until)

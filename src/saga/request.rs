@@ -99,6 +99,8 @@ pub enum Command {
     Undo {
         saga_id: SagaId,
         replay_id: String,
+        /// Of an undo of a whole batch.
+        batch_id: Option<String>,
     },
     /// The restored saga `saga_id` (or the one that carries it out, `executed_as`) of `replay_id` ended with `status`
     /// at its entry `sequence`. Written by materialize only.

@@ -97,6 +97,9 @@ pub fn row_json(row: &BatchRow) -> String {
     if let Some(own) = &row.own_override {
         out.json("override", Some(own));
     }
+    if let Some(replay_id) = &row.replay_id {
+        out.str("replay_id", replay_id);
+    }
     match &row.verdict {
         None => {}
         Some(Verdict::Replay { new_saga_id }) => {
@@ -124,7 +127,12 @@ pub fn read_row(line: &[u8]) -> Checked<BatchRow> {
         }
         Some(_) => return Err(fields.wrong("verdict", "is neither replay nor refuse")),
     };
-    Ok(BatchRow { saga_id: SagaId::new(fields.needed("saga_id")?), own_override: fields.json("override"), verdict })
+    Ok(BatchRow {
+        saga_id: SagaId::new(fields.needed("saga_id")?),
+        own_override: fields.json("override"),
+        verdict,
+        replay_id: fields.string("replay_id")?,
+    })
 }
 
 #[cfg(test)]
@@ -150,6 +158,7 @@ mod tests {
         for row in [
             BatchRow::of(saga.clone()),
             BatchRow { own_override: Some(own), verdict: Some(refused), ..BatchRow::of(saga.clone()) },
+            BatchRow { replay_id: Some("r".into()), ..BatchRow::of(saga.clone()) },
             BatchRow { verdict: Some(Verdict::Replay { new_saga_id: "new".into() }), ..BatchRow::of(saga) },
         ] {
             assert_eq!(read_row(row_json(&row).as_bytes()), Ok(row));

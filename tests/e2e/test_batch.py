@@ -254,6 +254,36 @@ def test_too_many_failures_pause_a_batch_and_those_that_failed_are_retried(world
     assert counts(until(process, batch_id, "done")) == {"completed": 500, "refused": 6}
 
 
+def test_a_whole_batch_is_undone_each_replay_once(world):
+    process = world.start()
+    ids = outage(world, 40)
+    batch_id = submit(process, {"saga_ids": [*ids, "no such"], **FROM})
+    until(process, batch_id, "published")
+    made = [loads(m.value().decode()) for m in world.log.read(world.restored)]
+    for number, saga in enumerate(made):
+        if number < 38:
+            world.send(Story(saga["saga_id"]).done("charge_payment").event("SAGA_COMPLETED").stream())
+    wait_for("their ends", lambda: int(look(process, batch_id)["counts"]["completed"]) == 38 or None, 30)
+    answer = process.post(f"/v1/batches/{batch_id}/undo", dumps(WHO))
+    assert answer.status == 202, answer.body
+    wait_for("all asked", lambda: int(look(process, batch_id)["counts"]["undoing"]) == 38 or None, 30)
+    # Two still run: theirs is refused, and they stay as they are.
+    assert counts(look(process, batch_id)) == {"undoing": 38, "published": 2, "refused": 1}
+    refused = [r for r in log_records(world).values() if r["command"] == "UNDO" and r["status"] == "refused"]
+    assert {r["code"] for r in refused} == {"saga_running"} and len(refused) == 2
+    asked = [v for v in (loads(m.value().decode()) for m in world.log.read(world.restored)) if v["mode"] == "compensate"]
+    assert len(asked) == 38 and {tuple(v["completed_steps"]) for v in asked} == {("charge_payment",)} and {v["batch_id"] for v in asked} == {batch_id}
+    for saga in asked:
+        finish(world, saga["saga_id"] + "", "SAGA_COMPENSATED")
+    world.log.flush()
+    wait_for("all undone", lambda: counts(look(process, batch_id)) == {"undone": 38, "published": 2, "refused": 1} or None, 30)
+    report = process.get(f"/v1/batches/{batch_id}/replays", limit=100).body["replays"]
+    assert len(report) == 41 and {r["command"] for r in report} == {"REPLAY"}
+    # Undone sagas may be replayed again; the two that stand may not.
+    second = submit(process, {"saga_ids": ids, **FROM})
+    assert counts(until(process, second, "published")) == {"published": 38, "refused": 2}
+
+
 def test_batches_survive_a_crash_at_each_named_point(world, full):
     """While it expands and while its replays are committed: each saga once, and the counts add up at every look."""
     process = world.start("steady")

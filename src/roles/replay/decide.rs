@@ -38,9 +38,10 @@ pub struct Facts {
     pub named: Option<Arc<LogRecord>>,
     /// Its batch was cancelled.
     pub batch_is_cancelled: bool,
-    /// Of the batch that is named: where its sagas are, and whether a retry of it is not done.
+    /// Of the batch that is named: where its sagas are, and whether a retry or an undo of it is not done.
     pub batch_counts: BatchCounts,
     pub batch_is_retried: bool,
+    pub batch_is_undone: bool,
     /// History has something of it that cannot be read: whether it is new cannot be known.
     pub is_unreadable: bool,
     /// An earlier request of its saga stays in the topic.
@@ -266,7 +267,6 @@ fn undo(facts: &Facts, item: &RequestItem, plan: &UndoPlan) -> Decision {
         status: ReplayStatus::Published,
         new_saga_id: Some(asked.saga_id.clone()),
         mode: Some(asked.mode),
-        batch_id: asked.batch_id.clone(),
         checkpoint: Some(asked.checkpoint.clone()),
         published_at: Some(facts.times.decided_at),
         request: None,
@@ -304,6 +304,13 @@ fn decide_batch_control(facts: &Facts, item: &RequestItem, control: &BatchContro
     let Some((known, progress)) = known.and_then(|known| Some((known, known.batch_progress.as_ref()?))) else {
         return refuse("batch_id: no batch with this id is known");
     };
+    if matches!(control, BatchControl::Undo) {
+        if facts.batch_is_undone {
+            return refuse("batch_id: an undo of the batch is not done");
+        }
+        let undo = BatchProgress::new(&progress.batch_id, progress.name.clone(), progress.limits);
+        return Decision::StartBatch(Box::new(batch_record(item, undo)));
+    }
     if progress.is_cancelled {
         return refuse("batch_id: the batch is cancelled");
     }
@@ -331,6 +338,7 @@ fn decide_batch_control(facts: &Facts, item: &RequestItem, control: &BatchContro
             let retry = BatchProgress::new(&progress.batch_id, progress.name.clone(), progress.limits);
             return Decision::StartBatch(Box::new(batch_record(item, retry)));
         }
+        BatchControl::Undo => {}
     }
     batch.batch_progress = Some(Box::new(changed));
     let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };

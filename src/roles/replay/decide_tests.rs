@@ -351,6 +351,10 @@ fn retry() -> RequestItem {
     batch_command("BATCH_RETRY_FAILED", r#","batch_id":"b""#)
 }
 
+fn undo_batch() -> RequestItem {
+    batch_command("BATCH_UNDO", r#","batch_id":"b""#)
+}
+
 fn known_batch(facts: &mut Facts, status: ReplayStatus, change: fn(&mut BatchProgress)) {
     let mut progress = BatchProgress::new("b", None, BatchLimits::default());
     change(&mut progress);
@@ -398,6 +402,9 @@ fn what_is_asked_of_a_batch_is_done_where_it_makes_sense() {
         ("retry", retry, expanded, "start BATCH_RETRY_FAILED"),
         ("retry of a cancelled one", retry, cancelled_batch, "refuse request_invalid"),
         ("retry during a retry", retry, |f| (expanded(f), f.batch_is_retried = true).1, "refuse request_invalid"),
+        ("undo", undo_batch, expanded, "start BATCH_UNDO"),
+        ("undo of a cancelled one", undo_batch, cancelled_batch, "start BATCH_UNDO"),
+        ("undo during an undo", undo_batch, |f| (expanded(f), f.batch_is_undone = true).1, "refuse request_invalid"),
         ("a command seen before", pause, |f| (running(f), f.own = known(ReplayStatus::Published)).1, "duplicate"),
     ]);
 }

@@ -85,10 +85,10 @@ impl BatchDraft {
         self.changes.skipped.iter().any(|(_, skipped)| skipped.replay_id == replay_id)
     }
 
-    /// Does this batch begin a retry of a batch of replays?
-    pub fn retries(&self, batch_id: &str) -> bool {
+    /// Does this batch begin a retry or an undo of a batch of replays?
+    pub fn begins(&self, command: CommandName, batch_id: &str) -> bool {
         let of_batch = |record: &LogRecord| record.batch_progress.as_ref().is_some_and(|progress| progress.batch_id == batch_id);
-        self.outbox.log.records().any(|record| record.command == CommandName::BatchRetryFailed && of_batch(record))
+        self.outbox.log.records().any(|record| record.command == command && of_batch(record))
     }
 
     /// How many requests of this partition it parks.

@@ -21,7 +21,7 @@ use super::writable::WritablePartitions;
 use crate::error::{Error, Result};
 use crate::partitioning::Partitioning;
 use crate::saga::position::SagaId;
-use crate::saga::request::{Command, ReplayOrder};
+use crate::saga::request::{Command, CommandName, ReplayOrder};
 use crate::saga::restored::RestoredSaga;
 use crate::saga::time::Micros;
 use crate::saga::undo::undo_target;
@@ -93,7 +93,7 @@ impl FactLoader {
                     facts.names_skipped = around.queue.is_skipped(&item.partition, replay_id) || draft.skips(replay_id);
                 }
             }
-            Command::Undo { saga_id, replay_id } => {
+            Command::Undo { saga_id, replay_id, .. } => {
                 facts.own = record(&item.record.replay_id).await?;
                 facts.named = record(replay_id).await?;
                 self.load_undo(item, saga_id, around, &mut facts);
@@ -103,7 +103,9 @@ impl FactLoader {
                 facts.own = record(&item.record.replay_id).await?;
                 facts.named = record(batch_id).await?;
                 facts.batch_counts = self.planner.records.log.batch_counts(batch_id);
-                facts.batch_is_retried = around.batches.is_retried(batch_id) || draft.retries(batch_id);
+                let goes_on = |of| around.batches.has(of, batch_id) || draft.begins(of, batch_id);
+                facts.batch_is_retried = goes_on(CommandName::BatchRetryFailed);
+                facts.batch_is_undone = goes_on(CommandName::BatchUndo);
             }
             Command::Batch(_) | Command::Invalid { .. } => facts.own = record(&item.record.replay_id).await?,
         }

@@ -17,7 +17,7 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
     let (command, saga, named) = match &request.command {
         Command::Replay(order) => (CommandName::Replay, Some(order.saga_id.clone()), None),
         Command::Cancel { saga_id, replay_id } => (CommandName::Cancel, Some(saga_id.clone()), Some(replay_id.as_str())),
-        Command::Undo { saga_id, replay_id } => (CommandName::Undo, Some(saga_id.clone()), Some(replay_id.as_str())),
+        Command::Undo { saga_id, replay_id, .. } => (CommandName::Undo, Some(saga_id.clone()), Some(replay_id.as_str())),
         Command::Invalid { command, saga_id, replay_id, .. } => (*command, saga_id.clone(), replay_id.as_deref()),
         Command::Batch(_) => (CommandName::Batch, None, None),
         Command::BatchControl { control, .. } => (name_of(control), None, None),
@@ -63,8 +63,10 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
         request: None,
         batch_progress: None,
     };
-    if let Command::Replay(order) = &request.command {
-        of_order(&mut record, order);
+    match &request.command {
+        Command::Replay(order) => of_order(&mut record, order),
+        Command::Undo { batch_id, .. } => record.batch_id.clone_from(batch_id),
+        _ => {}
     }
     record
 }
@@ -75,6 +77,7 @@ fn name_of(control: &BatchControl) -> CommandName {
         BatchControl::Resume => CommandName::BatchResume,
         BatchControl::Cancel => CommandName::BatchCancel,
         BatchControl::RetryFailed(_) => CommandName::BatchRetryFailed,
+        BatchControl::Undo => CommandName::BatchUndo,
     }
 }
 

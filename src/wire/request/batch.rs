@@ -83,7 +83,7 @@ pub(super) fn read_members(batch: &Fields<'_>) -> Checked<BatchOrder> {
         return Ok(BatchOrder { name, source, template: Json::empty_object(), overrides: None, limits });
     }
     let source = match (batch.object("selector")?, batch.strings("saga_ids")?) {
-        (Some(selector), None) => BatchSource::Selector(read_selector(&selector)?),
+        (Some(selector), None) => BatchSource::Selector(Box::new(read_selector(&selector)?)),
         (None, Some(ids)) => BatchSource::Sagas(read_ids(batch, ids)?),
         _ => return Err(batch.wrong("selector", "or saga_ids or plan_id must be there, and one of them only")),
     };
@@ -105,6 +105,7 @@ pub fn read_control(fields: &Fields<'_>, name: CommandName) -> Checked<BatchCont
         CommandName::BatchPause => BatchControl::Pause,
         CommandName::BatchResume => BatchControl::Resume,
         CommandName::BatchCancel => BatchControl::Cancel,
+        CommandName::BatchUndo => BatchControl::Undo,
         _ => BatchControl::RetryFailed(BatchRetry {
             override_: read_override(fields)?.and_then(|_| fields.json("override")),
             overrides: read_overrides(fields)?,
@@ -224,8 +225,24 @@ pub struct MemberRequests<'a> {
 }
 
 impl MemberRequests<'_> {
-    /// The REPLAY of one row.
+    /// The UNDO of a row's replay.
+    fn undo_of(&self, row: &BatchRow, replay_id: &str) -> String {
+        let mut out = Writer::with_capacity(512);
+        out.str("request_id", self.request_id);
+        out.str("command", CommandName::Undo.as_str());
+        out.str("saga_id", row.saga_id.as_str());
+        out.str("replay_id", replay_id);
+        out.str("requested_by", self.requested_by);
+        out.str("reason", self.reason);
+        out.object(MEMBER, |out| out.str("batch_id", self.batch_id));
+        out.end()
+    }
+
+    /// The REPLAY of one row, or its UNDO.
     pub fn of(&self, row: &BatchRow) -> Checked<String> {
+        if let Some(replay_id) = &row.replay_id {
+            return Ok(self.undo_of(row, replay_id));
+        }
         let mut out = Writer::with_capacity(512 + self.template.len());
         out.str("request_id", self.request_id);
         out.str("command", CommandName::Replay.as_str());

@@ -9,6 +9,11 @@ use crate::wire::fields::{Checked, Fields};
 /// What a replay of a batch has besides: resaga alone writes it.
 pub const MEMBER: &str = "batch_member";
 
+/// Of an UNDO: the batch that is undone.
+pub fn read_batch_id(fields: &Fields<'_>) -> Checked<Option<String>> {
+    fields.object(MEMBER)?.map(|member| member.needed("batch_id")).transpose()
+}
+
 /// `None`: it is not of a batch.
 pub fn read_member(fields: &Fields<'_>) -> Checked<Option<Box<BatchMember>>> {
     let Some(member) = fields.object(MEMBER)? else { return Ok(None) };

@@ -159,7 +159,7 @@ fn read_key(fields: &Fields<'_>, name: CommandName, request_id: &str, key: Optio
     let member = match name {
         C::Replay | C::Undo | C::Cancel | C::Outcome => "saga_id",
         C::Batch | C::Schedule => "request_id",
-        C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => "batch_id",
+        C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed | C::BatchUndo => "batch_id",
         C::ScheduleCancel => "schedule_id",
     };
     let named = match member {
@@ -191,9 +191,13 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
             Ok(Command::Cancel { saga_id: order::read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? })
         }
         C::Outcome => read_outcome(fields, saga_id),
-        C::Undo => Ok(Command::Undo { saga_id: order::read_saga_id(fields, "saga_id")?, replay_id: fields.needed("replay_id")? }),
+        C::Undo => Ok(Command::Undo {
+            saga_id: order::read_saga_id(fields, "saga_id")?,
+            replay_id: fields.needed("replay_id")?,
+            batch_id: member::read_batch_id(fields)?,
+        }),
         C::Batch => Ok(Command::Batch(Box::new(batch::read(fields)?))),
-        C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed => {
+        C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed | C::BatchUndo => {
             let control = Box::new(batch::read_control(fields, name)?);
             Ok(Command::BatchControl { batch_id: fields.needed("batch_id")?, control })
         }

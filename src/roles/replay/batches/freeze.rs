@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::selection::SagaSelection;
 use crate::cold::batch_lists::{BatchLists, Manifest, NewList};
 use crate::error::{Error, Result};
-use crate::saga::batch::{BatchOrder, BatchRetry, BatchSource, MAX_SAGAS};
-use crate::saga::batch_progress::BatchProgress;
+use crate::saga::batch::{BatchControl, BatchOrder, BatchRetry, BatchRow, BatchSource, MAX_SAGAS};
+use crate::saga::batch_progress::{BatchLimits, BatchProgress};
 use crate::saga::json::Json;
 use crate::saga::position::SagaId;
 use crate::saga::request::{Command, LogRecord, ReplayRequest};
@@ -27,13 +27,16 @@ pub struct Freezer {
 const REQUEST_OVERHEAD: u64 = 4 << 10;
 
 impl Freezer {
-    /// The list of a batch or retry that was taken up, frozen now or before. `Refused`: it can have none. `failed`: of a retry, the
-    /// sagas whose newest replay failed.
-    pub async fn list_of(&self, record: &LogRecord, request: &ReplayRequest, failed: Vec<SagaId>) -> Result<Manifest> {
+    /// The list of a batch, retry or undo that was taken up, frozen now or before. `Refused`: it can have none. `sagas`: with their
+    /// newest replays; of a retry those that failed, of an undo those that were published.
+    pub async fn list_of(&self, record: &LogRecord, request: &ReplayRequest, sagas: Vec<(SagaId, String)>) -> Result<Manifest> {
         match &request.command {
             Command::Batch(order) => self.of_batch(record, order).await,
             Command::BatchControl { control, batch_id } => match &**control {
-                crate::saga::batch::BatchControl::RetryFailed(retry) => self.of_retry(record, batch_id, retry, failed).await,
+                BatchControl::RetryFailed(retry) => {
+                    self.of_retry(record, batch_id, retry, sagas.into_iter().map(|(saga, _)| saga).collect()).await
+                }
+                BatchControl::Undo => self.of_undo(record, sagas).await,
                 _ => Err(Error::bug("freeze the list of a command that has none")),
             },
             _ => Err(Error::bug("freeze the list of a command that has none")),
@@ -103,6 +106,24 @@ impl Freezer {
         })
     }
 
+    async fn of_undo(&self, record: &LogRecord, sagas: Vec<(SagaId, String)>) -> Result<Manifest> {
+        if let Some(manifest) = self.lists.manifest(&record.replay_id).await? {
+            return Ok(manifest);
+        }
+        let order = BatchOrder {
+            name: None,
+            source: BatchSource::Sagas(Vec::new()),
+            template: Json::empty_object(),
+            overrides: None,
+            limits: BatchLimits::default(),
+        };
+        let mut list = self.lists.write(self.new_list(&record.replay_id, &order, record.accepted_at, &record.requested_by)?);
+        for (saga, replay_id) in sagas {
+            list.add(&BatchRow { replay_id: Some(replay_id), ..BatchRow::of(saga) }).await?;
+        }
+        Ok(list.finish().await?.0)
+    }
+
     async fn of_retry(&self, record: &LogRecord, batch_id: &str, retry: &BatchRetry, failed: Vec<SagaId>) -> Result<Manifest> {
         if let Some(manifest) = self.lists.manifest(&record.replay_id).await? {
             return Ok(manifest);
@@ -124,7 +145,7 @@ impl Freezer {
             source: BatchSource::Sagas(failed),
             template,
             overrides: overrides.filter(|_| retry.overrides.is_some() || before.needs_override),
-            limits: crate::saga::batch_progress::BatchLimits::default(),
+            limits: BatchLimits::default(),
         };
         Ok(self.freeze(&record.replay_id, &order, record.accepted_at, &record.requested_by).await?.0)
     }

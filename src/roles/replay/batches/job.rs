@@ -62,8 +62,8 @@ impl BatchJob {
         self.list.as_ref()
     }
 
-    pub fn is_retry(&self) -> bool {
-        self.record.command == CommandName::BatchRetryFailed
+    pub fn is_undo(&self) -> bool {
+        self.record.command == CommandName::BatchUndo
     }
 
     /// Why it can never go on.
@@ -142,8 +142,9 @@ impl BatchJob {
         let Some(list) = &self.list else {
             let record = self.record.clone();
             let known = self.progress().and_then(|progress| progress.list.clone());
-            let failed = match self.progress() {
-                Some(progress) if self.is_retry() && known.is_none() => log.batch_failed(&progress.batch_id),
+            let sagas = match (self.progress().filter(|_| known.is_none()), self.record.command) {
+                (Some(progress), CommandName::BatchRetryFailed) => log.batch_failed(&progress.batch_id),
+                (Some(progress), CommandName::BatchUndo) => log.batch_published(&progress.batch_id),
                 _ => Vec::new(),
             };
             return Task::Opening(tokio::spawn(async move {
@@ -154,7 +155,7 @@ impl BatchJob {
                     Error::corrupt(format!("read batch {}: its log record has neither a request nor a list", record.replay_id))
                 })?;
                 let request = decode_json(request.as_str().as_bytes())?;
-                freezer.list_of(&record, &request, failed).await
+                freezer.list_of(&record, &request, sagas).await
             }));
         };
         if self.rows.len() < READ_BELOW && self.read_to < list.total {

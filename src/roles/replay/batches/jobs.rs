@@ -13,8 +13,8 @@ use crate::roles::replay::draft::BatchDraft;
 use crate::roles::replay::log_overlay::UnappliedLog;
 use crate::roles::replay::log_record;
 use crate::roles::replay::outbox::ReplayTargets;
-use crate::saga::batch_counts::{Allowance, allowance};
-use crate::saga::batch_progress::{BatchProgress, PauseReason};
+use crate::saga::batch_counts::{Allowance, BatchCounts, allowance};
+use crate::saga::batch_progress::{BatchLimits, BatchProgress, PauseReason};
 use crate::saga::partitioner;
 use crate::saga::position::{Offset, Shown, TopicPartition};
 use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
@@ -44,7 +44,8 @@ pub struct ExpansionSurroundings<'a> {
 }
 
 fn is_of_batch(record: &LogRecord) -> bool {
-    matches!(record.command, CommandName::Batch | CommandName::BatchRetryFailed) && record.batch_progress.is_some()
+    let is_job = matches!(record.command, CommandName::Batch | CommandName::BatchRetryFailed | CommandName::BatchUndo);
+    is_job && record.batch_progress.is_some()
 }
 
 impl BatchJobs {
@@ -84,8 +85,10 @@ impl BatchJobs {
         self.jobs.clear();
     }
 
-    pub fn is_retried(&self, batch_id: &str) -> bool {
-        self.jobs.values().any(|job| job.is_retry() && job.progress().is_some_and(|progress| progress.batch_id == batch_id))
+    /// Is there such a command about the batch that is not done?
+    pub fn has(&self, command: CommandName, batch_id: &str) -> bool {
+        let of_batch = |job: &BatchJob| job.progress().is_some_and(|progress| progress.batch_id == batch_id);
+        self.jobs.values().any(|job| job.record.command == command && of_batch(job))
     }
 
     /// Is there none?
@@ -113,7 +116,7 @@ impl BatchJobs {
             }
             let Some(batch) = batch_of(&job.record, log, unapplied) else { return false };
             let Some(progress) = &batch.batch_progress else { return false };
-            allowance(progress, &log.batch_counts(&progress.batch_id), unseen(job, log)) != Allowance::Requests(0)
+            allowed(job, progress, log) != Allowance::Requests(0)
         })
     }
 
@@ -166,6 +169,15 @@ fn unseen(job: &BatchJob, log: &ReplayLog) -> u64 {
     expanded.saturating_sub(log.batch_seen(batch_id(&job.record), &job.record.request_id))
 }
 
+/// An undo goes on whatever its batch does, and only its rate limits it.
+fn allowed(job: &BatchJob, of_batch: &BatchProgress, log: &ReplayLog) -> Allowance {
+    if job.is_undo() {
+        let own = BatchProgress::new(&of_batch.batch_id, None, BatchLimits::default());
+        return allowance(&own, &BatchCounts::default(), unseen(job, log));
+    }
+    allowance(of_batch, &log.batch_counts(&of_batch.batch_id), unseen(job, log))
+}
+
 /// Gives the log records that change by it.
 fn expand_one(
     job: &mut BatchJob,
@@ -192,8 +204,8 @@ fn expand_one(
         job.rate.set(changed.limits.rate_per_second, around.instant);
     }
     let Some(of_batch) = batch.batch_progress.as_deref() else { return Ok(Vec::new()) };
-    let of_batch = if batch.replay_id == own.replay_id { &changed } else { of_batch };
-    let allowed = match allowance(of_batch, &log.batch_counts(&of_batch.batch_id), unseen(job, log)) {
+    let of_batch = if batch.replay_id == own.replay_id || job.is_undo() { &changed } else { of_batch };
+    let allowed = match allowed(job, of_batch, log) {
         Allowance::Requests(allowed) => allowed.min(MAX_REQUESTS),
         Allowance::Pause => {
             tracing::warn!(batch_id = %Shown(&of_batch.batch_id), "too many replays of a batch failed: it pauses");

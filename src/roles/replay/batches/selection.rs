@@ -15,8 +15,9 @@ use crate::saga::position::SagaId;
 use crate::saga::selector::SagaFilter;
 use crate::saga::time::Micros;
 
-/// Sagas of one page of a search.
-const PAGE: usize = 1_000;
+/// Sagas of one page of a search, of some 500 bytes each. The first slice of the next page judges some of the same once more, so that pages
+/// are few.
+const PAGE: usize = 20_000;
 /// How long a search waits to see what was recorded before its batch; tried again after that.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);

@@ -46,7 +46,7 @@ fn the_defaults_are_those_of_the_interface() {
     let defaults = ReplayOrder {
         saga_id: SagaId::from("order-1"),
         from: From::Step { step: "pay".into(), attempt: None },
-        from_text: crate::saga::json::Json::from_valid(r#"{"step":"pay"}"#),
+        from_text: Json::from_valid(r#"{"step":"pay"}"#),
         override_: None,
         override_sha256: None,
         force_failure: None,
@@ -82,12 +82,12 @@ fn every_point_to_start_from_is_read() {
 #[test]
 fn overrides_are_kept_as_text_and_hashed_as_received() {
     let read = order(&replay(r#","override":{"merge": {"a":1.10}},"force_failure":true"#));
-    assert_eq!(read.override_, Some(Override::Merge(crate::saga::json::Json::from_valid(r#"{"a":1.10}"#))));
+    assert_eq!(read.override_, Some(Override::Merge(Json::from_valid(r#"{"a":1.10}"#))));
     assert_eq!(read.override_sha256, Some(hash::sha256_hex(br#"{"merge": {"a":1.10}}"#)));
     assert_eq!(read.force_failure, Some(ForceFailure::ResumeStep));
     assert_eq!(order(&replay(r#","force_failure":"pay""#)).force_failure, Some(ForceFailure::Step("pay".into())));
     let with_nulls = order(&replay(r#","override":{"merge":null,"shallow":{"a":null},"patch":null,"replace":null}"#));
-    assert_eq!(with_nulls.override_, Some(Override::Shallow(crate::saga::json::Json::from_valid(r#"{"a":null}"#))));
+    assert_eq!(with_nulls.override_, Some(Override::Shallow(Json::from_valid(r#"{"a":null}"#))));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn cancels_and_outcomes_are_read_as_they_are_made() {
     let saga = SagaId::from("order-1");
     let made = |name| about_replay(name, "c-1", (&saga, "r-1"), ("ops", "why")).unwrap().command;
     assert_eq!(made(CommandName::Cancel), Command::Cancel { saga_id: saga.clone(), replay_id: "r-1".into() });
-    assert_eq!(made(CommandName::Undo), Command::Undo { saga_id: saga.clone(), replay_id: "r-1".into() });
+    assert_eq!(made(CommandName::Undo), Command::Undo { saga_id: saga.clone(), replay_id: "r-1".into(), batch_id: None });
     let ended = Outcome {
         replay_id: "r-1".into(),
         original_saga_id: saga,
