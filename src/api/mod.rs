@@ -8,6 +8,7 @@ pub mod batch_service;
 mod batches;
 mod body;
 mod connections;
+mod counts;
 mod described;
 mod guard;
 mod json;
@@ -45,6 +46,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/sagas/{id}/checkpoints", get(sagas::checkpoints)),
         ("/v1/sagas/{id}/lineage", get(sagas::lineage)),
         ("/v1/sagas/{id}/replays", get(sagas::replays)),
+        ("/v1/counts", get(counts::counts)),
         ("/v1/replays", get(replays::list).post(replays::submit)),
         ("/v1/replays/{id}", get(replays::get)),
         ("/v1/replays/{id}/cancel", post(replays::cancel)),

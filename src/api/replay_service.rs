@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::history::answer::Child;
+use crate::history::replay_lookup::ReplayLookup;
 use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
 use crate::saga::restored::RestoredSaga;
-use crate::saga::selector::ReplayStanding;
 
 /// Newest first.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -47,7 +47,7 @@ pub struct AcceptedCancel {
 
 /// The replay side.
 #[async_trait]
-pub trait ReplayService: Send + Sync {
+pub trait ReplayService: ReplayLookup {
     /// Plans a request body and publishes it. `idempotency_key`: the request id where the body has none. Refused with the
     /// codes of docs/interface/requests.md, Refusals; `behind` when its saga is not caught up in time.
     async fn submit(&self, body: &[u8], idempotency_key: Option<&str>) -> Result<SubmitAnswer>;
@@ -64,7 +64,4 @@ pub trait ReplayService: Send + Sync {
 
     /// The restored sagas made of this one.
     async fn children(&self, saga: &SagaId) -> Result<Vec<Child>>;
-
-    /// How the newest replay of this saga stands.
-    async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding>;
 }

@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures::future::BoxFuture;
 
 use super::api_state::ApiState;
 use super::json;
@@ -14,7 +13,7 @@ use crate::saga::position::SagaId;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
 
-fn filter(query: &Query) -> Result<SagaFilter, Problem> {
+pub(super) fn filter(query: &Query) -> Result<SagaFilter, Problem> {
     let (since, until) = query.window()?;
     let status = |text: &str| {
         let must = || format!("status must be one of {}", Status::ALL.map(Status::as_str).join(", "));
@@ -24,6 +23,11 @@ fn filter(query: &Query) -> Result<SagaFilter, Problem> {
     let standing = |text: &str| {
         let must = || format!("replay must be one of {}", ReplayStanding::ALL.map(ReplayStanding::as_str).join(", "));
         ReplayStanding::parse(text).ok_or_else(|| Problem::invalid(must()))
+    };
+    let repaired = |text: &str| match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Problem::invalid("repaired must be yes or no")),
     };
     Ok(SagaFilter {
         saga_id: query.one("saga_id")?.map(SagaId::from),
@@ -40,19 +44,15 @@ fn filter(query: &Query) -> Result<SagaFilter, Problem> {
         labels: query.all("label").map(label).collect::<Result<_, _>>()?,
         depth: query.number("depth")?,
         replay: query.one("replay")?.map(standing).transpose()?,
+        repaired: query.one("repaired")?.map(repaired).transpose()?,
+        stuck: query.switch("stuck")?,
         forced: query.switch("forced")?,
     })
 }
 
 pub async fn sagas(State(api): State<ApiState>, query: Query) -> Result<Response, Problem> {
     let (filter, limit) = (filter(&query)?, query.limit()?);
-    let replays = api.replays.clone();
-    let standing = move |saga: SagaId| {
-        let replays = replays.clone();
-        let standing: BoxFuture<'static, _> = Box::pin(async move { replays.standing(&saga).await });
-        standing
-    };
-    let found = api.history.search(&filter, query.one("after")?, limit, &standing).await?;
+    let found = api.history.search(&filter, query.one("after")?, limit, &*api.replays).await?;
     Ok(json_text(StatusCode::OK, json::sagas(&found.sagas, found.next.as_deref(), found.complete_through)))
 }
 
@@ -68,12 +68,13 @@ mod tests {
     fn each_filter_is_read_and_some_may_repeat() {
         let filter = read(
             "status=failed&status=running&saga_name=n&failed_step=s&error_code=c&error_type=t&since=2026-01-10T10:00:00Z\
-             &until=2026-01-10T10:20:00Z&tenant=a&region=eu&label=k:v&label=l:w:x&depth=0&replay=none&forced=true&saga_id=a/b",
+             &until=2026-01-10T10:20:00Z&tenant=a&region=eu&label=k:v&label=l:w:x&depth=0&replay=none&forced=true&saga_id=a/b&repaired=no&stuck=true",
         )
         .expect("a filter");
         assert_eq!(filter.statuses, [Status::Failed, Status::Running]);
         assert_eq!(filter.labels, [("k".into(), "v".into()), ("l".into(), "w:x".into())]);
         assert_eq!((filter.depth, filter.replay, filter.forced), (Some(0), Some(ReplayStanding::None), true));
+        assert_eq!((filter.repaired, filter.stuck), (Some(false), true));
         assert_eq!(filter.saga_id.expect("id").as_str(), "a/b");
         assert_eq!(read("unknown=1"), Ok(SagaFilter::default()));
     }
@@ -89,6 +90,8 @@ mod tests {
             "depth=x",
             "replay=maybe",
             "forced=yes",
+            "repaired=true",
+            "stuck=1h",
             "tenant=a&tenant=b",
         ] {
             assert_eq!(read(wrong).expect_err(wrong).code, "request_invalid", "{wrong}");

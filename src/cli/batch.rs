@@ -338,7 +338,7 @@ fn selector(filters: &Filters) -> Value {
                 None => unreachable!("only lists are put under {name}"),
             },
             "depth" => drop(selector.insert(name.into(), value.parse::<u32>().map_or(json!(value), |depth| json!(depth)))),
-            "forced" => drop(selector.insert(name.into(), json!(true))),
+            "forced" | "stuck" => drop(selector.insert(name.into(), json!(true))),
             _ => drop(selector.insert(name.into(), json!(value))),
         }
     }

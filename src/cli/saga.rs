@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Target;
 use super::exit::Failure;
-use super::output::{Column, visible};
+use super::output::{Column, note, visible};
 use super::page::Page;
 use super::{Session, times};
 use crate::saga::time::Micros;
@@ -35,6 +35,17 @@ pub enum Saga {
         #[command(flatten)]
         page: Page,
     },
+    /// How many sagas there are, in groups.
+    #[command(
+        after_help = "Example:\n  resaga saga count --status failed --repaired no --since -12h --by failed_step --by error_code"
+    )]
+    Count {
+        #[command(flatten)]
+        filters: Box<Filters>,
+        /// saga_name, status, failed_step, error_code or error_type; may repeat.
+        #[arg(long)]
+        by: Vec<String>,
+    },
     /// A saga's entries, oldest first.
     #[command(after_help = "Example:\n  resaga saga history order-1 --since -1d")]
     History {
@@ -46,18 +57,21 @@ pub enum Saga {
     },
     /// What changed between two times, two entries, or two sagas.
     #[command(
-        after_help = "Examples:\n  resaga saga diff order-1 --from 3 --to 7\n  resaga saga diff order-1 --other 3cef9842-dc5a-5f6c-ad28-64b3c0783460"
+        after_help = "Examples:\n  resaga saga diff order-1 --from 3 --to 7\n  resaga saga diff order-1 3cef9842-dc5a-5f6c-ad28-64b3c0783460"
     )]
     Diff {
         id: String,
+        /// Another saga: the newest states of both.
+        #[arg(conflicts_with_all = ["from", "to"])]
+        second: Option<String>,
         /// A time, or an entry's sequence.
-        #[arg(long, required_unless_present = "other", requires = "to", allow_hyphen_values = true, value_parser = point)]
+        #[arg(long, required_unless_present_any = ["other", "second"], requires = "to", allow_hyphen_values = true, value_parser = point)]
         from: Option<String>,
         /// A time, or an entry's sequence.
-        #[arg(long, required_unless_present = "other", requires = "from", allow_hyphen_values = true, value_parser = point)]
+        #[arg(long, required_unless_present_any = ["other", "second"], requires = "from", allow_hyphen_values = true, value_parser = point)]
         to: Option<String>,
-        /// Another saga: the newest states of both.
-        #[arg(long, conflicts_with_all = ["from", "to"])]
+        /// The same as the second saga.
+        #[arg(long, conflicts_with_all = ["from", "to", "second"])]
         other: Option<String>,
     },
     /// The context of a saga, or one value in it.
@@ -138,6 +152,12 @@ pub struct Filters {
     /// none, open, completed or failed.
     #[arg(long)]
     replay: Option<String>,
+    /// yes or no: whether a saga of its lineage tree below it completed.
+    #[arg(long)]
+    repaired: Option<String>,
+    /// Runs or compensates, and nothing was recorded for longer than stuck.after.
+    #[arg(long)]
+    stuck: bool,
     /// Also sagas restored with a forced failure.
     #[arg(long)]
     forced: bool,
@@ -163,13 +183,15 @@ impl Filters {
         pairs.extend(self.label.iter().map(|label| ("label", label.clone())));
         pairs.extend(self.depth.map(|depth| ("depth", depth.to_string())));
         pairs.extend(one("replay", &self.replay));
+        pairs.extend(one("repaired", &self.repaired));
+        pairs.extend(self.stuck.then(|| ("stuck", "true".to_owned())));
         pairs.extend(self.forced.then(|| ("forced", "true".to_owned())));
         pairs.extend(one("saga_id", &self.saga_id));
         pairs
     }
 
-    pub fn target(&self) -> Target {
-        self.pairs().into_iter().fold(Target::new("/v1/sagas"), |target, (name, value)| target.query(name, &value))
+    pub fn target(&self, route: &str) -> Target {
+        self.pairs().into_iter().fold(Target::new(route), |target, (name, value)| target.query(name, &value))
     }
 }
 
@@ -192,6 +214,14 @@ impl Window {
     }
 }
 
+const GROUPS: &[Column] = &[
+    ("saga_name", "/saga_name"),
+    ("status", "/status"),
+    ("failed_step", "/failed_step"),
+    ("error_code", "/error_code"),
+    ("error_type", "/error_type"),
+    ("count", "/count"),
+];
 const STATE: &[Column] = &[
     ("saga", "/saga_id"),
     ("name", "/saga_name"),
@@ -277,12 +307,24 @@ pub async fn run(session: &Session, command: Saga) -> Result<(), Failure> {
     let output = session.output;
     match command {
         Saga::Get { id, when } => output.object(&session.client()?.get(&when.on(saga(&id))).await?, STATE),
-        Saga::List { filters, page } => output.list(&page.of(session, filters.target(), "sagas").await?, "sagas", FOUND),
+        Saga::List { filters, page } => {
+            output.list(&page.of(session, filters.target("/v1/sagas"), "sagas").await?, "sagas", FOUND)
+        }
+        Saga::Count { filters, by } => {
+            let target = by.iter().fold(filters.target("/v1/counts"), |target, by| target.query("by", by));
+            let answer = session.client()?.get(&target).await?;
+            let columns: Vec<Column> =
+                GROUPS.iter().filter(|(name, _)| *name == "count" || by.iter().any(|by| by == name)).copied().collect();
+            output.list(&answer, "groups", &columns)?;
+            note(&format!("{} sagas", answer["total"]));
+            Ok(())
+        }
         Saga::History { id, window, page } => {
             let target = window.on(saga(&id).segment("history"));
             output.list(&page.of(session, target, "entries").await?, "entries", ENTRIES)
         }
-        Saga::Diff { id, from, to, other } => {
+        Saga::Diff { id, second, from, to, other } => {
+            let other = other.or(second);
             let target = saga(&id).segment("diff").maybe("from", from).maybe("to", to).maybe("other", other);
             output.object(&session.client()?.get(&target).await?, DIFFERENCE)
         }

@@ -242,12 +242,12 @@ impl Loading {
 fn is_section(path: &[String]) -> bool {
     let prefix = format!("{}.", path.join("."));
     prefix == "kafka.properties."
-        || prefix.starts_with("snapshots.saga.") && path.len() <= 3
+        || ["snapshots.saga.", "stuck.saga."].iter().any(|of| prefix.starts_with(of)) && path.len() <= 3
         || SETTINGS.iter().any(|setting| setting.key.starts_with(&prefix))
 }
 
 fn suggestion(key: &str) -> String {
-    let known = SETTINGS.iter().map(|setting| setting.key).chain(["kafka.properties", "snapshots.saga"]);
+    let known = SETTINGS.iter().map(|setting| setting.key).chain(["kafka.properties", "snapshots.saga", "stuck.saga"]);
     match nearest(key, known) {
         Some((best, near)) if near >= 0.5 => format!("; did you mean {best}?"),
         _ => "; `resaga config init` prints every key".into(),

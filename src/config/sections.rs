@@ -12,6 +12,7 @@ pub struct Config {
     pub hot: HotConfig,
     pub cold: ColdConfig,
     pub snapshots: SnapshotsConfig,
+    pub stuck: StuckConfig,
     pub limits: LimitsConfig,
     pub replay: ReplayConfig,
     pub registry: RegistryConfig,
@@ -89,6 +90,19 @@ pub struct SnapshotsConfig {
     pub policy: SnapshotPolicy,
     pub retention: Duration,
     pub saga: BTreeMap<String, SnapshotOverride>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct StuckConfig {
+    pub after: Duration,
+    /// By saga name.
+    pub saga: BTreeMap<String, Duration>,
+}
+
+impl Default for StuckConfig {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(3_600), saga: BTreeMap::new() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -104,6 +104,9 @@ settings! {
         "Which entries look-ups begin from. State at a time is exact under each; it decides from how far back a look-up \
          folds. `manual`: CHECKPOINT events alone.";
     snapshots.retention: DurationValue, "How long history is kept. Has no effect yet.";
+    stuck.after: DurationValue,
+        "A saga that runs or compensates counts as stuck when nothing was recorded of it for longer than this; \
+         `[stuck.saga.\"NAME\"] after` of sagas of a name.";
     limits.max_clock_ahead: DurationValue,
         "An event that says it occurred later than this after its record's timestamp counts as of the record's timestamp \
          (anomaly `clock_ahead`).";
@@ -141,6 +144,7 @@ pub enum FreeKey<'a> {
     Property(String),
     SagaPolicy(&'a str),
     SagaRetention(&'a str),
+    StuckAfter(&'a str),
 }
 
 impl<'a> FreeKey<'a> {
@@ -154,6 +158,7 @@ impl<'a> FreeKey<'a> {
                 "retention" => Some(Self::SagaRetention(name)),
                 _ => None,
             },
+            [stuck, saga, name, field] if stuck == "stuck" && saga == "saga" && field == "after" => Some(Self::StuckAfter(name)),
             _ => None,
         }
     }
@@ -164,6 +169,7 @@ impl<'a> FreeKey<'a> {
             Self::Property(name) => property_key(name),
             Self::SagaPolicy(name) => saga_key(name, "policy"),
             Self::SagaRetention(name) => saga_key(name, "retention"),
+            Self::StuckAfter(name) => stuck_key(name),
         }
     }
 
@@ -179,6 +185,7 @@ impl<'a> FreeKey<'a> {
             }
             Self::SagaPolicy(name) => saga(config, name).policy = Some(Choice::read(value)?),
             Self::SagaRetention(name) => saga(config, name).retention = Some(DurationValue::read(value)?),
+            Self::StuckAfter(name) => drop(config.stuck.saga.insert((*name).to_owned(), DurationValue::read(value)?)),
         }
         Ok(())
     }
@@ -196,6 +203,10 @@ fn saga_key(name: &str, field: &str) -> String {
     format!("snapshots.saga.{}.{field}", Value::String(name.to_owned()))
 }
 
+fn stuck_key(name: &str) -> String {
+    format!("stuck.saga.{}.after", Value::String(name.to_owned()))
+}
+
 /// Every key with a value, also those with free parts.
 pub fn all(config: &Config) -> Vec<(String, Value)> {
     let mut values: Vec<_> = SETTINGS.iter().map(|setting| (setting.key.to_owned(), (setting.write)(config))).collect();
@@ -204,5 +215,6 @@ pub fn all(config: &Config) -> Vec<(String, Value)> {
         values.extend(saga.policy.map(|policy| (saga_key(name, "policy"), Choice::write(&policy))));
         values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), DurationValue::write(&retention))));
     }
+    values.extend(config.stuck.saga.iter().map(|(name, after)| (stuck_key(name), DurationValue::write(after))));
     values
 }

@@ -20,6 +20,7 @@ pub mod newest;
 mod pages;
 mod progress;
 mod reader;
+pub mod replay_lookup;
 mod search;
 mod slices;
 mod state;

@@ -6,6 +6,7 @@ use super::chains::Chains;
 use super::high_water_marks::HighWaterMarks;
 use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
+use crate::saga::stuck::StuckLimits;
 use crate::saga::time::Micros;
 
 /// Most entries of one saga that are read at once, unless set otherwise.
@@ -31,6 +32,8 @@ pub struct History {
     pub(super) fold: u32,
     /// Whether owners write facts of its sagas into hot's indexes. Of the replay log they do not: there cold alone is searched.
     pub(super) indexed: bool,
+    /// How long a saga may rest before it counts as stuck.
+    pub(super) stuck: Arc<StuckLimits>,
 }
 
 impl History {
@@ -45,12 +48,17 @@ impl History {
             now: || Micros::MAX,
             fold: 0,
             indexed: true,
+            stuck: Arc::default(),
         }
     }
 
     /// Believes no `complete_through` that is ahead of this clock.
     pub fn with_clock(self, now: fn() -> Micros) -> Self {
         Self { now, ..self }
+    }
+
+    pub fn with_stuck(self, limits: StuckLimits) -> Self {
+        Self { stuck: Arc::new(limits), ..self }
     }
 
     /// Of sagas that are in no index of hot: a search finds what is durable.

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::answer::SearchResult;
@@ -14,6 +13,7 @@ use super::cursor::SearchCursor;
 use super::loaded::{LONG, LoadedEntries};
 use super::merge::{self, ReadDepth};
 use super::reader::History;
+use super::replay_lookup::ReplayLookup;
 use super::slices::{ColdRows, Slice};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -24,9 +24,6 @@ use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
 use crate::saga::state::State;
 use crate::saga::stored_entry::StoredEntry;
 use crate::saga::time::Micros;
-
-/// Tells how the newest replay of a saga stands; asked only if the filter does.
-pub type ReplayStandingLookup<'a> = dyn Fn(SagaId) -> BoxFuture<'a, Result<ReplayStanding>> + Send + Sync + 'a;
 
 /// Candidates judged at the same time.
 const AT_ONCE: usize = 16;
@@ -44,9 +41,9 @@ impl History {
         filter: &SagaFilter,
         after: Option<&str>,
         limit: usize,
-        standing: &ReplayStandingLookup<'_>,
+        replays: &dyn ReplayLookup,
     ) -> Result<SearchResult> {
-        self.search_within(MAX_TIME, filter, after, limit, standing).await
+        self.search_within(MAX_TIME, filter, after, limit, replays).await
     }
 
     pub(super) async fn search_within(
@@ -55,13 +52,13 @@ impl History {
         filter: &SagaFilter,
         after: Option<&str>,
         limit: usize,
-        standing: &ReplayStandingLookup<'_>,
+        replays: &dyn ReplayLookup,
     ) -> Result<SearchResult> {
         let after = after.map(SearchCursor::read).transpose()?;
         let deadline = Instant::now() + time;
         let mut page = Pager { after, limit, sagas: Vec::new(), complete_through: Micros::MAX };
         if let Some(saga) = &filter.saga_id {
-            let (found, through) = self.judge_one(filter, saga.clone(), standing).await?;
+            let (found, through) = self.judge_one(filter, saga.clone(), replays).await?;
             page.complete_through = through;
             page.add(found.into_iter().collect());
             return Ok(page.finish(None));
@@ -86,7 +83,7 @@ impl History {
             slice.candidates.retain(|saga, _| !placed.contains(saga));
             judged += slice.candidates.len();
             let begin = slice.since;
-            let judging = CandidateFilter { filter, standing, deadline };
+            let judging = CandidateFilter { filter, replays, deadline };
             until = self.judge(judging, slice, until, &mut page, &mut placed).await?;
             if until > begin {
                 return Ok(page.finish(Some(SearchCursor { at: until, saga: None })));
@@ -103,7 +100,7 @@ impl History {
     /// order. Gives where the slice begins: later than it did if the time is up. Those with their place in it are `placed`.
     async fn judge(
         &self,
-        CandidateFilter { filter, standing, deadline }: CandidateFilter<'_, '_>,
+        CandidateFilter { filter, replays, deadline }: CandidateFilter<'_>,
         slice: Slice,
         until: Micros,
         page: &mut Pager,
@@ -122,7 +119,7 @@ impl History {
                 break;
             }
             let (now, later) = rest.split_at(rest.len().min(TOGETHER));
-            let judging = now.iter().map(|(saga, _)| self.judge_one(filter, saga.clone(), standing));
+            let judging = now.iter().map(|(saga, _)| self.judge_one(filter, saga.clone(), replays));
             let judged: Vec<(Option<FoundSaga>, Micros)> =
                 stream::iter(judging.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await?;
             for (saga, complete_through) in judged {
@@ -142,13 +139,14 @@ impl History {
         &self,
         filter: &SagaFilter,
         saga: SagaId,
-        standing: &ReplayStandingLookup<'_>,
+        replays: &dyn ReplayLookup,
     ) -> Result<(Option<FoundSaga>, Micros)> {
         // Most are turned away by their newest state, and of most that is all there is.
         let mut loaded = self.load(&saga, Micros::MAX, ReadDepth::Snapshot).await?;
         let Some(mut state) = newest_state(&loaded).await? else { return Ok((None, loaded.reach.complete_through)) };
         let in_window = filter.asks_for_failure() || filter.in_window(state.entry.effective_time);
-        if !filter.fits_state(&state) || !in_window {
+        let may_be_stuck = |state: &State, through| !filter.stuck || self.stuck.is_stuck(state, through);
+        if !filter.fits_state(&state) || !in_window || !may_be_stuck(&state, loaded.reach.complete_through) {
             return Ok((None, loaded.reach.complete_through));
         }
         let has_all = loaded.entries.first().is_some_and(|first| first.entry.sequence == EntrySequence::FIRST);
@@ -167,9 +165,15 @@ impl History {
             }
         }
         let failures: Vec<SagaFailure> = loaded.entries.iter().filter_map(|stored| SagaFailure::of(&stored.entry)).collect();
-        let fits = filter.fits_state(&state);
-        let standing = if fits && filter.replay.is_some() { standing(saga).await? } else { ReplayStanding::None };
-        let found = filter.find(&state, &failures, || standing);
+        let fits = filter.fits_state(&state) && may_be_stuck(&state, loaded.reach.complete_through);
+        let standing = if fits && filter.replay.is_some() { replays.standing(&saga).await? } else { ReplayStanding::None };
+        let mut found = filter.find(&state, &failures, || standing).filter(|_| fits);
+        if let Some(wanted) = filter.repaired
+            && found.is_some()
+            && replays.is_repaired(&saga).await? != wanted
+        {
+            found = None;
+        }
         // A candidate may be newer than what its marks vouch for, or of another reader's topic.
         Ok((found, loaded.reach.complete_through))
     }
@@ -183,9 +187,9 @@ async fn newest_state(loaded: &LoadedEntries) -> Result<Option<State>> {
 
 /// What candidates are judged by, and until when.
 #[derive(Clone, Copy)]
-struct CandidateFilter<'a, 's> {
+struct CandidateFilter<'a> {
     filter: &'a SagaFilter,
-    standing: &'a ReplayStandingLookup<'s>,
+    replays: &'a dyn ReplayLookup,
     deadline: Instant,
 }
 

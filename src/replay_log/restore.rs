@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-
 use super::in_history;
 use super::view::{ReplayLog, RestoreOutcome};
 use crate::cold::gaps::gaps;
@@ -18,10 +16,11 @@ use crate::history::History;
 use crate::history::answer::SearchResult;
 use crate::history::chains::Chains;
 use crate::history::known::PartitionEnds;
+use crate::history::replay_lookup::NoReplays;
 use crate::retry::Backoff;
-use crate::saga::position::{Offset, Position, SagaId, Shown};
+use crate::saga::position::{Offset, Position, Shown};
 use crate::saga::request::ReplayStatus;
-use crate::saga::selector::{ReplayStanding, SagaFilter};
+use crate::saga::selector::SagaFilter;
 use crate::telemetry::{Alarm, Metrics};
 
 /// Replays asked for at a time.
@@ -186,10 +185,8 @@ impl LogRestore<'_> {
 
     async fn search(&self, after: Option<&str>, ends: &PartitionEnds, progress: &mut Progress) -> Result<SearchResult> {
         let filter = SagaFilter { saga_name: Some(in_history::SAGA_NAME.into()), ..SagaFilter::default() };
-        // Not asked: the filter says nothing of replays.
-        let standing = |_: SagaId| -> BoxFuture<'static, Result<ReplayStanding>> { Box::pin(async { Ok(ReplayStanding::None) }) };
         loop {
-            match self.history.search(&filter, after, PAGE, &standing).await {
+            match self.history.search(&filter, after, PAGE, &NoReplays).await {
                 Err(error @ (Error::Corrupt(_) | Error::Unavailable(_))) => {
                     progress.reason = error.to_string();
                     self.pause(ends.iter().map(|(partition, _)| *partition).collect(), progress).await;

@@ -76,6 +76,10 @@ pub struct SagaFilter {
     /// 0: originals.
     pub depth: Option<u32>,
     pub replay: Option<ReplayStanding>,
+    /// Whether a saga of its lineage tree below it completed.
+    pub repaired: Option<bool>,
+    /// Stuck sagas alone, see [`super::stuck`].
+    pub stuck: bool,
     /// Sagas restored with a forced failure too.
     pub forced: bool,
 }

@@ -9,6 +9,7 @@ use crate::api::replay_service::{AcceptedCancel, ReplayPage, ReplayService, Subm
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::history::answer::Child;
+use crate::history::replay_lookup::ReplayLookup;
 use crate::replay_log::{self, Place};
 use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
@@ -108,9 +109,17 @@ impl ReplayService for ReplayApi {
         };
         Ok(made.filter_map(child).collect())
     }
+}
 
+#[async_trait]
+impl ReplayLookup for ReplayApi {
     async fn standing(&self, saga: &SagaId) -> Result<ReplayStanding> {
         self.planner()?.records.standing(saga).await
+    }
+
+    async fn is_repaired(&self, saga: &SagaId) -> Result<bool> {
+        let planner = self.planner()?;
+        planner.records.is_repaired(&planner.history, saga).await
     }
 }
 

@@ -17,6 +17,7 @@ use crate::partitioning::{Partitioning, configured, newest_keys, placement};
 use crate::roles::fold_settings;
 use crate::saga::installation::{Installation, OF_ANOTHER};
 use crate::saga::position::Topic;
+use crate::saga::stuck::StuckLimits;
 use crate::schema_registry::SchemaRegistry;
 use crate::wire::avro::Schemas;
 
@@ -94,10 +95,17 @@ pub async fn assemble(
     let log = layout(&cold, &config.topics.log, counts, None).await?;
     let (chains, fold) = (Arc::new(Chains::new(events)), fold_settings(config).id());
     let history = History::new(hot.clone(), cold.clone(), chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
+    let history = history.with_stuck(stuck_limits(config));
     let log_chains = Arc::new(Chains::new(vec![log]));
     let log_history = History::new(hot.clone(), cold.clone(), log_chains.clone(), MAX_ENTRIES).with_clock(now).with_fold(fold);
     let log_history = log_history.without_index();
     Ok(Stores { hot, objects, chains, history, log_history, log_chains, partitioning, installation, owners })
+}
+
+fn stuck_limits(config: &Config) -> StuckLimits {
+    let micros = |limit: &Duration| i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+    let by_name = config.stuck.saga.iter().map(|(name, after)| (name.clone(), micros(after)));
+    StuckLimits { after_micros: micros(&config.stuck.after), by_name: by_name.collect() }
 }
 
 impl Stores {

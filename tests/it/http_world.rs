@@ -20,6 +20,7 @@ use resaga::cold::segment::{NewRow, NewSegment};
 use resaga::error::{Error, Result};
 use resaga::history::answer::Child;
 use resaga::history::chains::{Chains, TopicLayout};
+use resaga::history::replay_lookup::ReplayLookup;
 use resaga::history::{History, MAX_ENTRIES};
 use resaga::hot::memory::MemoryHot;
 use resaga::hot::{ActivityFact, FailureFact, HotBatch, HotStore, Mark, MarkMove, Member, SagaWrite, Tokens};
@@ -147,6 +148,16 @@ impl World {
     }
 }
 
+#[async_trait]
+impl ReplayLookup for Remembers {
+    async fn standing(&self, _saga: &SagaId) -> Result<ReplayStanding> {
+        Ok(ReplayStanding::None)
+    }
+    async fn is_repaired(&self, _saga: &SagaId) -> Result<bool> {
+        Ok(false)
+    }
+}
+
 /// Batches need stores and topics: they are tried end to end. Their routes alone are here.
 struct NoBatches;
 
@@ -262,8 +273,5 @@ impl ReplayService for Remembers {
     }
     async fn children(&self, _saga: &SagaId) -> Result<Vec<Child>> {
         Ok(Vec::new())
-    }
-    async fn standing(&self, _saga: &SagaId) -> Result<ReplayStanding> {
-        Ok(ReplayStanding::None)
     }
 }

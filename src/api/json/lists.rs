@@ -3,6 +3,7 @@
 use super::entry::entry;
 use super::parts::{array, known_through};
 use crate::history::answer::{Checkpoints, HistoryPage};
+use crate::saga::grouping::GroupBy;
 use crate::saga::request::LogRecord;
 use crate::saga::selector::FoundSaga;
 use crate::saga::time::Micros;
@@ -51,6 +52,22 @@ pub fn sagas(found: &[FoundSaga], next: Option<&str>, complete_through: Micros) 
         out.end()
     });
     let mut out = listed("sagas", sagas, next);
+    out.text("complete_through", Some(known_through(complete_through)));
+    out.end()
+}
+
+/// Sagas counted in groups.
+pub fn counts(by: &[GroupBy], total: u64, groups: &[(Vec<Option<String>>, u64)], complete_through: Micros) -> String {
+    let groups = groups.iter().map(|(values, count)| {
+        let mut out = Writer::with_capacity(128);
+        by.iter().zip(values).for_each(|(by, value)| out.opt_str(by.as_str(), value.as_deref()));
+        out.int("count", Some(count));
+        out.end()
+    });
+    let groups = array(groups);
+    let mut out = Writer::with_capacity(groups.len() + 128);
+    out.int("total", Some(total));
+    out.raw("groups", &groups);
     out.text("complete_through", Some(known_through(complete_through)));
     out.end()
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::answer::{PointInTime, Source, StateAnswer};
 use crate::error::Error;
+use crate::history::replay_lookup::NoReplays;
 use crate::saga::failure::SagaFailure;
 use crate::saga::fold_settings::SnapshotPolicy;
 use crate::saga::partitioner::partition;
@@ -20,7 +21,6 @@ use crate::saga::position::{Offset, SagaId};
 use crate::saga::selector::{FoundSaga, ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
-use futures::FutureExt;
 use world::{Act, TOPIC, Told, World};
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -196,8 +196,7 @@ async fn search(world: &World, filter: &SagaFilter, limit: usize, time: Duration
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let standing = |_: SagaId| async { Ok(ReplayStanding::None) }.boxed();
-        let page = world.history.search_within(time, filter, after.as_deref(), limit, &standing).await.expect("a search");
+        let page = world.history.search_within(time, filter, after.as_deref(), limit, &NoReplays).await.expect("a search");
         assert!(page.sagas.len() <= limit);
         found.extend(page.sagas);
         after = page.next;

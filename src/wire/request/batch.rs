@@ -45,7 +45,7 @@ const OWN: [&str; 10] = [
     "digest",
     "dry_run",
 ];
-const SELECTOR: [&str; 16] = [
+const SELECTOR: [&str; 18] = [
     "saga_id",
     "status",
     "saga_name",
@@ -60,6 +60,8 @@ const SELECTOR: [&str; 16] = [
     "label",
     "depth",
     "replay",
+    "repaired",
+    "stuck",
     "forced",
     "limit",
 ];
@@ -190,6 +192,11 @@ fn read_selector(fields: &Fields<'_>) -> Checked<SagaFilter> {
     let standing = |text: String| {
         ReplayStanding::parse(&text).ok_or_else(|| fields.wrong("replay", "is none of none, open, completed, failed"))
     };
+    let repaired = |text: &str| match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(fields.wrong("repaired", "is neither yes nor no")),
+    };
     let depth = fields.u64("depth")?.map(|depth| u32::try_from(depth).map_err(|_| fields.wrong("depth", "is too large")));
     Ok(SagaFilter {
         saga_id: fields.string("saga_id")?.map(SagaId::new),
@@ -206,6 +213,8 @@ fn read_selector(fields: &Fields<'_>) -> Checked<SagaFilter> {
         labels: texts("label")?.into_iter().map(label).collect::<Checked<_>>()?,
         depth: depth.transpose()?,
         replay: fields.string("replay")?.map(standing).transpose()?,
+        repaired: fields.str("repaired")?.map(|text| repaired(&text)).transpose()?,
+        stuck: fields.bool("stuck")?.unwrap_or(false),
         forced: fields.bool("forced")?.unwrap_or(false),
     })
 }

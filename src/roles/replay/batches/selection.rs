@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -79,13 +78,7 @@ impl SagaSelection {
     }
 
     async fn page(&self, filter: &SagaFilter, after: Option<&str>, limit: usize) -> Result<crate::history::answer::SearchResult> {
-        let records = self.records.clone();
-        let standing = move |saga: SagaId| {
-            let records = records.clone();
-            let standing: BoxFuture<'static, _> = Box::pin(async move { records.standing(&saga).await });
-            standing
-        };
-        self.history.search(filter, after, limit, &standing).await
+        self.history.search(filter, after, limit, self).await
     }
 }
 
