@@ -91,9 +91,10 @@ impl BatchJobs {
         self.jobs.values().any(|job| job.record.command == command && of_batch(job))
     }
 
-    /// Is there none?
+    /// Is there nothing at hand to be written?
     pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+        let rests = |job: &BatchJob| job.ready() == 0 || job.progress().is_some_and(|progress| progress.paused.is_some());
+        self.jobs.values().all(rests)
     }
 
     /// Takes what the tasks have brought, and starts more.
