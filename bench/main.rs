@@ -48,7 +48,7 @@ fn main() -> Result<()> {
     match command.as_str() {
         "ingest" => report("ingest", of(1_000_000), times(3), ingest::measure),
         "query" => report("query", of(200_000), times(1), query::measure),
-        "replay" => report("replay", of(80_000), times(3), replay::measure),
+        "replay" => report("replay", of(125_000), times(3), replay::measure),
         "recovery" => report("recovery", of(300_000), times(3), recovery::measure),
         "kinds" => runs::kinds(&servers, of(300_000), times(1))?.publish(),
         "growth" => runs::growth(&servers, of(10_000_000), times(1))?.publish(),

@@ -1,5 +1,5 @@
-//! From replay requests on the topic to restored sagas as a `read_committed` reader sees them: many at once, and one
-//! at a time.
+//! From replay requests on the topic to restored sagas as a `read_committed` reader sees them: many at once, one at a time, and
+//! as one batch.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -19,11 +19,13 @@ use crate::world::World;
 const REQUESTS: u64 = 1_500;
 /// So often: a broker that has just started, and each coordinator, get faster with use.
 const ROUNDS: u64 = 5;
+/// Batches of as many sagas, by their ids.
+const BATCHES: u64 = 3;
 const ONE_BY_ONE: u64 = 50;
 const PAUSE: Duration = Duration::from_millis(300);
 
 pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
-    let sagas = ROUNDS * REQUESTS + 2 * ONE_BY_ONE;
+    let sagas = (ROUNDS + BATCHES) * REQUESTS + 2 * ONE_BY_ONE;
     ensure!(events / EVENTS_PER_SAGA >= sagas, "{sagas} failed sagas take {} events", sagas * EVENTS_PER_SAGA);
     let orders = Orders::new(events, 1, Load::default());
     orders.send(world)?;
@@ -66,6 +68,19 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         rounds.push(got.took);
         std::thread::sleep(PAUSE);
     }
+    let mut batches = Vec::new();
+    for number in 0..BATCHES {
+        let cpu = serve.pid.cpu()?;
+        let first = 2 * ONE_BY_ONE + (ROUNDS + number) * REQUESTS;
+        let began = Instant::now();
+        batch(world, &producer, number, first..first + REQUESTS)?;
+        seen(&reader, REQUESTS)?;
+        let took = began.elapsed();
+        report.aim(format!("one batch of {REQUESTS} sagas to restored sagas committed"), took.as_secs_f64(), "s", 2.0);
+        report.add("batch: CPU", per_replay(serve.pid.cpu()? - cpu), "us/replay");
+        batches.push(took);
+        std::thread::sleep(PAUSE);
+    }
     report.latency("one request, nothing else to do", singles, None);
     report.latency("one request after the other", in_a_row, None);
     drop(serve);
@@ -81,6 +96,10 @@ pub fn measure(world: &World, events: u64, report: &mut Report) -> Result<()> {
         report.add("baseline: CPU, with who asks and reads", per_replay(plain.own), "us/replay");
         report.add("baseline: CPU of Kafka, Redis, S3", per_replay(plain.servers), "us/replay");
         report.add("resaga / baseline, rate", plain.took.as_secs_f64() / took.as_secs_f64(), "x");
+    }
+    let plain_round = plain.rounds.iter().map(|plain| plain.took).sum::<Duration>() / ROUNDS as u32;
+    for took in batches {
+        report.add("batch / baseline, rate", plain_round.as_secs_f64() / took.as_secs_f64(), "x");
     }
     report.latency("baseline: one at a time", plain.singles, None);
     world.clear()
@@ -115,6 +134,20 @@ pub fn request(world: &World, producer: &BaseProducer, saga: u64) -> Result<()> 
     let id = Orders::id(saga);
     let value = format!(
         r#"{{"request_id":"bench-{saga}","command":"REPLAY","saga_id":"{id}","from":{{"step":"charge_payment"}},"override":{{"merge":{{"payment_token":"tok_backup"}}}},"requested_by":"bench","reason":"measure"}}"#
+    );
+    producer.send(BaseRecord::to(&world.requests).key(&id).payload(&value)).map_err(|(error, _)| error)?;
+    producer.poll(Duration::ZERO);
+    Ok(())
+}
+
+/// Asks for a batch of these sagas.
+fn batch(world: &World, producer: &BaseProducer, number: u64, sagas: Range<u64>) -> Result<()> {
+    // U of the request id, which is a UUID: the batch id, and the record's key.
+    let id = format!("00000000-0000-4000-8000-{number:012}");
+    let sagas: Vec<String> = sagas.map(|saga| format!("\"{}\"", Orders::id(saga))).collect();
+    let value = format!(
+        r#"{{"request_id":"{id}","command":"BATCH","batch":{{"saga_ids":[{}],"from":{{"step":"charge_payment"}},"override":{{"merge":{{"payment_token":"tok_backup"}}}}}},"requested_by":"bench","reason":"measure"}}"#,
+        sagas.join(",")
     );
     producer.send(BaseRecord::to(&world.requests).key(&id).payload(&value)).map_err(|(error, _)| error)?;
     producer.poll(Duration::ZERO);
