@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::saga::batch_counts::{BatchCounts, ends_as_asked};
 use crate::saga::lineage::Mode;
 use crate::saga::position::SagaId;
@@ -23,22 +25,27 @@ pub(super) struct BatchTallies {
 struct Tally {
     newest: HashMap<SagaId, NewestReplay>,
     counts: BatchCounts,
-    /// By request id: sagas whose newest replay is of that request.
-    seen: HashMap<Arc<str>, u64>,
-    /// By request id: sagas whose replay that request undoes.
-    undos: HashMap<Arc<str>, HashSet<SagaId>>,
+    /// By request id: the replays and undos of that request, by their ids, which are UUIDs.
+    seen: HashMap<Box<str>, HashSet<u128>>,
     changed: u64,
 }
 
 struct NewestReplay {
     accepted_at: Micros,
     replay_id: Box<str>,
-    request_id: Arc<str>,
     status: ReplayStatus,
     is_as_asked: bool,
 }
 
 impl Tally {
+    fn see(&mut self, record: &LogRecord) {
+        let Ok(id) = Uuid::try_parse(&record.replay_id) else { return };
+        match self.seen.get_mut(record.request_id.as_str()) {
+            Some(seen) => drop(seen.insert(id.as_u128())),
+            None => drop(self.seen.insert(record.request_id.as_str().into(), HashSet::from([id.as_u128()]))),
+        }
+    }
+
     fn put(&mut self, saga: &SagaId, record: &LogRecord) {
         if let Some(known) = self.newest.get(saga) {
             let is_newer = (record.accepted_at, record.replay_id.as_str()) >= (known.accepted_at, &*known.replay_id);
@@ -46,15 +53,10 @@ impl Tally {
                 return;
             }
         }
-        let request_id = match self.seen.get_key_value(record.request_id.as_str()) {
-            Some((known, _)) => known.clone(),
-            None => Arc::from(record.request_id.as_str()),
-        };
         let wants_no_success = record.is_forced() || record.mode == Some(Mode::Compensate);
         let newest = NewestReplay {
             accepted_at: record.accepted_at,
             replay_id: record.replay_id.as_str().into(),
-            request_id,
             status: record.status,
             is_as_asked: ends_as_asked(record.status, wants_no_success),
         };
@@ -72,7 +74,6 @@ impl Tally {
         if replay.is_as_asked {
             change(&mut self.counts.ended_as_asked);
         }
-        change(self.seen.entry(replay.request_id.clone()).or_default());
     }
 }
 
@@ -89,8 +90,8 @@ impl BatchTallies {
         }
         let Some(tally) = self.of.get_mut(batch_id.as_str()) else { return };
         tally.changed = self.changes;
+        tally.see(record);
         if is_undo {
-            tally.undos.entry(record.request_id.as_str().into()).or_default().insert(saga.clone());
             return;
         }
         let before = tally.newest.len();
@@ -106,11 +107,9 @@ impl BatchTallies {
         self.of.get(batch_id).map(|tally| tally.counts).unwrap_or_default()
     }
 
-    /// Sagas whose newest replay is of this request, or is undone by it.
+    /// Replays, or undos, that the log has of this request.
     pub fn seen(&self, batch_id: &str, request_id: &str) -> u64 {
-        let Some(tally) = self.of.get(batch_id) else { return 0 };
-        let undos = tally.undos.get(request_id).map_or(0, HashSet::len) as u64;
-        tally.seen.get(request_id).copied().unwrap_or_default() + undos
+        self.of.get(batch_id).and_then(|tally| tally.seen.get(request_id)).map_or(0, HashSet::len) as u64
     }
 
     /// Sagas whose newest replay was refused or ended as a failure, by their ids, with that replay.
@@ -147,8 +146,13 @@ mod tests {
     use super::*;
     use crate::saga::testing::log_record;
 
-    fn record(id: &str, request: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRecord {
-        LogRecord { batch_id: Some("b".into()), request_id: request.into(), ..log_record(id, saga, at, status) }
+    /// A UUID for a short name.
+    fn id(name: &str) -> String {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+
+    fn record(name: &str, request: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRecord {
+        LogRecord { batch_id: Some("b".into()), request_id: request.into(), ..log_record(&id(name), saga, at, status) }
     }
 
     #[test]
@@ -160,15 +164,19 @@ mod tests {
         tallies.put(&record("r1", "batch", "a", 1, ReplayStatus::Failed));
         let counts = tallies.counts("b");
         assert_eq!((counts.failed, counts.refused, counts.sum(), counts.failures()), (1, 1, 2, 2));
-        assert_eq!(tallies.failed("b"), [("a".into(), "r1".to_owned()), ("b".into(), "r2".to_owned())]);
+        assert_eq!(tallies.failed("b"), [("a".into(), id("r1")), ("b".into(), id("r2"))]);
         tallies.put(&record("r3", "retry", "a", 5, ReplayStatus::Completed));
         // Late news of a replay that another one followed.
         tallies.put(&record("r1", "batch", "a", 1, ReplayStatus::Compensated));
         let counts = tallies.counts("b");
         assert_eq!((counts.completed, counts.refused, counts.sum()), (1, 1, 2));
-        assert_eq!((tallies.seen("b", "batch"), tallies.seen("b", "retry"), tallies.sagas), (1, 1, 2));
-        assert_eq!(tallies.failed("b"), [("b".into(), "r2".to_owned())]);
-        assert_eq!(tallies.published("b"), [("a".into(), "r3".to_owned())]);
+        assert_eq!(
+            (tallies.seen("b", "batch"), tallies.seen("b", "retry"), tallies.sagas),
+            (2, 1, 2),
+            "also what was retried since"
+        );
+        assert_eq!(tallies.failed("b"), [("b".into(), id("r2"))]);
+        assert_eq!(tallies.published("b"), [("a".into(), id("r3"))]);
         assert_eq!(tallies.counts("other"), BatchCounts::default());
     }
 
@@ -182,7 +190,7 @@ mod tests {
         tallies.put(&LogRecord { command: CommandName::Undo, ..record("u", "batch", "d", 1, ReplayStatus::Published) });
         let counts = tallies.counts("b");
         assert_eq!((counts.compensated, counts.ended_as_asked, counts.failures(), counts.sum()), (3, 2, 1, 3));
-        assert_eq!(tallies.failed("b"), [("c".into(), "r3".to_owned())]);
+        assert_eq!(tallies.failed("b"), [("c".into(), id("r3"))]);
         assert_eq!(tallies.seen("b", "batch"), 4, "an undo is seen, and counts as no replay");
     }
 }

@@ -319,7 +319,7 @@ impl ReplayLog {
         self.read(|view| view.tallies.counts(batch_id))
     }
 
-    /// Sagas of the batch whose newest replay is of this request.
+    /// Replays, or undos, of the batch that the log has of this request.
     pub fn batch_seen(&self, batch_id: &str, request_id: &str) -> u64 {
         self.read(|view| view.tallies.seen(batch_id, request_id))
     }

@@ -26,12 +26,13 @@ const READ_BELOW: usize = 1_000;
 pub struct BatchJob {
     pub partition: TopicPartition,
     /// As committed last.
-    pub record: Arc<LogRecord>,
+    record: Arc<LogRecord>,
     pub rate: RateLimiter,
     list: Option<Arc<Manifest>>,
+    /// Of the list, without a hole: those that are not requested by a committed record yet.
     rows: VecDeque<BatchRow>,
-    /// Rows of the list up to which they were read.
-    read_to: u64,
+    /// The number of the first of them.
+    first: u64,
     task: Task,
     pause: Duration,
 }
@@ -51,7 +52,20 @@ impl BatchJob {
         let rate = record.batch_progress.as_ref().and_then(|progress| progress.limits.rate_per_second);
         let (rows, pause) = (VecDeque::new(), FIRST_PAUSE);
         let rate = RateLimiter::new(rate, now);
-        Self { partition, record, rate, list: None, rows, read_to: 0, task: Task::None, pause }
+        Self { partition, record, rate, list: None, rows, first: 0, task: Task::None, pause }
+    }
+
+    pub fn record(&self) -> &Arc<LogRecord> {
+        &self.record
+    }
+
+    /// A record was committed: the rows that it says are requested are done with.
+    pub fn committed(&mut self, record: &Arc<LogRecord>) {
+        self.record = record.clone();
+        let expanded = self.progress().map_or(0, |progress| progress.expanded);
+        while self.first < expanded && self.rows.pop_front().is_some() {
+            self.first += 1;
+        }
     }
 
     pub fn progress(&self) -> Option<&BatchProgress> {
@@ -76,13 +90,13 @@ impl BatchJob {
         self.rows.len()
     }
 
-    pub fn take(&mut self) -> Option<BatchRow> {
-        self.rows.pop_front()
+    /// The row of this number, if it is at hand. It stays until a record that counts it is committed.
+    pub fn row(&self, number: u64) -> Option<&BatchRow> {
+        self.rows.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    /// It could not be written after all: it is the next one again.
-    pub fn put_back(&mut self, row: BatchRow) {
-        self.rows.push_front(row);
+    fn read_to(&self) -> u64 {
+        self.first + self.rows.len() as u64
     }
 
     /// Takes what its task has brought, and begins the next one.
@@ -94,7 +108,6 @@ impl BatchJob {
             },
             Task::Reading(task) if task.is_finished() => match joined(task).await {
                 Ok(rows) => {
-                    self.read_to += rows.len() as u64;
                     self.rows.extend(rows);
                     self.pause = FIRST_PAUSE;
                 }
@@ -117,7 +130,7 @@ impl BatchJob {
             self.task = Task::Refused(refusal);
             return;
         }
-        self.read_to = progress.map_or(0, |progress| progress.expanded);
+        self.first = progress.map_or(0, |progress| progress.expanded);
         self.list = Some(Arc::new(list));
     }
 
@@ -158,8 +171,8 @@ impl BatchJob {
                 freezer.list_of(&record, &request, sagas).await
             }));
         };
-        if self.rows.len() < READ_BELOW && self.read_to < list.total {
-            let (list, from) = (list.clone(), self.read_to);
+        if self.rows.len() < READ_BELOW && self.read_to() < list.total {
+            let (list, from) = (list.clone(), self.read_to());
             return Task::Reading(tokio::spawn(async move {
                 let rows = freezer.lists.rows(&list, from).await?;
                 let missing = || Error::corrupt(format!("read list of a batch {}: row {from} is missing", list.list_id));
@@ -182,4 +195,37 @@ impl Drop for BatchJob {
 
 async fn joined<T>(task: JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|e| Err(Error::bug(format!("read list of a batch: {e}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::batch_progress::BatchLimits;
+    use crate::saga::request::ReplayStatus;
+    use crate::saga::testing::log_record;
+
+    fn record(expanded: u64) -> Arc<LogRecord> {
+        let progress = BatchProgress { expanded, ..BatchProgress::new("b", None, BatchLimits::default()) };
+        let record = log_record("b", "order-1", 1, ReplayStatus::Accepted);
+        Arc::new(LogRecord { command: CommandName::Batch, batch_progress: Some(Box::new(progress)), ..record })
+    }
+
+    #[test]
+    fn a_row_stays_until_the_record_that_counts_it_is_committed() {
+        let mut job = BatchJob::new(TopicPartition::new("requests", 0), record(3), Instant::now());
+        let row = |n: u64| BatchRow::of(format!("order-{n}").as_str().into());
+        (job.first, job.rows) = (3, (3..8).map(row).collect());
+        let at = |job: &BatchJob, number| job.row(number).map(|row| row.saga_id.as_str().to_owned());
+        for _ in 0..2 {
+            assert_eq!((at(&job, 3), at(&job, 7), at(&job, 8)), (Some("order-3".into()), Some("order-7".into()), None));
+        }
+        assert_eq!(at(&job, 2), None, "done with");
+        job.committed(&record(5));
+        assert_eq!((at(&job, 4), at(&job, 5), job.ready(), job.read_to()), (None, Some("order-5".into()), 3, 8));
+        // A pause is a record, too, and takes no row.
+        job.committed(&record(5));
+        assert_eq!((job.ready(), job.read_to()), (3, 8));
+        job.committed(&record(8));
+        assert_eq!((job.ready(), job.read_to()), (0, 8));
+    }
 }

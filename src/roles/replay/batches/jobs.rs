@@ -70,7 +70,7 @@ impl BatchJobs {
             return;
         }
         match (self.jobs.get_mut(&record.replay_id), partition) {
-            (Some(job), _) => job.record = record.clone(),
+            (Some(job), _) => job.committed(record),
             (None, Some(partition)) => self.adopt(partition, record, now),
             (None, None) => {}
         }
@@ -88,7 +88,7 @@ impl BatchJobs {
     /// Is there such a command about the batch that is not done?
     pub fn has(&self, command: CommandName, batch_id: &str) -> bool {
         let of_batch = |job: &BatchJob| job.progress().is_some_and(|progress| progress.batch_id == batch_id);
-        self.jobs.values().any(|job| job.record.command == command && of_batch(job))
+        self.jobs.values().any(|job| job.record().command == command && of_batch(job))
     }
 
     /// Is there nothing at hand to be written?
@@ -115,8 +115,11 @@ impl BatchJobs {
             if job.ready() == 0 || job.rate.allows(now) == 0 {
                 return false;
             }
-            let Some(batch) = batch_of(&job.record, log, unapplied) else { return false };
+            let Some(batch) = batch_of(job.record(), log, unapplied) else { return false };
             let Some(progress) = &batch.batch_progress else { return false };
+            if progress.is_cancelled && !job.is_undo() {
+                return true;
+            }
             allowed(job, progress, log) != Allowance::Requests(0)
         })
     }
@@ -133,7 +136,7 @@ impl BatchJobs {
         for job in self.jobs.values_mut() {
             let Some(offset) = next(&job.partition) else { continue };
             let overlay = around.unapplied.with(&draft.outbox.log);
-            let own = overlay.get(&job.record.replay_id).unwrap_or(&job.record).clone();
+            let own = overlay.get(&job.record().replay_id).unwrap_or(job.record()).clone();
             if own.status != ReplayStatus::Accepted {
                 continue;
             }
@@ -167,7 +170,7 @@ fn batch_of(own: &Arc<LogRecord>, log: &ReplayLog, unapplied: &UnappliedLog) -> 
 /// Requests that are written, and not yet seen in the log.
 fn unseen(job: &BatchJob, log: &ReplayLog) -> u64 {
     let expanded = job.progress().map_or(0, |progress| progress.expanded);
-    expanded.saturating_sub(log.batch_seen(batch_id(&job.record), &job.record.request_id))
+    expanded.saturating_sub(log.batch_seen(batch_id(job.record()), &job.record().request_id))
 }
 
 /// An undo goes on whatever its batch does, and only its rate limits it.
@@ -206,6 +209,10 @@ fn expand_one(
     }
     let Some(of_batch) = batch.batch_progress.as_deref() else { return Ok(Vec::new()) };
     let of_batch = if batch.replay_id == own.replay_id || job.is_undo() { &changed } else { of_batch };
+    if of_batch.is_cancelled {
+        // A retry of a batch that was cancelled.
+        return Ok(vec![LogRecord { status: ReplayStatus::Cancelled, request: None, ..(**own).clone() }]);
+    }
     let allowed = match allowed(job, of_batch, log) {
         Allowance::Requests(allowed) => allowed.min(MAX_REQUESTS),
         Allowance::Pause => {
@@ -226,13 +233,12 @@ fn expand_one(
     };
     let (mut written, mut bytes) = (0, 0);
     while written < allowed && bytes < MAX_BYTES && job.rate.allows(around.instant) > 0 {
-        let Some(row) = job.take() else { break };
+        let Some(row) = job.row(progress.expanded + written) else { break };
         let home = partitioner::partition(row.saga_id.as_str().as_bytes(), around.partitions);
         if !may_go(home) {
-            job.put_back(row);
             break;
         }
-        let value = requests.of(&row).map_err(|e| Error::bug(format!("write request of a batch: {e}")))?;
+        let value = requests.of(row).map_err(|e| Error::bug(format!("write request of a batch: {e}")))?;
         bytes += value.len();
         draft.outbox.records.push(NewRecord {
             topic: around.targets.requests.clone(),
