@@ -167,7 +167,7 @@ pub fn decode_member(saga_id: &SagaId, bytes: &[u8]) -> Result<StoredEntry> {
         recorded_time: Micros(entry.effective_time.wrapping_add(entry.recorded_after)),
     };
     let (mut entry, elsewhere) = convert::entry_of_message(entry, columns)?;
-    let saga = member.saga.map(|saga| convert::saga_of_message(saga, Some(&entry))).transpose()?;
+    let saga = member.saga.map(|saga| convert::saga_of_message(*saga, Some(&entry))).transpose()?;
     if elsewhere {
         let saga = saga.as_ref().ok_or_else(|| Error::corrupt("decode member: a context without the saga that holds it"))?;
         entry.event.context = ContextChange::Full(saga.state.context.clone());

@@ -242,6 +242,6 @@ pub struct Saga {
 pub struct Member {
     #[prost(message, optional, tag = "1")]
     pub entry: Option<Entry>,
-    #[prost(message, optional, tag = "2")]
-    pub saga: Option<Saga>,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub saga: Option<Box<Saga>>,
 }
