@@ -8,6 +8,7 @@ use axum::extract::FromRef;
 use super::batch_service::BatchService;
 use super::guard::Hosts;
 use super::replay_service::ReplayService;
+use super::schedule_service::ScheduleService;
 use crate::history::History;
 use crate::telemetry::Metrics;
 
@@ -17,6 +18,7 @@ pub struct ApiState {
     pub history: Arc<History>,
     pub replays: Arc<dyn ReplayService>,
     pub batches: Arc<dyn BatchService>,
+    pub schedules: Arc<dyn ScheduleService>,
     pub health: Health,
     /// Bytes of a request's body.
     pub max_body: usize,

@@ -20,14 +20,14 @@ pub async fn openapi() -> Response {
     json_text(axum::http::StatusCode::OK, OPENAPI.into())
 }
 
-/// Of each path and method (lower case) the parameters; those of a later version aside.
+/// Of each path and method (lower case) the parameters.
 static PARAMETERS: LazyLock<HashMap<(String, String), Vec<String>>> = LazyLock::new(|| {
     let description: Value = serde_json::from_str(OPENAPI).unwrap_or_default();
     let paths = description["paths"].as_object().into_iter().flatten();
     let operations = paths.flat_map(|(path, methods)| {
         methods.as_object().into_iter().flatten().map(move |(method, operation)| ((path.clone(), method.clone()), operation))
     });
-    operations.filter(|(_, operation)| operation["responses"]["501"].is_null()).map(|(at, o)| (at, queries(o))).collect()
+    operations.map(|(at, operation)| (at, queries(operation))).collect()
 });
 
 fn queries(operation: &Value) -> Vec<String> {

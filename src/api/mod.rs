@@ -18,6 +18,8 @@ mod query;
 pub mod replay_service;
 mod replays;
 mod sagas;
+pub mod schedule_service;
+mod schedules;
 mod search;
 
 use axum::Router;
@@ -60,8 +62,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/batches/{id}/cancel", post(batches::cancel)),
         ("/v1/batches/{id}/undo", post(batches::undo)),
         ("/v1/batches/{id}/retry-failed", post(batches::retry_failed).layer(DefaultBodyLimit::max(batches::MAX_BODY))),
-        ("/v1/schedules", get(later).post(later)),
-        ("/v1/schedules/{id}", get(later).delete(later)),
+        ("/v1/schedules", get(schedules::list).post(schedules::submit)),
+        ("/v1/schedules/preview", post(schedules::preview)),
+        ("/v1/schedules/{id}", get(schedules::get).delete(schedules::cancel)),
+        ("/v1/schedules/{id}/enable", post(schedules::enable)),
+        ("/v1/schedules/{id}/disable", post(schedules::disable)),
         ("/openapi.json", get(described::openapi)),
     ]);
     routes
@@ -98,11 +103,6 @@ fn watched<S: Clone + Send + Sync + 'static>(router: Router<S>, health: Health) 
 #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "docs/interface is rendered from it"))]
 pub fn state_json(found: &crate::history::answer::StateAnswer) -> String {
     json::state(found, None)
-}
-
-/// Routes of a later version.
-async fn later() -> Problem {
-    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", "schedules are not in this version")
 }
 
 async fn no_route() -> Problem {

@@ -69,6 +69,7 @@ pub const PROBLEMS: &[ProblemCode] = &[
     problem(404, "replay_not_found", ""),
     problem(404, "batch_not_found", ""),
     problem(404, "plan_not_found", ""),
+    problem(404, "schedule_not_found", ""),
     problem(404, "route_not_found", ""),
     problem(405, "method_not_allowed", ""),
     problem(408, "request_timeout", ""),
@@ -89,7 +90,6 @@ pub const PROBLEMS: &[ProblemCode] = &[
     problem(UNNAMED, "too_large", ""),
     problem(500, "corrupt", ""),
     problem(500, "bug", ""),
-    problem(501, "not_implemented", "this version has no schedules"),
     problem(503, "behind", "try again after the seconds in Retry-After"),
     problem(503, "unavailable", "try again after the seconds in Retry-After"),
 ];

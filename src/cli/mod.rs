@@ -17,6 +17,7 @@ mod progress;
 mod replay;
 mod saga;
 mod schedule;
+mod schedule_file;
 mod session;
 mod times;
 
@@ -66,8 +67,8 @@ enum Command {
     /// Replay many sagas: plan, run, watch, stop, retry.
     #[command(subcommand)]
     Batch(batch::Batch),
-    /// Replay later. Not in this version: its routes answer 501.
-    #[command(subcommand, hide = true)]
+    /// Replay later, again and again, or whenever a saga fails.
+    #[command(subcommand)]
     Schedule(schedule::Schedule),
     /// The topics of the configuration.
     #[command(subcommand)]
@@ -187,7 +188,7 @@ mod tests {
     fn what_this_version_does_not_do_is_in_no_help() {
         for words in [&["resaga", "--help"][..], &["resaga", "replay", "--help"], &["resaga", "serve", "--help"]] {
             let help = Cli::try_parse_from(words).expect_err("help").to_string();
-            for hidden in ["schedule"].into_iter().chain(crate::serve::planned_names()) {
+            for hidden in crate::serve::planned_names() {
                 assert!(!help.contains(hidden), "{words:?} shows {hidden}:\n{help}");
             }
         }
@@ -209,7 +210,7 @@ mod tests {
             "replay undo r --reason x",
             "batch run --status failed --latest --reason x",
             "batch pause b --reason x",
-            "schedule create --cron 0 --latest --reason x",
+            "schedule create --cron 0 --reason x",
             "schedule delete s --reason x",
             "store accept-gap t 3 --reason x",
             "store take-over-log --reason x",

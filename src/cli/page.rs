@@ -34,6 +34,15 @@ impl Page {
         })
         .await
     }
+
+    /// The same of a question that is asked by POST.
+    pub async fn of_post(&self, session: &Session, target: Target, body: &Value, member: &str) -> Result<Value, Failure> {
+        let client = session.client()?;
+        gather(self.limit, self.after.clone(), member, async |limit, after| {
+            client.post(&target.clone().query("limit", &limit.to_string()).maybe("after", after), body).await
+        })
+        .await
+    }
 }
 
 /// Goes on until this many items were received: a page may be short, even empty, and still have a `next`.

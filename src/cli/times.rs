@@ -10,7 +10,7 @@ pub fn parse(text: &str) -> Result<Micros, String> {
     resolve(text, now())
 }
 
-fn now() -> Micros {
+pub fn now() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -238,6 +238,27 @@ impl ColdReader {
         self.known(chain).view().all().rev().take_while(|segment| segment.end >= offset).find(|segment| segment.start <= offset)
     }
 
+    /// Segments up to the known end that begin at this offset or after it, oldest first.
+    pub fn segments_from(&self, chain: &ChainId, from: Offset) -> Vec<SegmentRef> {
+        let view = self.known(chain).view();
+        let mut segments: Vec<SegmentRef> = view.all().rev().take_while(|segment| segment.start >= from).collect();
+        segments.reverse();
+        segments
+    }
+
+    /// Where what was recorded after this time begins, or before that: segments are asked for the log's clock, newest first, until
+    /// one ends before it.
+    pub async fn recorded_after(&self, chain: &ChainId, since: Micros) -> Result<Offset> {
+        let view = self.known(chain).view();
+        for segment in view.all().rev() {
+            let clock = self.index(&segment).await?.info.clock;
+            if clock.believed.is_some_and(|believed| believed <= since) {
+                return Ok(segment.end.next());
+            }
+        }
+        Ok(view.begin.unwrap_or_default())
+    }
+
     /// Segments up to the known end with rows of effective time since <= t < until, newest first.
     pub async fn overlapping(&self, chain: &ChainId, since: Micros, until: Micros) -> Result<Vec<SegmentRef>> {
         let overlaps = |segment: &SegmentRef| segment.effective.is_some_and(|(min, max)| min < until && max >= since);

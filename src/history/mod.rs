@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod chains;
 mod cursor;
+mod failed_entries;
 mod folds;
 mod high_water_marks;
 mod homes;

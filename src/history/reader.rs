@@ -6,6 +6,7 @@ use super::chains::Chains;
 use super::high_water_marks::HighWaterMarks;
 use crate::cold::reader::ColdReader;
 use crate::hot::HotStore;
+use crate::saga::state::State;
 use crate::saga::stuck::StuckLimits;
 use crate::saga::time::Micros;
 
@@ -59,6 +60,11 @@ impl History {
 
     pub fn with_stuck(self, limits: StuckLimits) -> Self {
         Self { stuck: Arc::new(limits), ..self }
+    }
+
+    /// By what `complete_through` says of the answer that the state is of.
+    pub fn is_stuck(&self, newest: &State, complete_through: Micros) -> bool {
+        self.stuck.is_stuck(newest, complete_through)
     }
 
     /// Of sagas that are in no index of hot: a search finds what is durable.

@@ -20,6 +20,7 @@ pub mod owner;
 pub mod partition_counts;
 mod records;
 pub mod restore;
+mod schedule_tallies;
 pub mod view;
 
 pub use order::{Place, place};

@@ -20,6 +20,7 @@ pub(super) struct Records {
     /// Of each original the replays that stand.
     standing: HashMap<SagaId, BTreeSet<Place>>,
     batches: BTreeSet<Place>,
+    schedules: BTreeSet<Place>,
 }
 
 pub(super) struct Kept {
@@ -64,6 +65,9 @@ impl Records {
         if record.command == CommandName::Batch {
             self.batches.insert(place.clone());
         }
+        if record.schedule_progress.is_some() {
+            self.schedules.insert(place.clone());
+        }
         self.by_id.insert(place.replay_id.clone(), Kept { record, at });
         self.by_time.insert(place);
     }
@@ -75,6 +79,7 @@ impl Records {
         self.by_time.remove(&place);
         self.settled.remove(&place);
         self.batches.remove(&place);
+        self.schedules.remove(&place);
         for saga in record.sagas() {
             take(&mut self.by_saga, saga, &place);
         }
@@ -131,6 +136,11 @@ impl Records {
     pub fn batches(&self, after: Option<&Place>) -> impl Iterator<Item = &Arc<LogRecord>> {
         let end = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
         self.batches.range((Bound::Unbounded, end)).rev().filter_map(|place| self.at(place))
+    }
+
+    /// Those of schedules, newest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<LogRecord>> {
+        self.schedules.iter().rev().filter_map(|place| self.at(place))
     }
 
     pub fn waiting(&self) -> impl Iterator<Item = &Arc<LogRecord>> {

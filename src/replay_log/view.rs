@@ -14,10 +14,12 @@ use super::batch_tallies::BatchTallies;
 use super::order::{Place, place};
 use super::owner::LogOwner;
 use super::records::Records;
+use super::schedule_tallies::ScheduleTallies;
 use crate::saga::batch_counts::BatchCounts;
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
+use crate::saga::schedule::breaker::ScheduleTally;
 
 /// Most replays of which a record that is not understood is remembered.
 const MAX_NOT_UNDERSTOOD: usize = 10_000;
@@ -43,6 +45,7 @@ fn outdates(record: &LogRecord, at: (i32, Offset), unread: (i32, Offset)) -> boo
 struct View {
     records: Records,
     tallies: BatchTallies,
+    schedule_tallies: ScheduleTallies,
     positions: HashMap<i32, Offset>,
     /// Where each partition of the topic began.
     begins: HashMap<i32, Offset>,
@@ -182,6 +185,7 @@ impl ReplayLog {
             if !view.has_of(&record.replay_id) {
                 let partition = record.position.partition;
                 let below = view.begins.get(&partition).copied().unwrap_or_default();
+                view.schedule_tallies.put(&record);
                 view.tallies.put(&record);
                 view.records.put(record, (partition, Offset((below.0 - 1).max(0))));
             }
@@ -199,6 +203,7 @@ impl ReplayLog {
             if view.unknown_below(partition) != end {
                 return RestoreOutcome::AskAgain;
             }
+            view.schedule_tallies.put(&record);
             view.tallies.put(&record);
             view.records.put(record, (partition, Offset((end.0 - 1).max(0))));
             view.waiting_restored += 1;
@@ -339,6 +344,16 @@ impl ReplayLog {
         self.read(|view| view.records.batches(after).cloned().collect())
     }
 
+    /// The records of schedules, newest first.
+    pub fn schedules(&self) -> Vec<Arc<LogRecord>> {
+        self.read(|view| view.records.schedules().cloned().collect())
+    }
+
+    /// What became of a schedule's requests, by the records that were seen.
+    pub fn schedule_tally(&self, schedule_id: &str) -> ScheduleTally {
+        self.read(|view| view.schedule_tallies.of(schedule_id))
+    }
+
     /// Every record still waiting.
     pub fn waiting(&self) -> Vec<Arc<LogRecord>> {
         self.read(|view| view.records.waiting().cloned().collect())
@@ -355,6 +370,7 @@ impl ReplayLog {
 
 impl View {
     fn put(&mut self, record: LogRecord, at: (i32, Offset)) {
+        self.schedule_tallies.put(&record);
         self.tallies.put(&record);
         if let Some(unread) = self.not_understood.get_mut(&record.replay_id) {
             unread.retain(|unread| !outdates(&record, at, *unread));

@@ -6,6 +6,7 @@
 use super::batch_progress::BatchLimits;
 use super::json::Json;
 use super::position::SagaId;
+use super::schedule::member::ScheduleMember;
 use super::selector::SagaFilter;
 
 /// Most sagas of one batch.
@@ -21,6 +22,8 @@ pub struct BatchOrder {
     /// By saga id: a saga without one is refused.
     pub overrides: Option<Vec<(SagaId, Json)>>,
     pub limits: BatchLimits,
+    /// Of one that a schedule asked for.
+    pub schedule: Option<ScheduleMember>,
 }
 
 /// Where the sagas of a batch come from.

@@ -4,6 +4,7 @@
 use uuid::{Uuid, uuid};
 
 use super::position::{EntrySequence, SagaId};
+use super::time::Micros;
 
 /// Namespace of request ids that are not UUIDs themselves.
 const REQUESTS: Uuid = uuid!("c7aac146-62d0-5ad4-9794-3efb7127c08a");
@@ -34,6 +35,16 @@ pub fn command_replay_id(request_id: &str, named_replay_id: &str) -> Uuid {
 pub fn outcome_request_id(replay_id: &str, end: EntrySequence) -> Uuid {
     // Replay ids are UUIDs; an engine may send another text in a lineage, and that gives an id as well.
     Uuid::new_v5(&request_uuid(replay_id), end.to_string().as_bytes())
+}
+
+/// The request id of what a schedule asks for at a due time.
+pub fn run_request_id(schedule_id: &str, due: Micros) -> Uuid {
+    Uuid::new_v5(&request_uuid(schedule_id), due.to_string().as_bytes())
+}
+
+/// The request id of what a policy asks for because of an entry.
+pub fn policy_request_id(schedule_id: &str, saga_id: &SagaId, entry: EntrySequence) -> Uuid {
+    Uuid::new_v5(&request_uuid(schedule_id), format!("{}/{entry}", saga_id.as_str()).as_bytes())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::json::Json;
 use super::lineage::Mode;
 use super::position::{Position, SagaId};
 use super::restored::CheckpointRef;
+use super::schedule::progress::ScheduleProgress;
 use super::state::Status;
 use super::time::Micros;
 
@@ -23,10 +24,12 @@ pub enum CommandName {
     /// Internal: a restored saga ended.
     Outcome,
     BatchUndo,
+    ScheduleEnable,
+    ScheduleDisable,
 }
 
 impl CommandName {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Replay,
         Self::Undo,
         Self::Cancel,
@@ -39,6 +42,8 @@ impl CommandName {
         Self::ScheduleCancel,
         Self::Outcome,
         Self::BatchUndo,
+        Self::ScheduleEnable,
+        Self::ScheduleDisable,
     ];
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +59,8 @@ impl CommandName {
             Self::ScheduleCancel => "SCHEDULE_CANCEL",
             Self::Outcome => "OUTCOME",
             Self::BatchUndo => "BATCH_UNDO",
+            Self::ScheduleEnable => "SCHEDULE_ENABLE",
+            Self::ScheduleDisable => "SCHEDULE_DISABLE",
         }
     }
     pub fn parse(text: &str) -> Option<Self> {
@@ -165,6 +172,8 @@ pub struct LogRecord {
     pub request: Option<Json>,
     /// Of a batch, or a retry of one: how far it is. Beside the value on the topic, never in answers.
     pub batch_progress: Option<Box<BatchProgress>>,
+    /// Of a schedule: what it is and how far. Beside the value on the topic, never in answers.
+    pub schedule_progress: Option<Box<ScheduleProgress>>,
 }
 
 impl LogRecord {
@@ -178,6 +187,12 @@ impl LogRecord {
     pub fn stands(&self) -> bool {
         let status = matches!(self.status, ReplayStatus::Accepted | ReplayStatus::Published | ReplayStatus::Completed);
         status && self.command == CommandName::Replay && !self.dry_run && !self.is_forced()
+    }
+
+    /// Is it a policy that was disabled, cancelled, or stopped itself?
+    pub fn is_stopped_policy(&self) -> bool {
+        let progress = self.schedule_progress.as_ref().filter(|progress| !progress.enabled);
+        progress.is_some_and(|progress| progress.definition.to_value().get("policy").is_some_and(|policy| !policy.is_null()))
     }
 
     /// Has it a forced failure? While it waits the step may not be known yet, but that it was asked for is.

@@ -27,6 +27,7 @@ pub mod position;
 pub mod replay_filter;
 pub mod request;
 pub mod restored;
+pub mod schedule;
 pub mod selector;
 pub mod splice;
 pub mod state;

@@ -29,6 +29,7 @@ fn order(from: From) -> ReplayOrder {
         not_before: None,
         expires_at: None,
         member: None,
+        schedule: None,
     }
 }
 

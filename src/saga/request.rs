@@ -6,6 +6,8 @@ use super::labels::Labels;
 use super::lineage::Mode;
 pub use super::log_record::{CommandName, LogRecord, ReplayStatus};
 use super::position::SagaId;
+use super::schedule::ScheduleOrder;
+use super::schedule::member::ScheduleMember;
 use super::time::Micros;
 
 /// Where a replay starts.
@@ -44,6 +46,14 @@ pub struct BatchMember {
     pub own_override_sha256: Option<String>,
     /// The plan that is run refused this saga, or its override is missing: it is refused with this, whatever it would meet now.
     pub refusal: Option<Refusal>,
+}
+
+/// What is asked of a schedule that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScheduleControl {
+    Enable,
+    Disable,
+    Cancel,
 }
 
 /// `force_failure` of a request.
@@ -86,6 +96,8 @@ pub struct ReplayOrder {
     pub expires_at: Option<Micros>,
     /// Of a replay of a batch.
     pub member: Option<Box<BatchMember>>,
+    /// Of a replay that a schedule asked for.
+    pub schedule: Option<Box<ScheduleMember>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +122,12 @@ pub enum Command {
         batch_id: String,
         control: Box<BatchControl>,
     },
-    /// Not supported by this version (schedules) or wrong in a member: refused `request_invalid`.
+    Schedule(Box<ScheduleOrder>),
+    ScheduleControl {
+        schedule_id: String,
+        control: ScheduleControl,
+    },
+    /// Wrong in a member: refused `request_invalid`.
     Invalid {
         command: CommandName,
         saga_id: Option<SagaId>,

@@ -143,5 +143,6 @@ pub fn log_record(id: &str, saga: &str, at: i64, status: ReplayStatus) -> LogRec
         position: Position::new("requests", 0, at),
         request: None,
         batch_progress: None,
+        schedule_progress: None,
     }
 }

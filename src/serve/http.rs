@@ -8,10 +8,15 @@ use tokio::sync::watch;
 use super::batch_service::BatchApi;
 use super::process::Process;
 use super::replay_service::ReplayApi;
+use super::schedule_service::ScheduleApi;
 use crate::api::{self, ApiState, ConnectionLimits, Health, Hosts};
 use crate::error::{Error, Result};
 use crate::kafka::publisher::Publisher;
 use crate::roles::replay::batches::submit::BatchSubmit;
+use crate::roles::replay::job_requests::JobRequests;
+use crate::roles::replay::schedules::policy_scan::PolicyScanner;
+use crate::roles::replay::schedules::preview::SchedulePreview;
+use crate::roles::replay::schedules::submit::ScheduleSubmit;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::task::{catch_up, freezer, planner};
 
@@ -29,13 +34,25 @@ impl Process {
         let parts = &self.components;
         let publisher = Publisher::within(&parts.config.kafka, WRITTEN_WITHIN)?;
         let topic = (parts.config.topics.requests.clone(), parts.targets.schemas.request);
+        let requests = JobRequests {
+            records: planner(parts).records,
+            publisher: publisher.clone(),
+            topic: topic.0.clone(),
+            schema: topic.1,
+        };
+        let schedules = ScheduleApi {
+            submit: ScheduleSubmit { requests: requests.clone() },
+            preview: SchedulePreview {
+                planner: planner(parts),
+                scanner: PolicyScanner { selection: freezer(parts).selection },
+                now: parts.now,
+            },
+        };
         let batches = BatchSubmit {
             planner: planner(parts),
             catch_up: catch_up(parts),
             freezer: freezer(parts),
-            publisher: publisher.clone(),
-            topic: topic.0.clone(),
-            schema: topic.1,
+            requests,
             keep_plans: parts.config.replay.keep_plans,
             now: parts.now,
         };
@@ -44,6 +61,7 @@ impl Process {
             history: Arc::new(parts.history.clone()),
             replays: Arc::new(ReplayApi { submit }),
             batches: Arc::new(BatchApi { submit: batches }),
+            schedules: Arc::new(schedules),
             health: self.health(),
             max_body: usize::try_from(parts.config.limits.max_record).unwrap_or(usize::MAX),
         };

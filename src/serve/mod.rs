@@ -16,6 +16,7 @@ mod http;
 mod process;
 mod replay_service;
 mod roles;
+mod schedule_service;
 mod schemas;
 mod stores;
 mod supervisor;

@@ -68,6 +68,9 @@ pub fn of_log(record: &LogRecord, avro: bool, incoming: Option<&str>) -> OwnedHe
     if let Some(progress) = &record.batch_progress {
         push(&mut headers, super::batch::BATCH_PROGRESS, &super::batch::progress_json(progress));
     }
+    if let Some(progress) = &record.schedule_progress {
+        push(&mut headers, super::schedule::SCHEDULE_PROGRESS, &super::schedule::progress_json(progress));
+    }
     headers
 }
 

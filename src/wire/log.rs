@@ -7,6 +7,7 @@ use super::fields::{Checked, Fields};
 use super::json::{OWN_MAX_DEPTH, Writer, read_object};
 use super::payload::{NotDecoded, RecordHeaders, open};
 use super::restored::{read_checkpoint, read_mode, read_position, write_checkpoint, write_position};
+use super::schedule;
 use crate::error::Result;
 use crate::saga::lineage::Mode;
 use crate::saga::position::SagaId;
@@ -45,6 +46,10 @@ pub fn decode_log(value: Option<&[u8]>, headers: &RecordHeaders, schemas: &Schem
     if let Some(progress) = header(headers, BATCH_PROGRESS) {
         let progress = read_progress(progress).map_err(|e| NotDecoded::dead("undecodable", e.to_string()))?;
         record.batch_progress = Some(Box::new(progress));
+    }
+    if let Some(progress) = header(headers, schedule::SCHEDULE_PROGRESS) {
+        let progress = schedule::read_progress(progress).map_err(|e| NotDecoded::dead("undecodable", e.to_string()))?;
+        record.schedule_progress = Some(Box::new(progress));
     }
     Ok(record)
 }
@@ -108,6 +113,9 @@ fn write(record: &LogRecord, form: Form) -> String {
         if let Some(progress) = &record.batch_progress {
             out.raw("batch_progress", &progress_json(progress));
         }
+        if let Some(progress) = &record.schedule_progress {
+            out.raw("schedule_progress", &schedule::progress_json(progress));
+        }
     }
     out.opt_str("undone_by", record.undone_by.as_deref());
     write_position(&mut out, &record.position);
@@ -157,6 +165,11 @@ fn read(fields: &Fields<'_>) -> Checked<LogRecord> {
         batch_progress: fields
             .json("batch_progress")
             .map(|text| read_progress(text.as_str().as_bytes()))
+            .transpose()?
+            .map(Box::new),
+        schedule_progress: fields
+            .json("schedule_progress")
+            .map(|text| schedule::read_progress(text.as_str().as_bytes()))
             .transpose()?
             .map(Box::new),
     })

@@ -303,6 +303,7 @@ pub fn log_record() -> BoxedStrategy<LogRecord> {
             position: d.0,
             request: d.1,
             batch_progress: None,
+            schedule_progress: None,
         })
         .boxed()
 }

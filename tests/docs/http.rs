@@ -23,16 +23,8 @@ There is no authentication.
 ";
 
 /// Codes that every route may give.
-const EVERYWHERE: [&str; 8] = [
-    "request_invalid",
-    "cross_origin",
-    "route_not_found",
-    "method_not_allowed",
-    "host_not_allowed",
-    "unavailable",
-    "bug",
-    "not_implemented",
-];
+const EVERYWHERE: [&str; 7] =
+    ["request_invalid", "cross_origin", "route_not_found", "method_not_allowed", "host_not_allowed", "unavailable", "bug"];
 /// Codes of rules that this version does not have.
 const RESERVED: [&str; 3] = ["saga_erased", "legal_hold", "override_missing"];
 
@@ -46,12 +38,9 @@ fn the_page_of_http_is_what_the_description_says() {
     let mut out = generated("HTTP", "src/api/openapi.json and src/api/problem.rs");
     out += INTRO;
     out += "\n## Routes\n\n";
-    let (there, later): (Vec<_>, Vec<_>) =
-        operations(&description).into_iter().partition(|o| o.operation["responses"]["501"].is_null());
+    let there = operations(&description);
     let row = |o: &Operation<'_>| vec![format!("[`{}`](#{})", o.title(), o.anchor()), text(&o.operation["summary"])];
     out += &table(&["route", ""], there.iter().map(row));
-    let reserved: Vec<_> = later.iter().map(|o| code(&o.title())).collect();
-    out += &format!("\nKept for later, 501 `not_implemented` until then: {}.\n", reserved.join(", "));
     for operation in &there {
         out += &operation.section();
     }

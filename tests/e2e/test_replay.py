@@ -355,15 +355,6 @@ def test_a_replay_sees_everything_that_was_recorded_before_it(world):
     assert {int(value["checkpoint"]["sequence"]) for value in published(world).values()} == {len(failed("x").events)}
 
 
-def test_what_comes_later_is_said_to_come_later(world):
-    process = world.start()
-    answer = process.post("/v1/schedules", dumps({"schedule": {}, "requested_by": "a", "reason": "b"}))
-    assert (answer.status, answer.code) == (501, "not_implemented")
-    request = {"request_id": str(uuid.uuid4()), "command": "SCHEDULE", "schedule": {"name": "b"}, "requested_by": "a", "reason": "b"}
-    world.log.send(world.requests, request["request_id"], request)
-    world.log.flush()
-    record = wait_for("refusal", lambda: next((r for r in log_records(world).values() if r["request_id"] == request["request_id"]), None), 30)
-    assert (record["status"], record["code"]) == ("refused", "request_invalid")
 
 
 def test_failed_sagas_are_found_and_what_was_replayed_is_known(world):

@@ -221,7 +221,15 @@ async fn replays_are_taken_refused_and_called_off() {
         ("/v1/replays/r/undo", "{}", 400, "request_invalid"),
         ("/v1/batches", "{}", 400, "request_invalid"),
         ("/v1/batches/b/pause", "{}", 409, "request_invalid"),
-        ("/v1/schedules", "{}", 501, "not_implemented"),
+        ("/v1/schedules", "{}", 400, "request_invalid"),
+        (
+            "/v1/schedules",
+            r#"{"schedule":{"policy":{"on":{},"stop":1}},"requested_by":"sam","reason":"x"}"#,
+            400,
+            "request_invalid",
+        ),
+        ("/v1/schedules/preview", "{}", 400, "request_invalid"),
+        ("/v1/schedules/s/enable", "{}", 404, "schedule_not_found"),
         ("/v1/sagas/order-1", "{}", 405, "method_not_allowed"),
     ] {
         let answer = world.post(path, body).await;

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use resaga::api::batch_service::{BatchAnswer, BatchFilter, BatchPage, BatchService, BatchSubmitted, PlanAnswer};
 use resaga::api::replay_service::{AcceptedCancel, ReplayPage, ReplayService, SubmitAnswer};
+use resaga::api::schedule_service::{ScheduleAnswer, ScheduleService, WouldPage};
 use resaga::api::{ApiState, Health, Hosts, Readiness, router};
 use resaga::cold::chain::ChainWriter;
 use resaga::cold::directory::Directory;
@@ -113,6 +114,7 @@ impl World {
             history: Arc::new(history),
             replays: Arc::new(Remembers),
             batches: Arc::new(NoBatches),
+            schedules: Arc::new(NoSchedules),
             health: Health {
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
@@ -182,6 +184,34 @@ impl BatchService for NoBatches {
 
     async fn control(&self, _: &str, _: CommandName, _: &[u8]) -> Result<BatchAnswer> {
         Err(Error::refused("request_invalid", "the batch is paused already"))
+    }
+}
+
+/// The same of schedules.
+struct NoSchedules;
+
+#[async_trait]
+impl ScheduleService for NoSchedules {
+    async fn submit(&self, body: &[u8], _: Option<&str>) -> Result<String> {
+        resaga::wire::request::schedule_body::schedule_request(body, "r")?;
+        Ok("s".into())
+    }
+
+    async fn get(&self, _: &str) -> Result<ScheduleAnswer> {
+        Err(Error::refused("schedule_not_found", "none is known"))
+    }
+
+    async fn list(&self) -> Result<Vec<ScheduleAnswer>> {
+        Ok(Vec::new())
+    }
+
+    async fn control(&self, _: &str, _: CommandName, _: &[u8]) -> Result<ScheduleAnswer> {
+        Err(Error::refused("schedule_not_found", "none is known"))
+    }
+
+    async fn preview(&self, body: &[u8], _: Option<&str>, _: usize) -> Result<WouldPage> {
+        resaga::wire::request::schedule_body::preview(body)?;
+        Ok(WouldPage { would: Vec::new(), total: 0, next: None })
     }
 }
 

@@ -10,6 +10,7 @@ mod lists;
 mod parts;
 mod problem;
 mod replay;
+mod schedule;
 mod state;
 
 use crate::saga::json::Json;
@@ -21,6 +22,7 @@ pub use lineage::*;
 pub use lists::*;
 pub use problem::*;
 pub use replay::*;
+pub use schedule::*;
 pub use state::*;
 
 /// A part of a context.

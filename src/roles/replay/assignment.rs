@@ -65,6 +65,7 @@ impl BatchRunner {
         self.prepared = None;
         self.queue.remove(partitions);
         self.batches.remove(partitions);
+        self.schedules.remove(partitions);
         self.reassignment.forget(partitions);
         for partition in partitions {
             self.claims.forget(partition);

@@ -93,7 +93,7 @@ impl BatchRunner {
     /// what needs no waiting.
     async fn prepare(&mut self, behind: Option<&NextOffsets>) -> Result<Option<PreparedBatch>> {
         self.writable.refresh().await;
-        self.batches.advance((self.instant)()).await;
+        self.advance_jobs().await;
         let group = self.intake.group_metadata().await?;
         let taken_up_at = (self.now)();
         let mut claims = None;
@@ -138,7 +138,7 @@ impl BatchRunner {
         Ok(Some(DecidedBatch { draft, claims, replay_ids, parked, records, decided }))
     }
 
-    /// Adds the requests of batches that may go now.
+    /// Adds the requests of batches and schedules that may go now.
     fn expand_batches(&mut self, draft: &mut BatchDraft, now: Micros, claims: Option<&TopicPartition>) -> Result<()> {
         // One request alone is looked for that is too large: nothing else goes with it.
         if self.oversized.is_looked_for() {
@@ -155,7 +155,9 @@ impl BatchRunner {
             now,
             instant: (self.instant)(),
         };
-        self.batches.expand(draft, &around, next, |home| !writable.lacks(requests, home))
+        let may_go = |home| !writable.lacks(requests, home);
+        self.schedules.make_requests(draft, &around, next, may_go)?;
+        self.batches.expand(draft, &around, next, may_go)
     }
 
     /// The batch behind these next offsets, which are being committed. What cannot be decided now comes again with the next
@@ -245,6 +247,7 @@ impl BatchRunner {
         self.prepared = None;
         self.queue.remove(&foreign);
         self.batches.remove(&foreign);
+        self.schedules.remove(&foreign);
         for partition in &foreign {
             self.claims.report_foreign(partition.partition);
         }

@@ -114,6 +114,7 @@ impl BatchRunner {
         self.unapplied = UnappliedLog::default();
         self.queue.forget_ends();
         self.batches.clear();
+        self.schedules.clear();
         self.park_waiting();
     }
 
@@ -122,7 +123,8 @@ impl BatchRunner {
         for record in log.into_records() {
             self.queue.apply(&record);
             let partition = self.queue.partition_of_number(record.position.partition);
-            self.batches.apply(partition, &record, (self.instant)());
+            self.batches.apply(partition.clone(), &record, (self.instant)());
+            self.schedules.apply(partition, &record, (self.instant)());
             self.unapplied.committed.insert(record);
         }
         // The view has the newest of most; what it has need not be kept twice.
@@ -159,6 +161,7 @@ impl BatchRunner {
         tracing::warn!(partitions = partitions.len(), %first, "requests of these partitions wait");
         self.queue.remove(&partitions);
         self.batches.remove(&partitions);
+        self.schedules.remove(&partitions);
         self.reassignment.add(partitions);
         self.reassignment.tell_intake().await;
     }

@@ -12,9 +12,11 @@ use super::queue::item::RequestItem;
 use crate::saga::batch::{BatchControl, BatchOrder};
 use crate::saga::batch_counts::BatchCounts;
 use crate::saga::batch_progress::{BatchProgress, PauseReason};
+use crate::saga::json::Json;
 use crate::saga::plan::Plan;
-use crate::saga::request::{Command, CommandName, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus};
+use crate::saga::request::{Command, CommandName, LogRecord, Outcome, Refusal, ReplayOrder, ReplayStatus, ScheduleControl};
 use crate::saga::restored::RestoredSaga;
+use crate::saga::schedule::progress::{ScheduleProgress, StopReason};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
 use crate::saga::undo::UndoPlan;
@@ -34,10 +36,12 @@ pub struct Facts {
     pub times: BatchTimes,
     /// The newest record of the request's own replay.
     pub own: Option<Arc<LogRecord>>,
-    /// The newest record of the replay that a cancel or an outcome names, or of the batch.
+    /// The newest record of the replay that a cancel or an outcome names, or of the batch or schedule.
     pub named: Option<Arc<LogRecord>>,
     /// Its batch was cancelled.
     pub batch_is_cancelled: bool,
+    /// The policy that asked for it is disabled or cancelled.
+    pub policy_is_stopped: bool,
     /// Of the batch that is named: where its sagas are, and whether a retry or an undo of it is not done.
     pub batch_counts: BatchCounts,
     pub batch_is_retried: bool,
@@ -130,12 +134,12 @@ pub enum Decision {
     Cancel { cancelled: Box<LogRecord>, done: Box<LogRecord> },
     /// What is asked of the restored saga is published; these records: the replay as undone, and this request as done.
     Undo { asked: Box<RestoredSaga>, undone: Box<LogRecord>, done: Box<LogRecord> },
-    /// A replay of a batch that was cancelled: its record.
+    /// A replay of a batch that was cancelled, or of a policy that stopped: its record.
     CancelMember(Box<LogRecord>),
-    /// A batch, or a retry of one, begins: its record.
-    StartBatch(Box<LogRecord>),
-    /// These records: the batch as it is from now on, and this request is done.
-    ControlBatch { batch: Box<LogRecord>, done: Box<LogRecord> },
+    /// A batch, a retry of one, or a schedule begins: its record.
+    Begin(Box<LogRecord>),
+    /// These records: the batch or schedule as it is from now on, and this request is done.
+    Control { changed: Box<LogRecord>, done: Box<LogRecord> },
     /// The end of a restored saga, as the record of its replay.
     Outcome(Box<LogRecord>),
     /// An outcome that changes nothing. `is_unknown`: of a replay that the log does not know.
@@ -153,6 +157,8 @@ pub fn decide(facts: &Facts, item: &RequestItem) -> Decision {
         Command::Undo { .. } => decide_undo(facts, item),
         Command::Batch(order) => decide_batch(facts, item, order),
         Command::BatchControl { control, .. } => decide_batch_control(facts, item, control),
+        Command::Schedule(_) => decide_schedule(facts, item),
+        Command::ScheduleControl { control, .. } => decide_schedule_control(facts, item, *control),
         Command::Invalid { .. } if facts.is_repeat() => Decision::Duplicate,
         Command::Invalid { message, .. } => Decision::Refuse(Refusal::new("request_invalid", message.clone())),
     }
@@ -202,6 +208,11 @@ fn decide_replay(facts: &Facts, item: &RequestItem, order: &ReplayOrder) -> Deci
     }
     if facts.batch_is_cancelled {
         let record = LogRecord { status: ReplayStatus::Cancelled, request: None, ..item.record.clone() };
+        return Decision::CancelMember(Box::new(record));
+    }
+    if facts.policy_is_stopped {
+        let message = "the policy that asked for it was stopped before its time";
+        let record = log_record::cancelled_by_policy(item.record.clone(), message);
         return Decision::CancelMember(Box::new(record));
     }
     let holds_saga = !is_for_later(order, facts.times.taken_up_at);
@@ -284,7 +295,7 @@ fn decide_batch(facts: &Facts, item: &RequestItem, order: &BatchOrder) -> Decisi
         return too_large(REQUEST_TOO_LARGE);
     }
     let progress = BatchProgress::new(&item.record.replay_id, order.name.clone(), order.limits);
-    Decision::StartBatch(Box::new(batch_record(item, progress)))
+    Decision::Begin(Box::new(batch_record(item, progress)))
 }
 
 fn batch_record(item: &RequestItem, progress: BatchProgress) -> LogRecord {
@@ -309,7 +320,7 @@ fn decide_batch_control(facts: &Facts, item: &RequestItem, control: &BatchContro
             return refuse("batch_id: an undo of the batch is not done");
         }
         let undo = BatchProgress::new(&progress.batch_id, progress.name.clone(), progress.limits);
-        return Decision::StartBatch(Box::new(batch_record(item, undo)));
+        return Decision::Begin(Box::new(batch_record(item, undo)));
     }
     if progress.is_cancelled {
         return refuse("batch_id: the batch is cancelled");
@@ -336,13 +347,55 @@ fn decide_batch_control(facts: &Facts, item: &RequestItem, control: &BatchContro
         BatchControl::RetryFailed(_) if facts.batch_is_retried => return refuse("batch_id: a retry of the batch is not done"),
         BatchControl::RetryFailed(_) => {
             let retry = BatchProgress::new(&progress.batch_id, progress.name.clone(), progress.limits);
-            return Decision::StartBatch(Box::new(batch_record(item, retry)));
+            return Decision::Begin(Box::new(batch_record(item, retry)));
         }
         BatchControl::Undo => {}
     }
     batch.batch_progress = Some(Box::new(changed));
     let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };
-    Decision::ControlBatch { batch: Box::new(batch), done: Box::new(done) }
+    Decision::Control { changed: Box::new(batch), done: Box::new(done) }
+}
+
+fn decide_schedule(facts: &Facts, item: &RequestItem) -> Decision {
+    if facts.is_repeat() {
+        return Decision::Duplicate;
+    }
+    if facts.is_oversized() {
+        return too_large(REQUEST_TOO_LARGE);
+    }
+    let definition = item.request.json.to_value().get("schedule").map(Json::from_value);
+    let Some(definition) = definition else { return Decision::Refuse(Refusal::new("request_invalid", "schedule: is missing")) };
+    let progress = ScheduleProgress::new(definition, item.record.accepted_at);
+    let record = log_record::accepted(item.record.clone(), &item.request);
+    Decision::Begin(Box::new(LogRecord { schedule_progress: Some(Box::new(progress)), ..record }))
+}
+
+fn decide_schedule_control(facts: &Facts, item: &RequestItem, control: ScheduleControl) -> Decision {
+    if facts.is_repeat() {
+        return Decision::Duplicate;
+    }
+    let refuse = |why: &str| Decision::Refuse(Refusal::new("request_invalid", why));
+    let known = facts.named.as_ref().filter(|named| named.command == CommandName::Schedule);
+    let Some((known, progress)) = known.and_then(|known| Some((known, known.schedule_progress.as_ref()?))) else {
+        return refuse("schedule_id: no schedule with this id is known");
+    };
+    if known.status != ReplayStatus::Accepted {
+        return refuse("schedule_id: the schedule is over");
+    }
+    let mut schedule = (**known).clone();
+    let changed = match control {
+        ScheduleControl::Enable if progress.enabled => return refuse("schedule_id: the schedule is enabled already"),
+        ScheduleControl::Enable => progress.enabled_at(item.record.accepted_at),
+        ScheduleControl::Disable if !progress.enabled => return refuse("schedule_id: the schedule is disabled already"),
+        ScheduleControl::Disable => progress.stopped(StopReason::Disabled),
+        ScheduleControl::Cancel => {
+            (schedule.status, schedule.request) = (ReplayStatus::Cancelled, None);
+            progress.stopped(StopReason::Cancelled)
+        }
+    };
+    schedule.schedule_progress = Some(Box::new(changed));
+    let done = LogRecord { published_at: Some(facts.times.decided_at), ..item.record.clone() };
+    Decision::Control { changed: Box::new(schedule), done: Box::new(done) }
 }
 
 /// A restored saga ended; an earlier end than the one recorded changes nothing.

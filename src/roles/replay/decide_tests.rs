@@ -7,6 +7,7 @@ use crate::saga::json::Json;
 use crate::saga::lineage::Mode;
 use crate::saga::partitioner::Partitioner;
 use crate::saga::position::{Position, TopicPartition};
+use crate::saga::schedule::progress::ScheduleProgress;
 use crate::saga::testing::{Log, event, log_record, restored};
 use crate::wire::request::decode_json;
 
@@ -104,8 +105,13 @@ fn short(decision: &Decision) -> String {
         Decision::Cancel { .. } => "cancel".into(),
         Decision::Undo { undone, done, .. } => format!("undo {} {}", undone.status.as_str(), done.status.as_str()),
         Decision::CancelMember(record) => format!("member {}", record.status.as_str()),
-        Decision::StartBatch(record) => format!("start {}", record.command.as_str()),
-        Decision::ControlBatch { batch, .. } => {
+        Decision::Begin(record) => format!("start {}", record.command.as_str()),
+        Decision::Control { changed, .. } if changed.schedule_progress.is_some() => {
+            let progress = changed.schedule_progress.as_ref().expect("a schedule");
+            let stopped = progress.stopped_because.map_or("goes on", StopReason::as_str);
+            format!("schedule {} {stopped} since {}", changed.status.as_str(), progress.since.0)
+        }
+        Decision::Control { changed: batch, .. } => {
             let progress = batch.batch_progress.as_ref().expect("a batch");
             let paused = progress.paused.map_or("goes on", PauseReason::as_str);
             format!("batch {} {}", batch.status.as_str(), if progress.is_cancelled { "cancelled" } else { paused })
@@ -413,8 +419,8 @@ fn what_is_asked_of_a_batch_is_done_where_it_makes_sense() {
 fn failures_before_a_resume_do_not_pause_again() {
     let mut facts = facts(paused_batch);
     facts.batch_counts.failed = 7;
-    let Decision::ControlBatch { batch, done } = decide(&facts, &resume()) else { panic!("resumed") };
-    assert_eq!(batch.batch_progress.expect("progress").failures_before, 7);
+    let Decision::Control { changed, done } = decide(&facts, &resume()) else { panic!("resumed") };
+    assert_eq!(changed.batch_progress.expect("progress").failures_before, 7);
     assert_eq!(
         (done.command, done.status, done.published_at),
         (CommandName::BatchResume, ReplayStatus::Published, Some(Micros(NOW.0 + 1)))
@@ -427,6 +433,42 @@ fn a_replay_of_a_cancelled_batch_is_cancelled_wherever_it_waits() {
         ("read", new_replay, |f| f.batch_is_cancelled = true, "member cancelled"),
         ("parked", parked, |f| (f.own, f.batch_is_cancelled) = (known(ReplayStatus::Accepted), true), "member cancelled"),
         ("done before", new_replay, |f| (f.own, f.batch_is_cancelled) = (known(ReplayStatus::Published), true), "duplicate"),
+    ]);
+}
+
+fn known_schedule(facts: &mut Facts, status: ReplayStatus, change: impl FnOnce(&mut ScheduleProgress)) {
+    let mut progress = ScheduleProgress::new(Json::from_valid(r#"{"policy":{"on":{}}}"#), Micros(5));
+    change(&mut progress);
+    let (command, schedule_progress) = (CommandName::Schedule, Some(Box::new(progress)));
+    facts.named = Some(Arc::new(LogRecord { command, schedule_progress, ..log_record("s", "none", 1, status) }));
+}
+
+fn disabled(facts: &mut Facts) {
+    known_schedule(facts, ReplayStatus::Accepted, |progress| *progress = progress.stopped(StopReason::StopRatio));
+}
+
+#[test]
+fn what_is_asked_of_a_schedule_is_done_where_it_makes_sense() {
+    let schedule: fn() -> RequestItem = || item("SCHEDULE", r#","schedule":{"policy":{"on":{}}}"#);
+    let enable: fn() -> RequestItem = || item("SCHEDULE_ENABLE", r#","schedule_id":"s""#);
+    let disable: fn() -> RequestItem = || item("SCHEDULE_DISABLE", r#","schedule_id":"s""#);
+    let end: fn() -> RequestItem = || item("SCHEDULE_CANCEL", r#","schedule_id":"s""#);
+    let since = format!("schedule accepted goes on since {}", enable().record.accepted_at.0.max(5));
+    let enabled: Adjust = |f| known_schedule(f, ReplayStatus::Accepted, |_| ());
+    check(&[
+        ("a new one", schedule, |_| (), "start SCHEDULE"),
+        ("the same again", schedule, |f| f.own = known(ReplayStatus::Accepted), "duplicate"),
+        ("too large for the log", schedule, |f| f.times_oversized = 1, "refuse too_large"),
+        ("enable", enable, disabled, &since),
+        ("disable", disable, enabled, "schedule accepted disabled since 5"),
+        ("end", end, disabled, "schedule cancelled cancelled since 5"),
+        ("no such schedule", disable, |_| (), "refuse request_invalid"),
+        ("a replay is no schedule", disable, |f| f.named = known(ReplayStatus::Accepted), "refuse request_invalid"),
+        ("enable twice", enable, enabled, "refuse request_invalid"),
+        ("disable twice", disable, disabled, "refuse request_invalid"),
+        ("what is over", end, |f| known_schedule(f, ReplayStatus::Published, |_| ()), "refuse request_invalid"),
+        ("a command seen before", disable, |f| (disabled(f), f.own = known(ReplayStatus::Published)).1, "duplicate"),
+        ("a replay that waits for a stopped policy", later, |f| f.policy_is_stopped = true, "member cancelled"),
     ]);
 }
 

@@ -156,9 +156,9 @@ impl BatchDraft {
                 self.metrics.result(&asked.saga_name, "undo");
             }
             Decision::CancelMember(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
-            Decision::StartBatch(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
-            Decision::ControlBatch { batch, done } => {
-                self.outbox.log(targets, *batch, None)?;
+            Decision::Begin(record) => self.outbox.log(targets, *record, item.trace.as_deref())?,
+            Decision::Control { changed, done } => {
+                self.outbox.log(targets, *changed, None)?;
                 self.outbox.log(targets, *done, item.trace.as_deref())?;
             }
             Decision::Outcome(record) => {

@@ -107,7 +107,13 @@ impl FactLoader {
                 facts.batch_is_retried = goes_on(CommandName::BatchRetryFailed);
                 facts.batch_is_undone = goes_on(CommandName::BatchUndo);
             }
-            Command::Batch(_) | Command::Invalid { .. } => facts.own = record(&item.record.replay_id).await?,
+            Command::ScheduleControl { schedule_id, .. } => {
+                facts.own = record(&item.record.replay_id).await?;
+                facts.named = record(schedule_id).await?;
+            }
+            Command::Batch(_) | Command::Schedule(_) | Command::Invalid { .. } => {
+                facts.own = record(&item.record.replay_id).await?
+            }
         }
         Ok(facts)
     }
@@ -127,9 +133,16 @@ impl FactLoader {
             let progress = batch.as_ref().and_then(|batch| batch.batch_progress.as_ref());
             facts.batch_is_cancelled = progress.is_some_and(|progress| progress.is_cancelled);
         }
+        if let Some(member) = &order.schedule {
+            let log_overlay = around.unapplied.with(&around.draft.outbox.log);
+            let view = &self.planner.records.log;
+            let schedule = log_overlay.get(&member.schedule_id).cloned().or_else(|| view.get(&member.schedule_id));
+            facts.policy_is_stopped = schedule.is_some_and(|schedule| schedule.is_stopped_policy());
+        }
         load_order(item, saga, around, facts);
         facts.ends = around.loaded.histories.ends_of(saga).cloned();
-        if facts.may_go(item, order.not_before.unwrap_or(Micros::MIN))
+        if !facts.policy_is_stopped
+            && facts.may_go(item, order.not_before.unwrap_or(Micros::MIN))
             && let Some(history) = around.loaded.histories.of(saga)
             && self.takes_rate(around.queue)
         {

@@ -96,7 +96,10 @@ fn about(item: &RequestItem) -> impl Iterator<Item = &String> {
         Command::Outcome(outcome) => (None, Some(&outcome.replay_id)),
         Command::Cancel { replay_id, .. } | Command::Undo { replay_id, .. } => (Some(&item.record.replay_id), Some(replay_id)),
         Command::BatchControl { batch_id, .. } => (Some(&item.record.replay_id), Some(batch_id)),
-        Command::Replay(_) | Command::Batch(_) | Command::Invalid { .. } => (Some(&item.record.replay_id), None),
+        Command::ScheduleControl { schedule_id, .. } => (Some(&item.record.replay_id), Some(schedule_id)),
+        Command::Replay(_) | Command::Batch(_) | Command::Schedule(_) | Command::Invalid { .. } => {
+            (Some(&item.record.replay_id), None)
+        }
     };
     own.into_iter().chain(other)
 }

@@ -57,12 +57,16 @@ pub fn read_record(
     if home != partition.partition && forwarded_at.is_none() {
         return Ok(IncomingRecord::Forward(forward(record, partition, home)));
     }
-    // A replay of a batch counts from when that was recorded.
-    let member_of = match &request.command {
-        Command::Replay(order) => order.member.as_ref().map(|member| member.accepted_at).filter(|at| *at <= record.timestamp),
+    // A replay of a batch counts from when that was recorded, a schedule's from when it was due.
+    let counts_from = match &request.command {
+        Command::Replay(order) => {
+            let schedule = order.schedule.as_ref().map(|member| member.due);
+            order.member.as_ref().map(|member| member.accepted_at).or(schedule)
+        }
+        Command::Batch(order) => order.schedule.as_ref().map(|member| member.due),
         _ => None,
     };
-    let accepted_at = member_of.or(forwarded_at).unwrap_or(record.timestamp);
+    let accepted_at = counts_from.filter(|at| *at <= record.timestamp).or(forwarded_at).unwrap_or(record.timestamp);
     let position = Position { topic: partition.topic.clone(), partition: partition.partition, offset: record.offset };
     let log_record = record_of(&request, position, accepted_at);
     Ok(IncomingRecord::Request(Box::new(RequestItem {

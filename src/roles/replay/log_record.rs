@@ -5,7 +5,7 @@ use crate::saga::ids;
 use crate::saga::plan::Plan;
 use crate::saga::position::{Position, SagaId};
 use crate::saga::request::{
-    Command, CommandName, ForceFailure, From, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus,
+    Command, CommandName, ForceFailure, From, LogRecord, Refusal, ReplayOrder, ReplayRequest, ReplayStatus, ScheduleControl,
 };
 use crate::saga::time::Micros;
 
@@ -21,6 +21,8 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
         Command::Invalid { command, saga_id, replay_id, .. } => (*command, saga_id.clone(), replay_id.as_deref()),
         Command::Batch(_) => (CommandName::Batch, None, None),
         Command::BatchControl { control, .. } => (name_of(control), None, None),
+        Command::Schedule(_) => (CommandName::Schedule, None, None),
+        Command::ScheduleControl { control, .. } => (name_of_schedule(*control), None, None),
         Command::Outcome(outcome) => (CommandName::Outcome, Some(outcome.original_saga_id.clone()), None),
     };
     let replay_id = match (command, named, &saga) {
@@ -62,8 +64,10 @@ pub fn record_of(request: &ReplayRequest, position: Position, accepted_at: Micro
         position,
         request: None,
         batch_progress: None,
+        schedule_progress: None,
     };
     match &request.command {
+        Command::Batch(order) => record.schedule_id = order.schedule.as_ref().map(|member| member.schedule_id.clone()),
         Command::Replay(order) => of_order(&mut record, order),
         Command::Undo { batch_id, .. } => record.batch_id.clone_from(batch_id),
         _ => {}
@@ -81,7 +85,16 @@ fn name_of(control: &BatchControl) -> CommandName {
     }
 }
 
+fn name_of_schedule(control: ScheduleControl) -> CommandName {
+    match control {
+        ScheduleControl::Enable => CommandName::ScheduleEnable,
+        ScheduleControl::Disable => CommandName::ScheduleDisable,
+        ScheduleControl::Cancel => CommandName::ScheduleCancel,
+    }
+}
+
 fn of_order(record: &mut LogRecord, order: &ReplayOrder) {
+    record.schedule_id = order.schedule.as_ref().map(|member| member.schedule_id.clone());
     record.new_saga_id = Some(new_saga_id(&record.request_id, order));
     record.from = Some(order.from_text.clone());
     record.override_sha256.clone_from(&order.override_sha256);
@@ -127,6 +140,15 @@ pub fn refused(mut record: LogRecord, refusal: &Refusal) -> LogRecord {
     record.status = ReplayStatus::Refused;
     record.code = Some(refusal.code.to_owned());
     record.message = Some(refusal.message.clone());
+    record.request = None;
+    record
+}
+
+/// The record of a replay that waited when its policy stopped.
+pub fn cancelled_by_policy(mut record: LogRecord, message: &str) -> LogRecord {
+    record.status = ReplayStatus::Cancelled;
+    record.code = Some("policy_stopped".to_owned());
+    record.message = Some(message.to_owned());
     record.request = None;
     record
 }

@@ -17,6 +17,8 @@ use super::log_overlay::UnappliedLog;
 use super::oversized::OversizedRecords;
 use super::queue::RequestQueue;
 use super::reassign::Reassignment;
+use super::schedules::ScheduleJobs;
+use super::schedules::policy_scan::PolicyScanner;
 use super::schema_waits::SchemaWaits;
 use super::settings::{Dependencies, RecordPartitionCounts, Settings};
 use super::writable::WritablePartitions;
@@ -31,6 +33,7 @@ pub struct BatchRunner {
     pub settings: Settings,
     pub queue: RequestQueue,
     pub batches: BatchJobs,
+    pub schedules: ScheduleJobs,
     pub unapplied: UnappliedLog,
     pub facts: FactLoader,
     pub committer: Committer,
@@ -63,6 +66,7 @@ impl BatchRunner {
         let (chains, targets) = (catch_up.chains.clone(), settings.targets.clone());
         Self {
             queue: RequestQueue::new(settings.max_parked_requests, settings.rate, Instant::now()),
+            schedules: ScheduleJobs::new(PolicyScanner { selection: freezer.selection.clone() }, planner.records.log.clone()),
             batches: BatchJobs::new(freezer, planner.records.log.clone()),
             unapplied: UnappliedLog::default(),
             claims: LogClaims::new(kafka.clone(), settings.group.clone(), planner.records.log.clone(), alarms.clone()),
@@ -104,18 +108,30 @@ impl BatchRunner {
         self.queue.is_anything_due((self.now)()) && self.queue.may_look_at_parked((self.instant)())
     }
 
-    /// Are there requests of batches to write?
+    /// Are there requests of batches or schedules to write?
     pub fn is_batch_ready(&mut self) -> bool {
-        self.batches.has_work(&self.unapplied, (self.instant)())
+        let instant = (self.instant)();
+        self.batches.has_work(&self.unapplied, instant) || self.schedules.has_work((self.now)(), instant)
+    }
+
+    /// Takes what batches and schedules brought beside the loop. What waits for a policy that was stopped is looked at again now.
+    pub async fn advance_jobs(&mut self) {
+        let now = (self.instant)();
+        self.batches.advance(now).await;
+        for stopped in self.schedules.advance(now).await {
+            self.queue.hasten(&stopped);
+        }
     }
 
     /// Parks every request that the log says is waiting and that is not parked here, and goes on with its batches.
     pub fn park_waiting(&mut self) {
+        self.schedules.look_again();
         for record in self.facts.planner.records.log.waiting() {
             let number = record.position.partition;
-            if record.batch_progress.is_some() {
+            if record.batch_progress.is_some() || record.schedule_progress.is_some() {
                 if let Some(partition) = self.queue.partition_of_number(number) {
-                    self.batches.adopt(partition, &record, (self.instant)());
+                    self.batches.adopt(partition.clone(), &record, (self.instant)());
+                    self.schedules.adopt(partition, &record, (self.instant)());
                 }
                 continue;
             }

@@ -63,7 +63,7 @@ impl Replay {
                 // Before the work: where there always is some, partitions that rest would never be read again.
                 _ = tick.tick() => if !self.stopping {
                     self.runner.tend().await?;
-                    self.runner.batches.advance(Instant::now()).await;
+                    self.runner.advance_jobs().await;
                     if Instant::now() >= self.not_before && self.runner.is_something_due() {
                         self.work().await?;
                     }

@@ -1,13 +1,14 @@
 //! The members of a BATCH and of what is asked of one, and the request of each of its replays.
 
 use super::context_override::read_override;
-use super::member::MEMBER;
+use super::member::{MEMBER, read_schedule, write_schedule};
 use super::order;
 use crate::saga::batch::{BatchControl, BatchOrder, BatchRetry, BatchRow, BatchSource, MAX_SAGAS, Verdict};
 use crate::saga::json::Json;
 use crate::saga::labels::parse_label;
 use crate::saga::position::SagaId;
 use crate::saga::request::CommandName;
+use crate::saga::schedule::member::ScheduleMember;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
 use crate::saga::time::Micros;
@@ -71,7 +72,8 @@ pub fn read(fields: &Fields<'_>) -> Checked<BatchOrder> {
     if batch.bool("dry_run")? == Some(true) {
         return Err(batch.wrong("dry_run", "is not for a record: plan a batch by POST /v1/batches"));
     }
-    read_members(&batch)
+    let schedule = read_schedule(fields)?.map(|member| *member);
+    Ok(BatchOrder { schedule, ..read_members(&batch)? })
 }
 
 pub(super) fn read_members(batch: &Fields<'_>) -> Checked<BatchOrder> {
@@ -82,22 +84,27 @@ pub(super) fn read_members(batch: &Fields<'_>) -> Checked<BatchOrder> {
             return Err(batch.wrong(other, "does not go with plan_id: the plan has it"));
         }
         let source = BatchSource::Frozen { list_id, digest: batch.string("digest")? };
-        return Ok(BatchOrder { name, source, template: Json::empty_object(), overrides: None, limits });
+        return Ok(BatchOrder { name, source, template: Json::empty_object(), overrides: None, limits, schedule: None });
     }
     let source = match (batch.object("selector")?, batch.strings("saga_ids")?) {
         (Some(selector), None) => BatchSource::Selector(Box::new(read_selector(&selector)?)),
         (None, Some(ids)) => BatchSource::Sagas(read_ids(batch, ids)?),
         _ => return Err(batch.wrong("selector", "or saga_ids or plan_id must be there, and one of them only")),
     };
-    Ok(BatchOrder { name, source, template: template(batch)?, overrides: read_overrides(batch)?, limits })
+    Ok(BatchOrder { name, source, template: template(batch)?, overrides: read_overrides(batch)?, limits, schedule: None })
 }
 
 /// Has it no members but those of a batch? For what a person sends.
 pub(super) fn only_known(fields: &Fields<'_>) -> Checked<()> {
+    only_known_with(fields, &[])
+}
+
+/// The same, where its selector may have these too.
+pub(super) fn only_known_with(fields: &Fields<'_>, in_selector: &[&str]) -> Checked<()> {
     let Some(batch) = fields.object("batch")? else { return Ok(()) };
     batch.only(&[&SHARED[..], &OWN].concat())?;
     if let Some(selector) = batch.object("selector")? {
-        selector.only(&SELECTOR)?;
+        selector.only(&[&SELECTOR[..], in_selector].concat())?;
     }
     order::only_known_below(&batch)
 }
@@ -177,7 +184,7 @@ fn read_own_override(change: &Json) -> Option<crate::saga::request::Override> {
 }
 
 /// The filters of `GET /v1/sagas`; those that may repeat as one text or several.
-fn read_selector(fields: &Fields<'_>) -> Checked<SagaFilter> {
+pub(super) fn read_selector(fields: &Fields<'_>) -> Checked<SagaFilter> {
     let texts = |name: &str| -> Checked<Vec<String>> {
         match fields.raw(name).and_then(Raw::string) {
             Some(one) => Ok(vec![one.into_owned()]),
@@ -231,6 +238,8 @@ pub struct MemberRequests<'a> {
     pub template: &'a Json,
     /// A saga without an override of its own is refused.
     pub needs_override: bool,
+    /// Of a batch that a schedule asked for.
+    pub schedule: Option<&'a ScheduleMember>,
 }
 
 impl MemberRequests<'_> {
@@ -259,6 +268,9 @@ impl MemberRequests<'_> {
         add_members(&mut out, self.template)?;
         out.str("requested_by", self.requested_by);
         out.str("reason", self.reason);
+        if let Some(schedule) = self.schedule {
+            write_schedule(&mut out, schedule);
+        }
         let refusal = match &row.verdict {
             Some(Verdict::Refuse { code, message }) => Some((code.as_str(), message.as_str())),
             _ if self.needs_override && row.own_override.is_none() => {

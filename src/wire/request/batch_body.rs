@@ -50,6 +50,7 @@ fn read_body_fields(fields: &Fields<'_>) -> Checked<BatchBody> {
             template: Json::empty_object(),
             overrides: None,
             limits: BatchLimits::default(),
+            schedule: None,
         },
         (None, Some(batch)) => read_members(batch)?,
         _ => return Err(fields.wrong("batch", "or plan_id must be there, and one of them only")),

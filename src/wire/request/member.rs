@@ -1,13 +1,17 @@
-//! What the request of one replay of a batch has besides the members of a REPLAY.
+//! What the request of one replay of a batch, or of a schedule, has besides the members of a REPLAY.
 
 use super::context_override::read_override;
 use super::hash::sha256_hex;
 use crate::saga::plan::REFUSALS;
 use crate::saga::request::{BatchMember, Refusal};
+use crate::saga::schedule::member::ScheduleMember;
 use crate::wire::fields::{Checked, Fields};
+use crate::wire::json::Writer;
 
 /// What a replay of a batch has besides: resaga alone writes it.
 pub const MEMBER: &str = "batch_member";
+/// The same of what a schedule asked for.
+const SCHEDULE_MEMBER: &str = "schedule_member";
 
 /// Of an UNDO: the batch that is undone.
 pub fn read_batch_id(fields: &Fields<'_>) -> Checked<Option<String>> {
@@ -36,4 +40,18 @@ pub fn read_member(fields: &Fields<'_>) -> Checked<Option<Box<BatchMember>>> {
         own_override,
         refusal,
     })))
+}
+
+/// `None`: no schedule made the request.
+pub fn read_schedule(fields: &Fields<'_>) -> Checked<Option<Box<ScheduleMember>>> {
+    let Some(member) = fields.object(SCHEDULE_MEMBER)? else { return Ok(None) };
+    let due = member.required("due", member.time("due")?)?;
+    Ok(Some(Box::new(ScheduleMember { schedule_id: member.needed("schedule_id")?, due })))
+}
+
+pub fn write_schedule(out: &mut Writer, member: &ScheduleMember) {
+    out.object(SCHEDULE_MEMBER, |out| {
+        out.str("schedule_id", &member.schedule_id);
+        out.text("due", Some(member.due));
+    });
 }

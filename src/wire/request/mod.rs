@@ -10,6 +10,8 @@ mod context_override;
 pub mod hash;
 mod member;
 mod order;
+pub mod schedule;
+pub mod schedule_body;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,7 @@ use super::payload::{NotDecoded, RecordHeaders, open};
 use crate::error::{Error, Result};
 use crate::saga::ids::request_uuid;
 use crate::saga::position::SagaId;
-use crate::saga::request::{Command, CommandName, Outcome, ReplayRequest};
+use crate::saga::request::{Command, CommandName, Outcome, ReplayRequest, ScheduleControl};
 use crate::saga::state::Status;
 
 /// Who asks for what resaga writes to its own requests topic.
@@ -160,7 +162,7 @@ fn read_key(fields: &Fields<'_>, name: CommandName, request_id: &str, key: Optio
         C::Replay | C::Undo | C::Cancel | C::Outcome => "saga_id",
         C::Batch | C::Schedule => "request_id",
         C::BatchPause | C::BatchResume | C::BatchCancel | C::BatchRetryFailed | C::BatchUndo => "batch_id",
-        C::ScheduleCancel => "schedule_id",
+        C::ScheduleCancel | C::ScheduleEnable | C::ScheduleDisable => "schedule_id",
     };
     let named = match member {
         "request_id" => Some(request_uuid(request_id).to_string()),
@@ -184,7 +186,6 @@ fn read_key(fields: &Fields<'_>, name: CommandName, request_id: &str, key: Optio
 
 fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>) -> Checked<Command> {
     use CommandName as C;
-    let later = |what: &str| Err(FieldError(format!("{what} come in a later version")));
     match name {
         C::Replay => Ok(Command::Replay(Box::new(order::read(fields)?))),
         C::Cancel => {
@@ -201,7 +202,15 @@ fn read_command(fields: &Fields<'_>, name: CommandName, saga_id: Option<&SagaId>
             let control = Box::new(batch::read_control(fields, name)?);
             Ok(Command::BatchControl { batch_id: fields.needed("batch_id")?, control })
         }
-        C::Schedule | C::ScheduleCancel => later("schedules"),
+        C::Schedule => Ok(Command::Schedule(Box::new(schedule::read(fields)?))),
+        C::ScheduleCancel | C::ScheduleEnable | C::ScheduleDisable => {
+            let control = match name {
+                C::ScheduleCancel => ScheduleControl::Cancel,
+                C::ScheduleEnable => ScheduleControl::Enable,
+                _ => ScheduleControl::Disable,
+            };
+            Ok(Command::ScheduleControl { schedule_id: fields.needed("schedule_id")?, control })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::context_override::{OVERRIDES, read_override};
 use super::hash::sha256_hex;
-use super::member::read_member;
+use super::member::{read_member, read_schedule};
 use crate::saga::position::SagaId;
 use crate::saga::request::{ForceFailure, From, IfCompensated, ReplayOrder};
 use crate::wire::fields::{Checked, Fields};
@@ -29,6 +29,7 @@ pub fn read(fields: &Fields<'_>) -> Checked<ReplayOrder> {
         not_before: fields.time("not_before")?,
         expires_at: fields.time("expires_at")?,
         member: read_member(fields)?,
+        schedule: read_schedule(fields)?,
     })
 }
 

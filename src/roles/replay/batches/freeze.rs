@@ -116,6 +116,7 @@ impl Freezer {
             template: Json::empty_object(),
             overrides: None,
             limits: BatchLimits::default(),
+            schedule: None,
         };
         let mut list = self.lists.write(self.new_list(&record.replay_id, &order, record.accepted_at, &record.requested_by)?);
         for (saga, replay_id) in sagas {
@@ -146,6 +147,7 @@ impl Freezer {
             template,
             overrides: overrides.filter(|_| retry.overrides.is_some() || before.needs_override),
             limits: BatchLimits::default(),
+            schedule: None,
         };
         Ok(self.freeze(&record.replay_id, &order, record.accepted_at, &record.requested_by).await?.0)
     }

@@ -18,6 +18,7 @@ use crate::saga::batch_progress::{BatchLimits, BatchProgress, PauseReason};
 use crate::saga::partitioner;
 use crate::saga::position::{Offset, Shown, TopicPartition};
 use crate::saga::request::{CommandName, LogRecord, ReplayStatus};
+use crate::saga::schedule::member::ScheduleMember;
 use crate::saga::time::Micros;
 use crate::wire::request::batch::MemberRequests;
 
@@ -222,6 +223,7 @@ fn expand_one(
         }
     };
     let (template, batch_id) = (list.template(), of_batch.batch_id.clone());
+    let schedule = own.schedule_id.clone().map(|schedule_id| ScheduleMember { schedule_id, due: own.accepted_at });
     let requests = MemberRequests {
         request_id: &own.request_id,
         requested_by: &own.requested_by,
@@ -230,6 +232,7 @@ fn expand_one(
         accepted_at: own.accepted_at,
         template: &template,
         needs_override: list.needs_override,
+        schedule: schedule.as_ref(),
     };
     let (mut written, mut bytes) = (0, 0);
     while written < allowed && bytes < MAX_BYTES && job.rate.allows(around.instant) > 0 {

@@ -8,20 +8,18 @@ use uuid::Uuid;
 use super::freeze::Freezer;
 use crate::cold::batch_lists::{Manifest, ROWS};
 use crate::error::{Error, Result};
-use crate::kafka::publisher::Publisher;
-use crate::kafka::record::NewRecord;
 use crate::roles::replay::catch_up::{CatchUpBarrier, EndOffsets};
+use crate::roles::replay::job_requests::{ID_TAKEN, JobRequests};
 use crate::roles::replay::log_overlay::LogOverlay;
 use crate::roles::replay::planner::{PlanTimes, ReplayPlanner};
 use crate::saga::batch::{BatchOrder, BatchRow, BatchSource, Verdict};
 use crate::saga::ids;
 use crate::saga::position::SagaId;
-use crate::saga::request::{Command, LogRecord, ReplayRequest, ReplayStatus};
+use crate::saga::request::{Command, LogRecord, ReplayRequest};
 use crate::saga::time::Micros;
-use crate::wire::avro::SchemaId;
 use crate::wire::request::batch::MemberRequests;
 use crate::wire::request::batch_body::{BatchBody, batch_request, frozen_batch};
-use crate::wire::request::{decode_json, encode_request};
+use crate::wire::request::decode_json;
 
 /// Sagas that are planned together: as many histories are in memory at once.
 const PLANNED_TOGETHER: usize = 128;
@@ -29,18 +27,12 @@ const PLANNED_TOGETHER: usize = 128;
 const FRESH_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a batch above which its list goes into the archive, and only its name on the topic.
 const MAX_INLINE: usize = 64 << 10;
-/// How long an answer waits for the log to show what became of a command.
-const SHOWN_WITHIN: Duration = Duration::from_secs(5);
-const ID_TAKEN: &str = "request_id: used before with another body";
 
 pub struct BatchSubmit {
     pub planner: ReplayPlanner,
     pub catch_up: CatchUpBarrier,
     pub freezer: Freezer,
-    pub publisher: Publisher,
-    pub topic: String,
-    /// Of the requests topic; `None`: JSON.
-    pub schema: Option<SchemaId>,
+    pub requests: JobRequests,
     /// How long a plan may be run.
     pub keep_plans: Duration,
     pub now: fn() -> Micros,
@@ -65,6 +57,7 @@ impl BatchSubmit {
             accepted_at: now,
             template: &order.template,
             needs_override: order.overrides.is_some(),
+            schedule: None,
         };
         let mut list = self.freezer.lists.write(self.freezer.new_list(&plan_id, order, now, &body.requested_by)?);
         let ends = self.catch_up.fetch_end_offsets().await?;
@@ -134,7 +127,7 @@ impl BatchSubmit {
         }
         let age = (self.now)().0.saturating_sub(manifest.created_at);
         let is_over = u128::try_from(age).is_ok_and(|age| age > self.keep_plans.as_micros());
-        if is_over && self.record(plan_id).await?.is_none() {
+        if is_over && self.requests.record(plan_id).await?.is_none() {
             return Err(Error::refused("plan_expired", "the plan is older than replay.keep_plans: plan again"));
         }
         Ok(manifest)
@@ -180,11 +173,7 @@ impl BatchSubmit {
             }
         };
         let batch_id = ids::request_uuid(&request.request_id).to_string();
-        if let Some(known) = self.record(&batch_id).await? {
-            let is_same = known.request_sha256 == request.sha256;
-            return if is_same { Ok(batch_id) } else { Err(Error::refused("id_taken", ID_TAKEN)) };
-        }
-        self.publish(&request, &batch_id).await?;
+        self.requests.begin(&request, &batch_id).await?;
         Ok(batch_id)
     }
 
@@ -198,40 +187,13 @@ impl BatchSubmit {
     /// cannot be done now.
     pub async fn control(&self, batch_id: &str, request: &ReplayRequest) -> Result<()> {
         self.known(batch_id).await?;
-        self.publish(request, batch_id).await?;
-        let own = ids::request_uuid(&request.request_id).to_string();
-        let log = &self.planner.records.log;
-        let shown = tokio::time::timeout(SHOWN_WITHIN, log.shown(|| log.get(&own))).await;
-        match shown {
-            Ok(record) if record.status == ReplayStatus::Refused => {
-                Err(Error::refused("request_invalid", record.message.clone().unwrap_or_default()))
-            }
-            // What is not shown yet is on its way.
-            Ok(_) | Err(_) => Ok(()),
-        }
+        self.requests.ask(request, batch_id).await
     }
 
     /// The newest record of a batch. `Refused` `batch_not_found`.
     pub async fn known(&self, batch_id: &str) -> Result<LogRecord> {
-        let found = self.record(batch_id).await?.filter(|record| record.batch_progress.is_some());
+        let found = self.requests.record(batch_id).await?.filter(|record| record.batch_progress.is_some());
         found.ok_or_else(|| Error::refused("batch_not_found", "the replay log has no batch of this id"))
-    }
-
-    async fn record(&self, batch_id: &str) -> Result<Option<LogRecord>> {
-        let found = self.planner.records.find(batch_id, None, LogOverlay::default()).await?;
-        Ok(found.map(|record| (*record).clone()))
-    }
-
-    async fn publish(&self, request: &ReplayRequest, batch_id: &str) -> Result<()> {
-        let record = NewRecord {
-            topic: self.topic.clone(),
-            partition: None,
-            key: Some(batch_id.as_bytes().to_vec().into()),
-            value: Some(encode_request(request, self.schema)?.into()),
-            headers: Vec::new(),
-            timestamp: None,
-        };
-        self.publisher.send(vec![record]).await
     }
 }
 

@@ -130,6 +130,19 @@ impl ParkedRequests {
         given
     }
 
+    /// Those that this schedule asked for may go now; gives how many.
+    pub fn hasten(&mut self, schedule_id: &str) -> usize {
+        let asked = |parked: &&Parked| match &parked.request.command {
+            Command::Replay(order) => order.schedule.as_ref().is_some_and(|member| member.schedule_id == schedule_id),
+            _ => false,
+        };
+        let asked: Vec<Parked> = self.by_due.values().filter(asked).cloned().collect();
+        for parked in &asked {
+            self.insert(Parked { due: Micros::MIN, ..parked.clone() });
+        }
+        asked.len()
+    }
+
     /// The next look begins with the first again.
     pub fn look_from_the_first(&mut self) {
         self.looked_at = None;

@@ -346,6 +346,14 @@ impl RequestQueue {
         }
     }
 
+    /// What waits for this schedule is looked at now.
+    pub fn hasten(&mut self, schedule_id: &str) {
+        let hastened = self.partitions.values_mut().map(|queue| queue.parked.hasten(schedule_id)).sum::<usize>();
+        if hastened > 0 {
+            self.parked_look.at = Instant::now();
+        }
+    }
+
     /// Keeps the ends of a take-up, so that later events do not make it wait longer.
     pub fn keep_ends(&mut self, partition: &TopicPartition, replay_id: &str, ends: &EndOffsets) {
         if let Some(queue) = self.partitions.get_mut(partition) {

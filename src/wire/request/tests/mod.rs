@@ -62,6 +62,7 @@ fn the_defaults_are_those_of_the_interface() {
         not_before: None,
         expires_at: None,
         member: None,
+        schedule: None,
     };
     assert_eq!(read, defaults);
     assert_eq!(order(&replay(r#","mode":null,"override":null,"dry_run":null,"labels":null,"unknown":7"#)), defaults);
@@ -177,10 +178,15 @@ fn what_names_no_request_is_a_dead_letter() {
 }
 
 #[test]
-fn commands_of_later_versions_are_refused() {
-    for (command, key) in [("SCHEDULE", ID), ("SCHEDULE_CANCEL", "c")] {
-        let text = format!(r#"{{"request_id":"{ID}","command":"{command}","schedule_id":"c","requested_by":"o","reason":"r"}}"#);
-        assert!(refused(key, &text).contains("schedules"));
+fn what_is_asked_of_a_schedule_names_it() {
+    let text = |command: &str, members: &str| {
+        format!(r#"{{"request_id":"{ID}","command":"{command}",{members}"requested_by":"o","reason":"r"}}"#)
+    };
+    assert!(refused(ID, &text("SCHEDULE", "")).contains("\"schedule\" is missing"));
+    for command in ["SCHEDULE_CANCEL", "SCHEDULE_ENABLE", "SCHEDULE_DISABLE"] {
+        assert!(refused("s", &text(command, "")).contains("schedule_id"));
+        let asked = decode_json(text(command, r#""schedule_id":"s","#).as_bytes()).expect("a request");
+        assert!(matches!(asked.command, Command::ScheduleControl { schedule_id, .. } if schedule_id == "s"));
     }
 }
 
@@ -240,6 +246,7 @@ fn the_request_of_each_saga_has_what_the_batch_says_and_its_own_override() {
         accepted_at: Micros(7),
         template: &order.template,
         needs_override: true,
+        schedule: None,
     };
     let member = |row: BatchRow| {
         let request = decode_json(requests.of(&row).unwrap().as_bytes()).unwrap();
