@@ -9,6 +9,7 @@ mod config;
 mod confirm;
 mod exit;
 mod json;
+mod lineage;
 mod local;
 mod order;
 mod output;

@@ -99,14 +99,7 @@ impl ReplayService for ReplayApi {
                 && record.published_at.is_some()
                 && record.command == CommandName::Replay
         });
-        let child = |record: &Arc<LogRecord>| {
-            Some(Child {
-                new_saga_id: record.new_saga_id.clone()?,
-                replay_id: record.replay_id.clone(),
-                executed_as: record.executed_as.clone(),
-                resume_step: record.resume_step.clone(),
-            })
-        };
+        let child = |record: &Arc<LogRecord>| Some(Child { saga_id: record.new_saga_id.clone()?, replay: record.clone() });
         Ok(made.filter_map(child).collect())
     }
 }

@@ -145,7 +145,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     assert_eq!(side.get("another").await, Ok(None));
     assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
     let children = side.children(&saga).await.expect("answered");
-    assert_eq!(children.iter().map(|child| child.new_saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(children.iter().map(|child| child.saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
     let listed = ReplayFilter { saga_id: Some(saga), ..ReplayFilter::default() };
     assert_eq!(side.list(&listed, None, 10).await.map(|page| page.records), Ok(vec![record]));
     let another = String::from_utf8_lossy(BODY).replace("\"r-1\"", "\"r-2\"");
