@@ -7,6 +7,7 @@ mod batch;
 mod client;
 mod config;
 mod confirm;
+mod effects;
 mod exit;
 mod json;
 mod lineage;

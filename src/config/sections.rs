@@ -13,6 +13,8 @@ pub struct Config {
     pub cold: ColdConfig,
     pub snapshots: SnapshotsConfig,
     pub stuck: StuckConfig,
+    /// By saga name.
+    pub saga: BTreeMap<String, SagaConfig>,
     pub limits: LimitsConfig,
     pub replay: ReplayConfig,
     pub registry: RegistryConfig,
@@ -97,6 +99,12 @@ pub struct StuckConfig {
     pub after: Duration,
     /// By saga name.
     pub saga: BTreeMap<String, Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SagaConfig {
+    /// By step, in words: what it does outside.
+    pub effects: BTreeMap<String, String>,
 }
 
 impl Default for StuckConfig {

@@ -14,6 +14,7 @@ use crate::kafka::publisher::Publisher;
 use crate::roles::replay::batches::submit::BatchSubmit;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::task::{catch_up, freezer, planner};
+use crate::saga::effects::DeclaredEffects;
 
 impl Process {
     pub(super) async fn listen(&self) -> Result<TcpListener> {
@@ -29,6 +30,8 @@ impl Process {
         let parts = &self.components;
         let publisher = Publisher::within(&parts.config.kafka, WRITTEN_WITHIN)?;
         let topic = (parts.config.topics.requests.clone(), parts.targets.schemas.request);
+        let by_saga_name = parts.config.saga.iter().map(|(name, saga)| (name.clone(), saga.effects.clone()));
+        let effects = Arc::new(DeclaredEffects::new(by_saga_name.collect()));
         let batches = BatchSubmit {
             planner: planner(parts),
             catch_up: catch_up(parts),
@@ -37,12 +40,13 @@ impl Process {
             topic: topic.0.clone(),
             schema: topic.1,
             keep_plans: parts.config.replay.keep_plans,
+            effects: effects.clone(),
             now: parts.now,
         };
         let submit = Submit::new(planner(parts), catch_up(parts), publisher, topic, parts.now);
         let api = ApiState {
             history: Arc::new(parts.history.clone()),
-            replays: Arc::new(ReplayApi { submit }),
+            replays: Arc::new(ReplayApi { submit, effects }),
             batches: Arc::new(BatchApi { submit: batches }),
             health: self.health(),
             max_body: usize::try_from(parts.config.limits.max_record).unwrap_or(usize::MAX),

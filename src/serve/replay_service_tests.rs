@@ -69,7 +69,13 @@ async fn world_of(homes: Homes) -> World {
     let catch_up = CatchUpBarrier { ends, history: stores.history.clone(), chains: stores.chains.clone() };
     let publisher = Publisher::new(&config.kafka).expect("producer");
     let submit = Submit::new(planner, catch_up, publisher, (config.topics.requests.clone(), None), || Micros(7));
-    World { side: ReplayApi { submit }, log, hot: stores.hot.clone(), _cluster: cluster, _directory: directory }
+    World {
+        side: ReplayApi { submit, effects: Arc::default() },
+        log,
+        hot: stores.hot.clone(),
+        _cluster: cluster,
+        _directory: directory,
+    }
 }
 
 /// A record of the log for [`BODY`], with these members besides.
