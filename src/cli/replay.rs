@@ -237,7 +237,7 @@ fn notes(answer: &Value) -> Vec<String> {
         Some(code) => {
             let remedy = match code {
                 "saga_completed" => "; --allow-completed lets it pass",
-                "already_replayed" => "; --allow-repeat lets it pass",
+                "already_replayed" | "not_permitted" => "; --allow-repeat lets it pass",
                 _ => "",
             };
             format!("nothing was published; without --dry-run the same command is refused now: {code}{remedy}")

@@ -142,6 +142,8 @@ impl LimitsConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayConfig {
     pub max_depth: u32,
+    /// Of one lineage; `None`: unlimited.
+    pub max_replays: Option<u32>,
     /// Replays a second; `None`: unlimited.
     pub rate: Option<f64>,
     /// Requests in one transaction.
@@ -255,6 +257,7 @@ impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
             max_depth: 10,
+            max_replays: None,
             rate: None,
             max_batch_requests: 500,
             max_parked_requests: 10_000,

@@ -4,7 +4,7 @@
 use toml::Value;
 
 use super::sections::{Config, SnapshotOverride};
-use super::units::{Choice, Count, DurationValue, List, Rate, Size, Switch, TextValue, ValueKind};
+use super::units::{Choice, Count, DurationValue, Limit, List, Rate, Size, Switch, TextValue, ValueKind};
 
 /// One key.
 pub struct Setting {
@@ -119,6 +119,9 @@ settings! {
     limits.max_intake_bytes: Size,
         "Of records in the hands of one consumer at once; at least four times `limits.max_record`, whatever it says.";
     replay.max_depth: Count, "How many replays may stand on top of each other.";
+    replay.max_replays: Limit,
+        "How many replays one lineage may have, all that were not refused, cancelled or with a forced failure: a brake on \
+         automation that replays its own failures. More need `allow_repeat`.";
     replay.rate: Rate, "Of replays, per process: `unlimited`, or a number a second such as `10/s`.";
     replay.max_batch_requests: Count, "Requests in one Kafka transaction.";
     replay.max_parked_requests: Count, "Requests that wait in memory, per partition; more stay in the topic.";

@@ -40,6 +40,7 @@ fn facts() -> PlanFacts {
         max_depth: 10,
         target_allowed: true,
         already_replayed: false,
+        lineage_full: None,
         id_taken: false,
         split: false,
         max_bytes: 1 << 20,
@@ -409,4 +410,23 @@ fn declared_effects_are_of_the_steps_that_run_again_or_are_to_be_compensated() {
     assert_eq!(of(&all, forced), Vec::<String>::new(), "it is made to fail instead");
     let compensate = ReplayOrder { mode: Mode::Compensate, ..order(From::Latest) };
     assert_eq!(of(&all, compensate), ["does b", "does a"]);
+}
+
+#[test]
+fn a_lineage_with_as_many_replays_as_it_may_have_gets_no_more_unless_that_is_said() {
+    let log = failed_order();
+    let full = PlanFacts { lineage_full: Some(3), ..facts() };
+    let refusal = planned_with(&log, order(From::Start), &full).expect_err("refused");
+    assert_eq!(refusal.code, "not_permitted");
+    assert!(
+        refusal.message.contains("3 replays or more") && refusal.message.contains("max_replays allows 3"),
+        "{}",
+        refusal.message
+    );
+    let said = ReplayOrder { allow_repeat: true, ..order(From::Start) };
+    assert!(planned_with(&log, said, &full).is_ok());
+    let forced = ReplayOrder { force_failure: Some(ForceFailure::Step("x".into())), ..order(From::Start) };
+    assert!(planned_with(&log, forced, &full).is_ok());
+    let dry = ReplayOrder { dry_run: true, ..order(From::Start) };
+    assert_eq!(planned_with(&log, dry, &full).expect("planned").would_refuse, Some("not_permitted"));
 }

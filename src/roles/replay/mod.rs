@@ -23,6 +23,7 @@ mod history_lookup;
 mod incoming;
 mod intake_events;
 mod keyed_locks;
+mod lineage_replays;
 mod log_alarms;
 pub mod log_claims;
 mod log_end;
