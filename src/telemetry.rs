@@ -183,6 +183,7 @@ metrics! {
     saga_partition_conflicts: IntCounter, "resaga_saga_partition_conflicts_total", [], "Sagas found with events in more than one partition.";
     dead_letters: IntCounterVec, "resaga_dead_letters_total", ["stage", "code"], "Records written to the dead letter topic.";
     dead_letters_cut: IntCounter, "resaga_dead_letters_cut_total", [], "Dead letters that no topic took whole and that were written cut.";
+    stuck_sagas: IntGaugeVec, "resaga_stuck_sagas", ["saga_name"], "Sagas that are stuck now, of the partitions that this process owns and has read to their end.";
     cached_sagas: IntGauge, "resaga_cached_sagas", [], "Sagas whose state is in memory.";
 
     // Kafka

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::saga::batch::BatchRow;
 use crate::saga::batch_counts::{BatchCounts, BatchStatus};
+use crate::saga::effects::Effect;
 use crate::saga::request::{CommandName, LogRecord};
 use crate::saga::time::Micros;
 
@@ -30,6 +31,15 @@ pub struct PlanAnswer {
     pub total: u64,
     /// By verdict or code.
     pub counts: Vec<(String, u64)>,
+    /// Declared effects of the replays.
+    pub effects: Vec<EffectCount>,
+}
+
+/// An effect, and of how many sagas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectCount {
+    pub effect: Effect,
+    pub count: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

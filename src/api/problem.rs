@@ -55,7 +55,11 @@ pub struct ProblemCode {
 pub const PROBLEMS: &[ProblemCode] = &[
     problem(400, "request_invalid", ""),
     problem(400, "invalid_time", "write the time as 2026-01-10T10:00:00Z, with '+' of a zone as %2B"),
-    problem(403, "not_permitted", "[topics] restored_allowed names the topics that a replay may target"),
+    problem(
+        403,
+        "not_permitted",
+        "[topics] restored_allowed names the topics that a replay may target, [replay] max_replays limits a lineage",
+    ),
     problem(
         403,
         "cross_origin",

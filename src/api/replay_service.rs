@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::history::answer::Child;
 use crate::history::replay_lookup::ReplayLookup;
+use crate::saga::effects::Effect;
 use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::LogRecord;
@@ -35,6 +36,8 @@ pub enum SubmitAnswer {
         runs: Vec<String>,
         /// The refusal that the real run would meet now.
         would_refuse: Option<&'static str>,
+        /// Declared effects of the steps that run again, or are to be compensated.
+        effects: Vec<Effect>,
     },
 }
 

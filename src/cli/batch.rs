@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::Target;
 use super::confirm::{Confirmation, confirm};
+use super::effects;
 use super::exit::{Exit, Failure};
 use super::order::{Attribution, Change, Start, Terms, file, json, one};
 use super::output::{Column, note};
@@ -165,9 +166,7 @@ pub async fn run(session: &Session, command: Batch) -> Result<(), Failure> {
     let (one, action) = match command {
         Batch::Plan(many) => {
             let answer = client.post(&Target::new("/v1/batches"), &many.body(session, true)?).await?;
-            output.list(&answer, "sagas", VERDICTS)?;
-            note(&planned(&answer));
-            return Ok(());
+            return show(session, &answer, many.terms.compensates());
         }
         Batch::Run(run) => return start(session, *run).await,
         Batch::Get { batch_id } => {
@@ -217,12 +216,11 @@ async fn start(session: &Session, run: Run) -> Result<(), Failure> {
         None => {
             let plan = client.post(&batches, &run.many.body(session, true)?).await?;
             if run.many.terms.dry_run {
-                session.output.list(&plan, "sagas", VERDICTS)?;
-                note(&planned(&plan));
-                return Ok(());
+                return show(session, &plan, run.many.terms.compensates());
             }
             let total = plan["total"].as_u64().unwrap_or_default();
-            confirm(&run.confirmation, total, &counted(&plan))?;
+            let warnings = effects::warnings(&plan, run.many.terms.compensates());
+            confirm(&run.confirmation, total, &counted(&plan), &warnings)?;
             plan["plan_id"].as_str().unwrap_or_default().to_owned()
         }
     };
@@ -253,6 +251,13 @@ fn counted(plan: &Value) -> String {
     let replayed = plan["counts"]["replay"].as_u64().unwrap_or_default();
     let total = plan["total"].as_u64().unwrap_or_default();
     format!("this replays {replayed} of {total} sagas{refused}")
+}
+
+fn show(session: &Session, plan: &Value, compensates: bool) -> Result<(), Failure> {
+    session.output.list(plan, "sagas", VERDICTS)?;
+    effects::warnings(plan, compensates).iter().for_each(|warning| note(warning));
+    note(&planned(plan));
+    Ok(())
 }
 
 fn planned(plan: &Value) -> String {

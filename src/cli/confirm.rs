@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::output::note;
 
 /// With more sagas than this the number itself must be given.
 const SEVERE_ABOVE: u64 = 25;
@@ -19,8 +20,9 @@ pub struct Confirmation {
     confirm: Option<u64>,
 }
 
-/// What is to be confirmed, and what answers it without a terminal.
-pub fn confirm(given: &Confirmation, count: u64, what: &str) -> Result<(), Failure> {
+/// What is to be confirmed, and what answers it without a terminal. The warnings come first, whoever answers.
+pub fn confirm(given: &Confirmation, count: u64, what: &str, warnings: &[String]) -> Result<(), Failure> {
+    warnings.iter().for_each(|warning| note(warning));
     let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     match answered(given, count)? {
         true => Ok(()),

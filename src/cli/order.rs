@@ -155,6 +155,11 @@ impl Change {
 }
 
 impl Terms {
+    /// Are steps to be compensated, and none to run?
+    pub fn compensates(&self) -> bool {
+        self.mode.as_deref() == Some("compensate")
+    }
+
     /// Members that differ from a request's defaults.
     pub fn add_to(&self, order: &mut Map<String, Value>) -> Result<(), Failure> {
         match &self.force_failure {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::client::Target;
+use super::effects;
 use super::exit::{Exit, Failure, exit_of_refusal};
 use super::order::{Attribution, Change, Start, Terms};
 use super::output::{Column, note};
@@ -230,12 +231,13 @@ fn notes(answer: &Value) -> Vec<String> {
             "no step would be compensated: none is completed at this point and not compensated yet; --latest takes all".into(),
         );
     }
+    notes.extend(effects::warnings(answer, plan["mode"] == "compensate"));
     notes.push(match answer["would_refuse"].as_str() {
         None => "nothing was published; the same command without --dry-run publishes it".into(),
         Some(code) => {
             let remedy = match code {
                 "saga_completed" => "; --allow-completed lets it pass",
-                "already_replayed" => "; --allow-repeat lets it pass",
+                "already_replayed" | "not_permitted" => "; --allow-repeat lets it pass",
                 _ => "",
             };
             format!("nothing was published; without --dry-run the same command is refused now: {code}{remedy}")

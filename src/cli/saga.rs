@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::client::Target;
 use super::exit::Failure;
-use super::output::{Column, note, visible};
+use super::lineage;
+use super::output::{Column, note, print};
 use super::page::Page;
 use super::{Session, times};
 use crate::saga::time::Micros;
@@ -92,8 +93,15 @@ pub enum Saga {
         page: Page,
     },
     /// The tree of replays that the saga is in.
-    #[command(after_help = "Example:\n  resaga saga lineage order-1")]
-    Lineage { id: String },
+    #[command(
+        after_help = "Examples:\n  resaga saga lineage order-1\n  resaga saga lineage order-1 --dot | dot -Tsvg -o order-1.svg"
+    )]
+    Lineage {
+        id: String,
+        /// As a graph for Graphviz, whatever the format: coloured by outcome, undos dashed.
+        #[arg(long)]
+        dot: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -336,12 +344,9 @@ pub async fn run(session: &Session, command: Saga) -> Result<(), Failure> {
             let answer = page.of(session, saga(&id).segment("checkpoints"), "checkpoints").await?;
             output.list(&answer, "checkpoints", CHECKPOINTS)
         }
-        Saga::Lineage { id } => {
+        Saga::Lineage { id, dot } => {
             let tree = session.client()?.get(&saga(&id).segment("lineage")).await?;
-            output.tree(&tree, |node| {
-                let text = |member: &str| visible(node[member].as_str().unwrap_or("-"));
-                format!("{}  {}  {}", text("saga_id"), text("status"), text("resume_step"))
-            })
+            if dot { print(&lineage::dot(&tree)) } else { output.tree(&tree, lineage::line) }
         }
     }
 }

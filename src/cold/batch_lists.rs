@@ -16,6 +16,7 @@ use super::object_store::{ObjectStore, Put};
 use crate::error::{Error, Result};
 use crate::saga::batch::{BatchRow, MAX_SAGAS, Verdict};
 use crate::saga::batch_progress::{BatchLimits, ListRef};
+use crate::saga::effects::Effect;
 use crate::saga::json::Json;
 use crate::saga::time::Micros;
 use crate::wire::batch::{limits_of_json, read_row, row_json};
@@ -46,11 +47,21 @@ pub struct Manifest {
     pub requested_by: String,
     /// Of a plan: how many sagas have which verdict or code.
     pub verdicts: Vec<(String, u64)>,
+    /// Of a plan: declared effects of its replays, and of how many sagas each.
+    #[serde(default)]
+    pub effects: Vec<EffectCount>,
     /// Limits of the batch as JSON text, which its plan was asked with.
     pub limits: String,
     pub name: Option<String>,
     folder: String,
     objects: Vec<RowObject>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectCount {
+    pub step: String,
+    pub effect: String,
+    pub count: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +141,7 @@ pub struct ListWriter {
     full: Vec<Bytes>,
     written: Vec<RowObject>,
     counts: Vec<(String, u64)>,
+    effects: Vec<EffectCount>,
 }
 
 impl BatchLists {
@@ -139,7 +151,8 @@ impl BatchLists {
 
     pub fn write(&self, new: NewList) -> ListWriter {
         let (lists, counts) = (self.clone(), Vec::new());
-        ListWriter { lists, new, lines: Vec::new(), rows: 0, total: 0, full: Vec::new(), written: Vec::new(), counts }
+        let (full, written, effects) = (Vec::new(), Vec::new(), Vec::new());
+        ListWriter { lists, new, lines: Vec::new(), rows: 0, total: 0, full, written, counts, effects }
     }
 
     /// `None`: there is no list of this id.
@@ -201,6 +214,16 @@ impl ListWriter {
         if self.full.len() >= WRITES { self.flush().await } else { Ok(()) }
     }
 
+    /// Of the replay of one saga.
+    pub fn count_effects(&mut self, effects: &[Effect]) {
+        for Effect { step, effect } in effects {
+            match self.effects.iter_mut().find(|known| known.step == *step && known.effect == *effect) {
+                Some(known) => known.count += 1,
+                None => self.effects.push(EffectCount { step: step.clone(), effect: effect.clone(), count: 1 }),
+            }
+        }
+    }
+
     fn end_object(&mut self) {
         if self.rows > 0 {
             let bytes = Bytes::from(std::mem::take(&mut self.lines));
@@ -224,7 +247,7 @@ impl ListWriter {
     pub async fn finish(mut self) -> Result<(Manifest, bool)> {
         self.end_object();
         self.flush().await?;
-        let Self { lists, new, written, total, counts, .. } = self;
+        let Self { lists, new, written, total, counts, effects, .. } = self;
         let mut manifest = Manifest {
             version: VERSION,
             list_id: new.list_id,
@@ -235,6 +258,7 @@ impl ListWriter {
             created_at: new.created_at.0,
             requested_by: new.requested_by,
             verdicts: counts,
+            effects,
             limits: new.limits,
             name: new.name,
             folder: new.writer,
@@ -291,6 +315,7 @@ mod tests {
         let mut list = lists.write(new(writer));
         for n in rows {
             list.add(&row(n)).await.expect("added");
+            list.count_effects(&[Effect { step: "charge".into(), effect: "charges".into() }]);
         }
         list.finish().await.expect("finished").0
     }
@@ -316,6 +341,12 @@ mod tests {
         }
         let third = total / 3;
         assert_eq!(manifest.verdicts, [("replay".to_owned(), third), ("saga_running".to_owned(), third)]);
+        assert_eq!(manifest.effects, [EffectCount { step: "charge".into(), effect: "charges".into(), count: total }]);
+        let text = serde_json::to_string(&Manifest { effects: Vec::new(), ..manifest.clone() }).expect("JSON");
+        let before = text.replace(r#""effects":[],"#, "");
+        assert!(before.len() < text.len());
+        let read: Manifest = serde_json::from_str(&before).expect("one that was written before there were effects");
+        assert_eq!(read.digest, manifest.digest);
     }
 
     #[tokio::test]

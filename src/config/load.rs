@@ -150,7 +150,10 @@ fn path_of_variable(key: &str) -> Vec<String> {
         [kafka, properties, name @ ..] if lower(kafka) == "kafka" && lower(properties) == "properties" => {
             vec!["kafka".into(), "properties".into(), name.join("__").to_ascii_lowercase().replace('_', ".")]
         }
-        // A saga's name keeps its case.
+        // Names of sagas and steps keep their case.
+        [saga, name, effects, step] if lower(saga) == "saga" && lower(effects) == "effects" => {
+            vec![lower(saga), (*name).into(), lower(effects), (*step).into()]
+        }
         [snapshots, saga, name, field] if lower(saga) == "saga" => {
             vec![lower(snapshots), lower(saga), (*name).into(), lower(field)]
         }
@@ -242,12 +245,12 @@ impl Loading {
 fn is_section(path: &[String]) -> bool {
     let prefix = format!("{}.", path.join("."));
     prefix == "kafka.properties."
-        || ["snapshots.saga.", "stuck.saga."].iter().any(|of| prefix.starts_with(of)) && path.len() <= 3
+        || ["snapshots.saga.", "stuck.saga.", "saga."].iter().any(|of| prefix.starts_with(of)) && path.len() <= 3
         || SETTINGS.iter().any(|setting| setting.key.starts_with(&prefix))
 }
 
 fn suggestion(key: &str) -> String {
-    let known = SETTINGS.iter().map(|setting| setting.key).chain(["kafka.properties", "snapshots.saga", "stuck.saga"]);
+    let known = SETTINGS.iter().map(|setting| setting.key).chain(["kafka.properties", "snapshots.saga", "stuck.saga", "saga"]);
     match nearest(key, known) {
         Some((best, near)) if near >= 0.5 => format!("; did you mean {best}?"),
         _ => "; `resaga config init` prints every key".into(),

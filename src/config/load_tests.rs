@@ -171,3 +171,24 @@ fn the_commented_file_has_every_key_with_its_default() {
 fn the_person_is_user_at_host() {
     assert_eq!(person(&[("USER".into(), "sam".into()), ("HOSTNAME".into(), "desk".into())]), "sam@desk");
 }
+
+#[test]
+fn effects_are_declared_by_saga_and_step_whose_names_keep_their_case() {
+    let text = "[saga.\"order-processing\".effects]\ncharge_payment = \"charges the card\"\n[saga.\"a.b\".effects]\n";
+    let loaded = from_file(text).expect("loaded");
+    let expected: BTreeMap<_, _> = [("charge_payment".to_owned(), "charges the card".to_owned())].into();
+    assert_eq!(loaded.config.saga["order-processing"].effects, expected);
+    let key = "saga.\"order-processing\".effects.\"charge_payment\"";
+    assert!(loaded.show().iter().any(|shown| shown.key == key), "config show names it");
+    let of_variable = from_environment(&[("RESAGA__SAGA__Order-Processing__EFFECTS__Charge_payment", "charges the card")]);
+    assert_eq!(of_variable.expect("loaded").config.saga["Order-Processing"].effects["Charge_payment"], "charges the card");
+    for (text, problem) in [
+        ("[saga.x.effects]\na = 1", "saga.\"x\".effects.\"a\" must be text"),
+        ("[saga.x.effects]\na = \" \"", "must say what the step does"),
+        ("[saga.x.effect]\na = \"b\"", "unknown key saga.x.effect.a"),
+        ("[saga.x]\neffects = \"b\"", "saga.x.effects is a section"),
+    ] {
+        let said = message(from_file(text));
+        assert!(said.contains(problem), "{text}: {said}");
+    }
+}

@@ -13,6 +13,8 @@ pub struct Config {
     pub cold: ColdConfig,
     pub snapshots: SnapshotsConfig,
     pub stuck: StuckConfig,
+    /// By saga name.
+    pub saga: BTreeMap<String, SagaConfig>,
     pub limits: LimitsConfig,
     pub replay: ReplayConfig,
     pub registry: RegistryConfig,
@@ -99,6 +101,12 @@ pub struct StuckConfig {
     pub saga: BTreeMap<String, Duration>,
 }
 
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SagaConfig {
+    /// By step, in words: what it does outside.
+    pub effects: BTreeMap<String, String>,
+}
+
 impl Default for StuckConfig {
     fn default() -> Self {
         Self { after: Duration::from_secs(3_600), saga: BTreeMap::new() }
@@ -134,6 +142,8 @@ impl LimitsConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayConfig {
     pub max_depth: u32,
+    /// Of one lineage; `None`: unlimited.
+    pub max_replays: Option<u32>,
     /// Replays a second; `None`: unlimited.
     pub rate: Option<f64>,
     /// Requests in one transaction.
@@ -247,6 +257,7 @@ impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
             max_depth: 10,
+            max_replays: None,
             rate: None,
             max_batch_requests: 500,
             max_parked_requests: 10_000,

@@ -4,7 +4,7 @@
 use toml::Value;
 
 use super::sections::{Config, SnapshotOverride};
-use super::units::{Choice, Count, DurationValue, List, Rate, Size, Switch, TextValue, ValueKind};
+use super::units::{Choice, Count, DurationValue, Limit, List, Rate, Size, Switch, TextValue, ValueKind};
 
 /// One key.
 pub struct Setting {
@@ -119,6 +119,9 @@ settings! {
     limits.max_intake_bytes: Size,
         "Of records in the hands of one consumer at once; at least four times `limits.max_record`, whatever it says.";
     replay.max_depth: Count, "How many replays may stand on top of each other.";
+    replay.max_replays: Limit,
+        "How many replays one lineage may have, all that were not refused, cancelled or with a forced failure: a brake on \
+         automation that replays its own failures. More need `allow_repeat`.";
     replay.rate: Rate, "Of replays, per process: `unlimited`, or a number a second such as `10/s`.";
     replay.max_batch_requests: Count, "Requests in one Kafka transaction.";
     replay.max_parked_requests: Count, "Requests that wait in memory, per partition; more stay in the topic.";
@@ -139,12 +142,14 @@ settings! {
     serve.shutdown_timeout: DurationValue, "How long SIGTERM waits for the roles to flush, commit and leave.";
 }
 
-/// Keys whose last parts are free: a librdkafka property, a saga name.
+/// Keys with free parts: a librdkafka property, a saga name, a step.
 pub enum FreeKey<'a> {
     Property(String),
     SagaPolicy(&'a str),
     SagaRetention(&'a str),
     StuckAfter(&'a str),
+    /// Of a saga name, of a step.
+    Effect(&'a str, &'a str),
 }
 
 impl<'a> FreeKey<'a> {
@@ -159,6 +164,7 @@ impl<'a> FreeKey<'a> {
                 _ => None,
             },
             [stuck, saga, name, field] if stuck == "stuck" && saga == "saga" && field == "after" => Some(Self::StuckAfter(name)),
+            [saga, name, effects, step] if saga == "saga" && effects == "effects" => Some(Self::Effect(name, step)),
             _ => None,
         }
     }
@@ -170,6 +176,7 @@ impl<'a> FreeKey<'a> {
             Self::SagaPolicy(name) => saga_key(name, "policy"),
             Self::SagaRetention(name) => saga_key(name, "retention"),
             Self::StuckAfter(name) => stuck_key(name),
+            Self::Effect(name, step) => effect_key(name, step),
         }
     }
 
@@ -186,6 +193,14 @@ impl<'a> FreeKey<'a> {
             Self::SagaPolicy(name) => saga(config, name).policy = Some(Choice::read(value)?),
             Self::SagaRetention(name) => saga(config, name).retention = Some(DurationValue::read(value)?),
             Self::StuckAfter(name) => drop(config.stuck.saga.insert((*name).to_owned(), DurationValue::read(value)?)),
+            Self::Effect(name, step) => {
+                let effect: String = TextValue::read(value)?;
+                if effect.trim().is_empty() {
+                    return Err("must say what the step does, such as \"charges the card\"".into());
+                }
+                let saga = config.saga.entry((*name).to_owned()).or_default();
+                saga.effects.insert((*step).to_owned(), effect);
+            }
         }
         Ok(())
     }
@@ -207,6 +222,11 @@ fn stuck_key(name: &str) -> String {
     format!("stuck.saga.{}.after", Value::String(name.to_owned()))
 }
 
+fn effect_key(name: &str, step: &str) -> String {
+    let [name, step] = [name, step].map(|part| Value::String(part.to_owned()));
+    format!("saga.{name}.effects.{step}")
+}
+
 /// Every key with a value, also those with free parts.
 pub fn all(config: &Config) -> Vec<(String, Value)> {
     let mut values: Vec<_> = SETTINGS.iter().map(|setting| (setting.key.to_owned(), (setting.write)(config))).collect();
@@ -216,5 +236,8 @@ pub fn all(config: &Config) -> Vec<(String, Value)> {
         values.extend(saga.retention.map(|retention| (saga_key(name, "retention"), DurationValue::write(&retention))));
     }
     values.extend(config.stuck.saga.iter().map(|(name, after)| (stuck_key(name), DurationValue::write(after))));
+    for (name, saga) in &config.saga {
+        values.extend(saga.effects.iter().map(|(step, effect)| (effect_key(name, step), Value::String(effect.clone()))));
+    }
     values
 }

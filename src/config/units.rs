@@ -201,6 +201,29 @@ impl ValueKind<Option<f64>> for Rate {
     }
 }
 
+/// A whole number above 0; `None`: unlimited.
+pub struct Limit;
+impl ValueKind<Option<u32>> for Limit {
+    fn name() -> String {
+        "whole number, or `unlimited`".into()
+    }
+    fn read(value: &Value) -> Result<Option<u32>, String> {
+        let number = match value {
+            Value::String(text) if text == "unlimited" => return Ok(None),
+            Value::Integer(number) => u32::try_from(*number).ok(),
+            _ => None,
+        };
+        let must = || "must be \"unlimited\" or a whole number above 0".into();
+        number.filter(|number| *number > 0).map(Some).ok_or_else(must)
+    }
+    fn write(value: &Option<u32>) -> Value {
+        value.map_or_else(|| Value::String("unlimited".into()), |number| Value::Integer(number.into()))
+    }
+    fn of_text(text: &str) -> Value {
+        text.parse().map_or_else(|_| Value::String(text.into()), Value::Integer)
+    }
+}
+
 /// One of a few names.
 pub struct Choice;
 macro_rules! choice {
@@ -266,6 +289,18 @@ mod tests {
         assert_eq!(Rate::read(&Value::Integer(50)), Ok(Some(50.0)));
         for wrong in [text("10/m"), text("0/s"), text("-1"), text("NaN"), text("inf"), Value::Boolean(true)] {
             assert!(Rate::read(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_unlimited_or_a_number() {
+        for (written, limit) in [("unlimited", None), ("3", Some(3))] {
+            let value = Limit::of_text(written);
+            assert_eq!(Limit::read(&value), Ok(limit));
+            assert_eq!(Limit::write(&limit), value);
+        }
+        for wrong in ["0", "-1", "many", "1.5", ""] {
+            assert!(Limit::read(&Limit::of_text(wrong)).is_err(), "{wrong}");
         }
     }
 

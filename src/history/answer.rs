@@ -1,7 +1,10 @@
 //! What a reader of history is given. Shapes only: `wire` and `api` turn them into JSON.
 
+use std::sync::Arc;
+
 use crate::saga::entry::Entry;
 use crate::saga::event::Kind;
+use crate::saga::log_record::LogRecord;
 use crate::saga::position::{ChainId, EntrySequence, Offset, Position, SagaId};
 use crate::saga::selector::FoundSaga;
 use crate::saga::state::{State, Status};
@@ -120,23 +123,20 @@ pub struct SearchResult {
 }
 
 /// A node of a lineage tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LineageNode {
     pub saga_id: SagaId,
     /// `None`: not in history (yet).
     pub status: Option<Status>,
     /// Of the replay that made it; `None`: the root.
-    pub replay_id: Option<String>,
+    pub replay: Option<Arc<LogRecord>>,
     pub depth: u32,
-    pub resume_step: Option<String>,
     pub children: Vec<LineageNode>,
 }
 
-/// A replay that restored a saga, as the replay log knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A saga that a replay restored, and what the replay log has of that replay.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Child {
-    pub new_saga_id: SagaId,
-    pub replay_id: String,
-    pub executed_as: Option<SagaId>,
-    pub resume_step: Option<String>,
+    pub saga_id: SagaId,
+    pub replay: Arc<LogRecord>,
 }

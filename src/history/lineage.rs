@@ -32,7 +32,7 @@ impl History {
         while next < found.len() {
             for id in std::mem::take(&mut ids[next]) {
                 for child in children(id).await? {
-                    if !known.insert(child.new_saga_id.clone()) {
+                    if !known.insert(child.saga_id.clone()) {
                         continue;
                     }
                     if found.len() == MAX_NODES {
@@ -40,7 +40,7 @@ impl History {
                     }
                     let status = self.status_of(&child).await?;
                     let depth = found[next].1.depth + 1;
-                    ids.push(child.executed_as.iter().chain([&child.new_saga_id]).cloned().collect());
+                    ids.push(child.replay.executed_as.iter().chain([&child.saga_id]).cloned().collect());
                     found.push((Some(next), child_node(child, depth, status)));
                 }
             }
@@ -50,7 +50,7 @@ impl History {
     }
 
     async fn status_of(&self, child: &Child) -> Result<Option<Status>> {
-        let runs = child.executed_as.as_ref().unwrap_or(&child.new_saga_id);
+        let runs = child.replay.executed_as.as_ref().unwrap_or(&child.saga_id);
         Ok(self.newest_state(runs).await?.map(|state| state.status))
     }
 
@@ -64,25 +64,11 @@ impl History {
 }
 
 fn root_node(root: &SagaId, state: Option<&State>) -> LineageNode {
-    LineageNode {
-        saga_id: root.clone(),
-        status: state.map(|state| state.status),
-        replay_id: None,
-        depth: 0,
-        resume_step: None,
-        children: Vec::new(),
-    }
+    LineageNode { saga_id: root.clone(), status: state.map(|state| state.status), replay: None, depth: 0, children: Vec::new() }
 }
 
 fn child_node(child: Child, depth: u32, status: Option<Status>) -> LineageNode {
-    LineageNode {
-        saga_id: child.new_saga_id,
-        status,
-        replay_id: Some(child.replay_id),
-        depth,
-        resume_step: child.resume_step,
-        children: Vec::new(),
-    }
+    LineageNode { saga_id: child.saga_id, status, replay: Some(child.replay), depth, children: Vec::new() }
 }
 
 /// Nodes with the index of their parent, parents first and the root at 0 -> the tree.

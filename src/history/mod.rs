@@ -18,6 +18,7 @@ mod loaded;
 mod membership;
 pub mod merge;
 pub mod newest;
+pub mod open_sagas;
 mod pages;
 mod progress;
 mod reader;

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod batch_counts;
 pub mod batch_progress;
 pub mod context;
+pub mod effects;
 pub mod entry;
 pub mod event;
 pub mod failure;

@@ -33,6 +33,8 @@ pub struct PlanFacts {
     pub target_allowed: bool,
     /// Another replay of this saga, without forced failure, is accepted, published or completed.
     pub already_replayed: bool,
+    /// The saga's lineage has this many replays (or more) already, as many as it may have; only where that is asked for.
+    pub lineage_full: Option<u32>,
     /// `new_saga_id` is a known saga's.
     pub id_taken: bool,
     /// The saga has events in several partitions, and the history is that of one of them.
@@ -254,6 +256,15 @@ fn spared(order: &ReplayOrder, newest: &State, facts: &PlanFacts) -> Option<Refu
     if order.force_failure.is_some() {
         return None;
     }
+    if let Some(most) = facts.lineage_full.filter(|_| !order.allow_repeat) {
+        return Some(Refusal::new(
+            "not_permitted",
+            format!(
+                "the saga's lineage has {most} replays or more, and [replay] max_replays allows {most}: look at it before you set \
+                 allow_repeat for one more"
+            ),
+        ));
+    }
     if newest.status == Status::Completed && !order.allow_completed && order.mode != Mode::Compensate {
         return Some(Refusal::new(
             "saga_completed",
@@ -281,6 +292,15 @@ fn fold(entries: &[Entry], at: Option<usize>) -> (Option<State>, Option<State>) 
 
 fn depth_after(newest: &State) -> u32 {
     newest.lineage.as_ref().map_or(0, |lineage| lineage.depth).saturating_add(1)
+}
+
+/// The root that a whole history names, as its fold has it; `None`: it names none, so the saga is the root of its tree.
+pub fn root_of(history: &[Entry]) -> Option<&SagaId> {
+    history.iter().rev().find_map(|entry| match (entry.event.kind, &entry.event.lineage, &entry.event.restored) {
+        (Kind::SagaStarted, Some(lineage), _) => Some(&lineage.root),
+        (Kind::SagaRestored, _, Some(restored)) => Some(&restored.root_saga_id),
+        _ => None,
+    })
 }
 
 /// Where in the history the entry stands whose state `from` names; `None`: there is no such point.

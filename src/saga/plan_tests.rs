@@ -1,5 +1,6 @@
 //! The plan, one fact of docs/interface/requests.md a test.
 
+use crate::saga::effects::DeclaredEffects;
 use crate::saga::event::{ContextChange, Kind, StepEvent};
 use crate::saga::json::Json;
 use crate::saga::lineage::Mode;
@@ -40,6 +41,7 @@ fn facts() -> PlanFacts {
         max_depth: 10,
         target_allowed: true,
         already_replayed: false,
+        lineage_full: None,
         id_taken: false,
         split: false,
         max_bytes: 1 << 20,
@@ -378,4 +380,54 @@ fn the_restored_saga_folds_to_what_it_says() {
     assert_eq!(log.state().completed_steps, plan.restored.completed_steps);
     assert_eq!(log.state().results, plan.restored.results);
     assert_eq!(log.state().lineage.as_ref().map(|lineage| lineage.parent.as_str()), Some("order-1"));
+}
+
+#[test]
+fn declared_effects_are_of_the_steps_that_run_again_or_are_to_be_compensated() {
+    let declared = |saga: &str, steps: &[&str]| {
+        let steps = steps.iter().map(|step| ((*step).to_owned(), format!("does {step}"))).collect();
+        DeclaredEffects::new([(saga.to_owned(), steps)].into())
+    };
+    let log = Log::of([
+        event(Kind::SagaStarted),
+        step(Kind::StepStarted, "a"),
+        step(Kind::StepCompleted, "a"),
+        step(Kind::StepStarted, "b"),
+        step(Kind::StepCompleted, "b"),
+        step(Kind::StepStarted, "c"),
+        step(Kind::StepFailed, "c"),
+        event(Kind::SagaFailed),
+    ]);
+    let name = log.state().saga_name.clone();
+    let of = |declared: &DeclaredEffects, order: ReplayOrder| -> Vec<String> {
+        declared.of_plan(&planned(&log, order).expect("planned")).into_iter().map(|effect| effect.effect).collect()
+    };
+    let from = |step: &str| order(From::Step { step: step.into(), attempt: None });
+    let all = declared(&name, &["c", "b", "a"]);
+    assert_eq!(of(&all, from("b")), ["does b", "does c"], "each once, in the order in which they run");
+    assert_eq!(of(&declared(&name, &["a", "c"]), from("b")), ["does c"]);
+    assert_eq!(of(&declared("another", &["a", "b", "c"]), from("b")), Vec::<String>::new());
+    let forced = ReplayOrder { force_failure: Some(ForceFailure::ResumeStep), ..from("c") };
+    assert_eq!(of(&all, forced), Vec::<String>::new(), "it is made to fail instead");
+    let compensate = ReplayOrder { mode: Mode::Compensate, ..order(From::Latest) };
+    assert_eq!(of(&all, compensate), ["does b", "does a"]);
+}
+
+#[test]
+fn a_lineage_with_as_many_replays_as_it_may_have_gets_no_more_unless_that_is_said() {
+    let log = failed_order();
+    let full = PlanFacts { lineage_full: Some(3), ..facts() };
+    let refusal = planned_with(&log, order(From::Start), &full).expect_err("refused");
+    assert_eq!(refusal.code, "not_permitted");
+    assert!(
+        refusal.message.contains("3 replays or more") && refusal.message.contains("max_replays allows 3"),
+        "{}",
+        refusal.message
+    );
+    let said = ReplayOrder { allow_repeat: true, ..order(From::Start) };
+    assert!(planned_with(&log, said, &full).is_ok());
+    let forced = ReplayOrder { force_failure: Some(ForceFailure::Step("x".into())), ..order(From::Start) };
+    assert!(planned_with(&log, forced, &full).is_ok());
+    let dry = ReplayOrder { dry_run: true, ..order(From::Start) };
+    assert_eq!(planned_with(&log, dry, &full).expect("planned").would_refuse, Some("not_permitted"));
 }

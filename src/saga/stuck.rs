@@ -12,15 +12,26 @@ pub struct StuckLimits {
 }
 
 impl StuckLimits {
-    fn of(&self, name: &str) -> i64 {
+    /// Microseconds that sagas of this name may rest.
+    pub fn of(&self, name: &str) -> i64 {
         self.by_name.iter().find(|(known, _)| known == name).map_or(self.after_micros, |(_, after)| *after)
+    }
+
+    /// Has the name a limit of its own?
+    pub fn has_own(&self, name: &str) -> bool {
+        self.by_name.iter().any(|(known, _)| known == name)
+    }
+
+    /// Did a saga whose newest entry was recorded at `recorded` rest longer than `after` microseconds?
+    pub fn rests_longer(after: i64, recorded: Micros, read_through: Micros) -> bool {
+        read_through.0.saturating_sub(recorded.0) > after
     }
 
     /// `read_through`: everything that was appended to the saga's partition before this is in `newest`. Where the partition is not
     /// read on, no saga of it gets stuck by that.
     pub fn is_stuck(&self, newest: &State, read_through: Micros) -> bool {
-        let rests = read_through.0.saturating_sub(newest.entry.recorded_time.0);
-        matches!(newest.status, Status::Running | Status::Compensating) && rests > self.of(&newest.saga_name)
+        let is_open = matches!(newest.status, Status::Running | Status::Compensating);
+        is_open && Self::rests_longer(self.of(&newest.saga_name), newest.entry.recorded_time, read_through)
     }
 }
 

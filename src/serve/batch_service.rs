@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::replay_service::{read_cursor, write_cursor};
-use crate::api::batch_service::{BatchAnswer, BatchFilter, BatchPage, BatchService, BatchSubmitted, PlanAnswer};
-use crate::cold::batch_lists::Manifest;
+use crate::api::batch_service::{BatchAnswer, BatchFilter, BatchPage, BatchService, BatchSubmitted, EffectCount, PlanAnswer};
+use crate::cold::{self, batch_lists::Manifest};
 use crate::error::{Error, Result};
 use crate::replay_log;
 use crate::roles::replay::batches::submit::{BatchSubmit, FIRST_ROWS};
 use crate::saga::batch_counts::BatchStatus;
 use crate::saga::batch_progress::BatchProgress;
+use crate::saga::effects::Effect;
 use crate::saga::request::{CommandName, LogRecord};
 use crate::saga::time::Micros;
 use crate::wire::request::batch_body::{control_request, read_body};
@@ -54,8 +55,14 @@ impl BatchApi {
             next: (end < list.total).then(|| end.to_string()),
             total: list.total,
             counts: list.verdicts.clone(),
+            effects: list.effects.iter().map(effect_count).collect(),
         })
     }
+}
+
+fn effect_count(counted: &cold::batch_lists::EffectCount) -> EffectCount {
+    let effect = Effect { step: counted.step.clone(), effect: counted.effect.clone() };
+    EffectCount { effect, count: counted.count }
 }
 
 /// When as many sagas as wait will have had their turn: by the rate, else at the speed so far.

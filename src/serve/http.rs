@@ -19,6 +19,7 @@ use crate::roles::replay::schedules::preview::SchedulePreview;
 use crate::roles::replay::schedules::submit::ScheduleSubmit;
 use crate::roles::replay::submit::{Submit, WRITTEN_WITHIN};
 use crate::roles::replay::task::{catch_up, freezer, planner};
+use crate::saga::effects::DeclaredEffects;
 
 impl Process {
     pub(super) async fn listen(&self) -> Result<TcpListener> {
@@ -48,18 +49,21 @@ impl Process {
                 now: parts.now,
             },
         };
+        let by_saga_name = parts.config.saga.iter().map(|(name, saga)| (name.clone(), saga.effects.clone()));
+        let effects = Arc::new(DeclaredEffects::new(by_saga_name.collect()));
         let batches = BatchSubmit {
             planner: planner(parts),
             catch_up: catch_up(parts),
             freezer: freezer(parts),
             requests,
             keep_plans: parts.config.replay.keep_plans,
+            effects: effects.clone(),
             now: parts.now,
         };
         let submit = Submit::new(planner(parts), catch_up(parts), publisher, topic, parts.now);
         let api = ApiState {
             history: Arc::new(parts.history.clone()),
-            replays: Arc::new(ReplayApi { submit }),
+            replays: Arc::new(ReplayApi { submit, effects }),
             batches: Arc::new(BatchApi { submit: batches }),
             schedules: Arc::new(schedules),
             health: self.health(),

@@ -13,6 +13,7 @@ use crate::history::replay_lookup::ReplayLookup;
 use crate::replay_log::{self, Place};
 use crate::roles::replay::planner::ReplayPlanner;
 use crate::roles::replay::submit::{self, Submit};
+use crate::saga::effects::DeclaredEffects;
 use crate::saga::position::SagaId;
 use crate::saga::replay_filter::ReplayFilter;
 use crate::saga::request::{CommandName, LogRecord};
@@ -22,6 +23,7 @@ use crate::wire::request::decode_body;
 
 pub(super) struct ReplayApi {
     pub submit: Submit,
+    pub effects: Arc<DeclaredEffects>,
 }
 
 impl ReplayApi {
@@ -50,7 +52,8 @@ impl ReplayService for ReplayApi {
             }
             submit::SubmitOutcome::DryRun(plan) => {
                 let (diff, would_refuse) = (cpu::long(|| plan.diff()).await, plan.would_refuse);
-                SubmitAnswer::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse }
+                let effects = self.effects.of_plan(&plan);
+                SubmitAnswer::Planned { plan: Box::new(plan.restored), diff, runs: plan.runs, would_refuse, effects }
             }
         })
     }
@@ -99,14 +102,7 @@ impl ReplayService for ReplayApi {
                 && record.published_at.is_some()
                 && record.command == CommandName::Replay
         });
-        let child = |record: &Arc<LogRecord>| {
-            Some(Child {
-                new_saga_id: record.new_saga_id.clone()?,
-                replay_id: record.replay_id.clone(),
-                executed_as: record.executed_as.clone(),
-                resume_step: record.resume_step.clone(),
-            })
-        };
+        let child = |record: &Arc<LogRecord>| Some(Child { saga_id: record.new_saga_id.clone()?, replay: record.clone() });
         Ok(made.filter_map(child).collect())
     }
 }

@@ -11,7 +11,7 @@ use crate::replay_log::ReplayLog;
 use crate::replay_log::homes::Homes;
 use crate::replay_log::in_history;
 use crate::roles::replay::catch_up::CatchUpBarrier;
-use crate::roles::replay::log_overlay::LogOverlay;
+use crate::roles::replay::log_overlay::{LogOverlay, UnappliedRecords};
 use crate::roles::replay::planner::Rules;
 use crate::roles::replay::replay_records::ReplayRecords;
 use crate::saga::json::Json;
@@ -58,7 +58,13 @@ async fn world_of(homes: Homes) -> World {
     let events = ["SAGA_STARTED", "SAGA_FAILED"].into_iter().enumerate().map(event).collect();
     materialize(&*stores.hot, &config.topics.events[0], events).await;
     let log = Arc::new(ReplayLog::new(10));
-    let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
+    let rules = Rules {
+        max_depth: 10,
+        max_replays: None,
+        restored_allowed: Vec::new(),
+        max_restored_bytes: 1 << 20,
+        max_event_bytes: 1 << 20,
+    };
     stores.log_chains.raise(&config.topics.log, LOG_PARTITIONS);
     let planner = ReplayPlanner {
         history: stores.history.clone(),
@@ -69,7 +75,13 @@ async fn world_of(homes: Homes) -> World {
     let catch_up = CatchUpBarrier { ends, history: stores.history.clone(), chains: stores.chains.clone() };
     let publisher = Publisher::new(&config.kafka).expect("producer");
     let submit = Submit::new(planner, catch_up, publisher, (config.topics.requests.clone(), None), || Micros(7));
-    World { side: ReplayApi { submit }, log, hot: stores.hot.clone(), _cluster: cluster, _directory: directory }
+    World {
+        side: ReplayApi { submit, effects: Arc::default() },
+        log,
+        hot: stores.hot.clone(),
+        _cluster: cluster,
+        _directory: directory,
+    }
 }
 
 /// A record of the log for [`BODY`], with these members besides.
@@ -145,7 +157,7 @@ async fn what_memory_dropped_is_looked_up_in_history_to_a_known_end() {
     assert_eq!(side.get("another").await, Ok(None));
     assert_eq!(side.standing(&saga).await, Ok(ReplayStanding::Open));
     let children = side.children(&saga).await.expect("answered");
-    assert_eq!(children.iter().map(|child| child.new_saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(children.iter().map(|child| child.saga_id.as_str()).collect::<Vec<_>>(), ["new"]);
     let listed = ReplayFilter { saga_id: Some(saga), ..ReplayFilter::default() };
     assert_eq!(side.list(&listed, None, 10).await.map(|page| page.records), Ok(vec![record]));
     let another = String::from_utf8_lossy(BODY).replace("\"r-1\"", "\"r-2\"");
@@ -232,4 +244,42 @@ async fn a_dry_run_is_never_the_real_run_seen_before() {
         let other = String::from_utf8_lossy(BODY).replace("\"x\"", "\"y\"");
         assert_eq!(code(side.submit(other.as_bytes(), None).await), "id_taken");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lineage_has_the_replays_of_all_its_sagas_that_were_not_refused_dry_or_forced() {
+    let World { side, log, .. } = &world().await;
+    log.set_initial_ends([(0, Offset(0))]);
+    let record = |id: &str, original: &str, made: &str, members: &str| {
+        let text = format!(
+            r#"{{"replay_id":"{id}","request_id":"{id}","request_sha256":"x","command":"REPLAY","original_saga_id":"{original}",
+            "new_saga_id":"{made}","mode":"resume","requested_by":"ops","reason":"x","accepted_at":"2026-01-10T10:00:00Z",
+            "position":{{"topic":"t","partition":0,"offset":1}},{members}}}"#
+        );
+        decode_log_json(text.as_bytes()).expect("a log record")
+    };
+    let published = r#""published_at":"2026-01-10T10:00:00Z""#;
+    let records = [
+        record("r1", "root", "n1", &format!(r#"{published},"status":"failed""#)),
+        record("r2", "root", "n2", &format!(r#"{published},"status":"completed","force_failure":"a""#)),
+        record("r3", "root", "n3", r#""status":"refused","code":"saga_running""#),
+        record("r4", "n1", "n4", &format!(r#"{published},"status":"undone","executed_as":"e4""#)),
+        record("r5", "e4", "n5", r#""status":"accepted""#),
+        record("r6", "n2", "n6", r#""status":"dry_run","dry_run":true"#),
+        record("other", "elsewhere", "n7", &format!(r#"{published},"status":"failed""#)),
+    ];
+    log.apply(0, records.into_iter().enumerate().map(|(at, record)| (Offset(at as i64), record)).collect(), Offset(7));
+    let has = |most, not: &'static str, overlay| {
+        let root = SagaId::from("root");
+        async move {
+            let counts = |record: &LogRecord| record.replay_id != not;
+            side.submit.planner.records.lineage_has(&root, most, counts, overlay).await.expect("answered")
+        }
+    };
+    assert!(has(3, "", LogOverlay::default()).await && !has(4, "", LogOverlay::default()).await, "r1, r4, r5");
+    assert!(!has(3, "r5", LogOverlay::default()).await, "one that does not count");
+    let mut unapplied = UnappliedRecords::default();
+    unapplied.insert(Arc::new(record("r7", "n4", "n8", r#""status":"accepted""#)));
+    unapplied.insert(Arc::new(record("r5", "e4", "n5", r#""status":"cancelled""#)));
+    assert!(has(3, "", LogOverlay::of(&unapplied)).await && !has(4, "", LogOverlay::of(&unapplied)).await, "r1, r4, r7");
 }

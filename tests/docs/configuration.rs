@@ -28,6 +28,10 @@ Keys with a free part:
   number, or true or false. As a variable `_` stands for `.`: `RESAGA__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS`.
 - `snapshots.saga.\"NAME\".policy` and `.retention`: for one saga name. As a variable the name keeps its case:
   `RESAGA__SNAPSHOTS__SAGA__orders__POLICY`.
+- `stuck.saga.\"NAME\".after`: the same of `stuck.after`.
+- `saga.\"NAME\".effects.\"STEP\"`: what a step does outside, in words: `charge_payment = \"charges the card\"`. Dry runs, plans of batches
+  and the question before a batch say which of them happen again, and how often. As a variable both names keep their case:
+  `RESAGA__SAGA__orders__EFFECTS__charge_payment`.
 
 Variables of the [command line](cli.md) (`RESAGA_SERVER`, `RESAGA_OUTPUT`, `RESAGA_CONFIG`, `RESAGA_REASON`) are no settings. S3
 credentials come from the AWS variables, files or instance roles.
@@ -71,6 +75,9 @@ fn the_commented_file_has_every_setting() {
             }
             "snapshots" => {
                 "# Other values for one saga name:\n# [snapshots.saga.\"order-processing\"]\n# policy = \"every_event\"\n# retention = \"3650d\"\n"
+            }
+            "stuck" => {
+                "# What steps do outside, by saga name: told before they run again.\n# [saga.\"order-processing\".effects]\n# charge_payment = \"charges the card\"\n"
             }
             _ => "",
         };

@@ -96,6 +96,7 @@ fn planned() -> Plan {
         max_depth: 10,
         target_allowed: true,
         already_replayed: false,
+        lineage_full: None,
         id_taken: false,
         split: false,
         max_bytes: MAX_RECORD,

@@ -361,6 +361,44 @@ def test_the_command_line_plans_asks_and_runs(world):
     assert tokens == {saga_id: f"tok-{saga_id}" for saga_id in ids}
 
 
+def test_declared_effects_are_told_before_they_happen_again(world):
+    declared = "RESAGA__SAGA__order-processing__EFFECTS__"
+    process = world.start(**{f"{declared}charge_payment": "charges the card", f"{declared}send_mail": "tells the customer",
+                             f"{declared}reserve_inventory": "holds the goods"})
+    ids = outage(world, 30)
+    for _, event in [*completed("paid").stream(), *Story("other", name="refund").start().broken("charge_payment").event("SAGA_FAILED").stream()]:
+        world.log.send(world.events, event["saga_id"], event)
+    world.log.flush()
+    world.await_caught_up()
+
+    def dry(saga_id, start=None, **members):
+        answer = process.post("/v1/replays", dumps(replay(saga_id, start, dry_run=True, **members)))
+        assert answer.status == 200, answer.body
+        return answer.body["effects"]
+    card, mail = ({"step": "charge_payment", "effect": "charges the card"}, {"step": "send_mail", "effect": "tells the customer"})
+    assert dry(ids[0]) == [card]
+    assert dry("paid") == [card, mail]
+    assert dry("paid", force_failure=True) == [mail]
+    assert dry("other") == [], "of another saga name"
+    goods = {"step": "reserve_inventory", "effect": "holds the goods"}
+    assert dry("paid", {"latest": True}, mode="compensate") == [mail, card, goods]
+
+    batch = {"saga_ids": [*ids, "paid", "other", "missing"], "allow_completed": True, **FROM}
+    plan = process.post("/v1/batches", dumps({"batch": {**batch, "dry_run": True}, **WHO})).body
+    expected = [("charge_payment", "charges the card", 31), ("send_mail", "tells the customer", 1)]
+    assert [(e["step"], e["effect"], int(e["count"])) for e in plan["effects"]] == expected
+    assert process.get(f"/v1/batches/plans/{plan['plan_id']}", limit=2).body["effects"] == plan["effects"]
+
+    listed = world.directory / "ids"
+    listed.write_text("".join(f"{saga_id}\n" for saga_id in batch["saga_ids"]))
+    flags = ["--ids", f"@{listed}", "--from-step", "charge_payment", "--allow-completed", "--reason", "x", "--server", f"http://127.0.0.1:{process.port}"]
+    for command, code in (("plan", 0), ("run", 9)):
+        said = run(["batch", command, *flags], world.settings)
+        assert said.returncode == code and "charge_payment: charges the card, 31 times" in said.stderr and "tells the customer, once" in said.stderr, said
+    said = run(["replay", "run", "paid", *flags[2:], "--dry-run"], world.settings)
+    assert said.returncode == 0 and "happens again: charge_payment: charges the card\n" in said.stderr, said
+
+
 @pytest.mark.parametrize("batch", [{}, {"saga_ids": ["a"]}, {"saga_ids": ["a"], "from": {"stp": "x"}}, {"selector": {"statuses": "failed"}, **FROM}, {"saga_ids": ["a"], "dryrun": True, **FROM}])
 def test_a_batch_that_cannot_be_meant_is_refused_at_once(world, batch):
     process = world.start()

@@ -134,3 +134,39 @@ def test_a_saga_is_stuck_once_it_rests_longer_than_it_may(world):
     world.send(Story("rests").event("CONTEXT_UPDATED", context_set={"x": True}, event_id="again", sequence=None).stream())
     wait_for("it goes on", lambda: listed(process, stuck="true") == {"compensates"} or None, 3, every=0.1)
     assert loads(dumps(process.get("/v1/sagas", stuck="maybe").body))["code"] == "request_invalid"
+
+
+def test_the_gauge_of_stuck_sagas_adds_up_over_processes_and_restarts(world):
+    # The stories are of long ago.
+    settings = {"stuck.after": "4s", "stuck.saga.REFUND.after": "1h", "hot.ttl": "3650d"}
+    processes = [world.start(**settings)]
+
+    def gauge():
+        found = Counter()
+        for process in processes:
+            for name, value in process.metrics().items():
+                if name.startswith("resaga_stuck_sagas{"):
+                    found[name.split('"')[1]] += int(value)
+        return found
+    rest = [Story(f"rests-{n}").start().done("reserve_inventory") for n in range(6)]
+    for story in [*rest, Story("shipment-1", name="shipment").start(), Story("slow", name="REFUND").start()]:
+        world.send(story.stream())
+    world.send([*failed("ended").stream(), *completed("done").stream()])
+    expected = {"order-processing": 6, "shipment": 1}
+    wait_for("stuck sagas are counted", lambda: gauge() == expected, 40, every=0.5)
+    assert int(processes[0].get("/v1/counts", stuck="true").body["total"]) == 7
+    # Others, which never saw them move, learn of them from history.
+    processes.pop().terminate()
+    world.redis().flushdb()
+    processes += [world.start(**settings), world.start(**settings)]
+    wait_for("both of them own partitions", lambda: all(p.metrics().get('resaga_consumer_assigned_partitions{role="materialize"}') for p in processes), 40, every=0.5)
+    wait_for("their sum is the same", lambda: gauge() == expected, 40, every=0.5)
+    for story in rest[:2]:
+        world.send(list(story.event("SAGA_COMPLETED").stream())[-1:])
+
+    def while_one_moves():
+        world.send(list(rest[2].event("CONTEXT_UPDATED", context_set={"n": len(rest[2].events)}).stream())[-1:])
+        return gauge() == {"order-processing": 3, "shipment": 0}
+    world.send([("shipment-1", {"event_id": "end", "saga_id": "shipment-1", "saga_name": "shipment", "kind": "SAGA_FAILED"})])
+    wait_for("what moves or ended is not stuck", while_one_moves, 20, every=1)
+    wait_for("it rests again", lambda: gauge()["order-processing"] == 4, 20, every=0.5)

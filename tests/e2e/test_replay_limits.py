@@ -70,6 +70,40 @@ def test_what_is_too_large_for_a_step_event_is_refused(make_world):
     assert process.state(record["new_saga_id"]).status == 200 and not dead_letters(world)
 
 
+def test_a_lineage_gets_no_more_replays_than_it_may_unless_that_is_said(world):
+    process = world.start(**{"replay.max_replays": "2"})
+    world.send([*failed("order-1").stream(), *failed("order-2").stream()])
+    world.await_caught_up()
+
+    def replayed_and_failed(saga_id):
+        """Over HTTP; gives the restored saga, which has failed in its turn."""
+        answer = post(process, replay(saga_id, {"latest": True}))
+        assert answer.status == 202, answer.body
+        await_log(world, [answer.body["replay_id"]])
+        new = answer.body["new_saga_id"]
+        world.send([(new, {"event_id": f"{new}/end", "saga_id": new, "saga_name": "order-processing", "kind": "SAGA_FAILED"})])
+        wait_for("its outcome", lambda: process.replay(answer.body["replay_id"]).body["status"] == "failed", 30)
+        return new
+    first = replayed_and_failed("order-1")
+    forced = post(process, replay("order-1", force_failure=True))
+    assert forced.status == 202, "those with a forced failure do not count"
+    await_log(world, [forced.body["replay_id"]])
+    second = replayed_and_failed(first)
+    for saga_id in ("order-1", first, second):
+        refused = post(process, replay(saga_id, {"latest": True}))
+        assert (refused.status, refused.code) == (403, "not_permitted") and "max_replays allows 2" in refused.body["detail"], refused.body
+        dry = post(process, replay(saga_id, {"latest": True}, dry_run=True))
+        assert (dry.status, dry.body["would_refuse"]) == (200, "not_permitted"), dry.body
+    # The same on the topic, and with the word that lets it pass.
+    over, said = replay(second, {"latest": True}), replay(second, {"latest": True}, allow_repeat=True)
+    keys = [replay_id(request["request_id"], second) for request in (over, said)]
+    for request in (over, said):
+        world.request(request)
+    known = await_log(world, keys)
+    assert [(known[key]["status"], known[key]["code"]) for key in keys] == [("refused", "not_permitted"), ("published", None)]
+    assert post(process, replay("order-2")).status == 202, "another lineage"
+
+
 def test_what_its_topic_does_not_take_is_refused_and_holds_nothing_up(world):
     """The events topic takes what brokers take by default, about 1 MB."""
     process = world.start()

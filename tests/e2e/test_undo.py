@@ -7,6 +7,7 @@ from checks import await_log, log_records
 from jsontext import Number, dumps, loads
 from model import differences
 from plan import new_saga_id, replay_id
+from resaga import run
 from sagas import Story, failed, replay
 from servers.process import wait_for
 
@@ -128,6 +129,19 @@ def test_a_replay_is_undone_once_and_the_log_says_so(world):
     assert (second.status, second.code) == (409, "request_invalid")
     tree = process.get("/v1/sagas/order-1/lineage").body
     assert len(tree["children"]) == 2, "an undo is no child"
+    newest, undone = tree["children"]
+    root = {name: value for name, value in tree.items() if name not in ("saga_id", "status", "depth", "children")}
+    assert set(root.values()) == {None}, "nothing made the root"
+    named, _ = made["order-1"]
+    record = log_records(world)[named]
+    same = {name: record[name] for name in ("outcome", "batch_id", "schedule_id", "undone_by", "mode", "executed_as", "requested_by", "reason")}
+    assert {name: undone[name] for name in same} == same
+    assert (undone["replay_id"], undone["replay_status"], undone["outcome"], undone["status"]) == (named, "undone", "completed", "compensated")
+    assert (newest["replay_status"], newest["outcome"], newest["undone_by"]) == ("published", None, None)
+    shown = run(["saga", "lineage", "order-1", "--dot", "--server", f"http://127.0.0.1:{process.port}"], world.settings)
+    edges = [line.strip() for line in shown.stdout.splitlines() if "->" in line]
+    assert shown.returncode == 0 and edges == ['n0 -> n1 [label="charge_payment"];', 'n0 -> n2 [label="charge_payment"];',
+                                               'n2 -> n0 [label="undone", style=dashed, constraint=false];'], shown
 
 
 def test_what_cannot_be_undone_is_refused_with_the_reason(world):

@@ -175,7 +175,9 @@ async fn checkpoints_and_lineage_are_answered() {
         let tree = world.get("/v1/sagas/order-1/lineage").await.json();
         assert_eq!(
             tree,
-            json!({"saga_id": "order-1", "status": "failed", "replay_id": null, "depth": 0, "resume_step": null, "children": []})
+            json!({"saga_id": "order-1", "status": "failed", "replay_id": null, "depth": 0, "resume_step": null, "mode": null,
+                "replay_status": null, "outcome": null, "executed_as": null, "undone_by": null, "batch_id": null, "schedule_id": null,
+                "requested_by": null, "reason": null, "children": []})
         );
         assert_eq!(world.get("/v1/sagas/order-1/replays").await.text, r#"{"replays":[],"next":null}"#);
     }

@@ -1,7 +1,7 @@
 //! Answers about batches and their plans.
 
 use super::parts::array;
-use crate::api::batch_service::{BatchAnswer, BatchPage, PlanAnswer};
+use crate::api::batch_service::{BatchAnswer, BatchPage, EffectCount, PlanAnswer};
 use crate::saga::batch::{BatchRow, Verdict};
 use crate::saga::batch_progress::PauseReason;
 use crate::wire::batch::write_limits;
@@ -49,6 +49,15 @@ pub fn plan(answer: &PlanAnswer) -> String {
     out.opt_str("next", answer.next.as_deref());
     out.int("total", Some(answer.total));
     out.object("counts", |out| answer.counts.iter().for_each(|(name, count)| out.int(name, Some(count))));
+    out.raw("effects", &array(answer.effects.iter().map(effect)));
+    out.end()
+}
+
+fn effect(counted: &EffectCount) -> String {
+    let mut out = Writer::with_capacity(128);
+    out.str("step", &counted.effect.step);
+    out.str("effect", &counted.effect.effect);
+    out.int("count", Some(counted.count));
     out.end()
 }
 

@@ -22,6 +22,7 @@ use crate::wire::frame;
 use super::content::Content;
 use super::decode::DecodedEvent;
 use super::index_facts;
+use super::open_sagas::MovedAt;
 use super::outcome::outcome;
 use super::partition::Partition;
 use super::partition_conflicts::MAX_SUSPECTS;
@@ -123,6 +124,7 @@ impl Partition {
                     writes[at].members.push(member.clone());
                     if self.content == Content::StepEvents {
                         self.suspect(&entry);
+                        self.open_sagas.moved(&id, &saga.state.saga_name, saga.state.status, moved_at(&entry));
                         if seen_minutes.insert((id, index_facts::minute(entry.effective_time))) {
                             let activity = index_facts::activity(&entry, &saga.state.saga_name);
                             applied.hot.activity.push(self.names.new_activity(activity));
@@ -206,6 +208,10 @@ impl Partition {
         }
         Affordable { events: events.len(), merged_bytes: merged }
     }
+}
+
+fn moved_at(entry: &Entry) -> MovedAt {
+    MovedAt { effective: entry.effective_time, recorded: entry.recorded_time }
 }
 
 /// The entry as hot has it: with the saga if that is due and fits, else alone, else a sign that it is there.

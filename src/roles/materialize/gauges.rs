@@ -1,22 +1,34 @@
-//! What metrics say of the partitions that are owned: backlog, lag, and what the broker's answers take.
+//! What metrics say of the partitions that are owned: backlog, lag, stuck sagas, and what the broker's answers take.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::clocks::Clocks;
 use super::partitions::Partitions;
+use super::stuck_sagas::StuckSagas;
+use crate::history::History;
 use crate::kafka::intake::IntakeStats;
 use crate::saga::position::{Offset, TopicPartition};
 use crate::telemetry::Metrics;
 
 pub struct Gauges {
     metrics: Arc<Metrics>,
+    stuck_sagas: StuckSagas,
 }
 
 impl Gauges {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    /// `keep`: sagas that moved last longer ago are not counted as stuck.
+    pub fn new(metrics: Arc<Metrics>, history: &History, clocks: &Clocks, keep: Duration) -> Self {
+        let stuck_sagas = StuckSagas::new(history.clone(), clocks.clone(), keep, Instant::now());
+        Self { metrics, stuck_sagas }
     }
 
-    pub fn backlog(&self, partitions: &Partitions) {
+    pub fn tick(&mut self, partitions: &mut Partitions, now: Instant) {
+        self.stuck_sagas.count_if_due(partitions, &self.metrics, now);
+        self.backlog(partitions);
+    }
+
+    fn backlog(&self, partitions: &Partitions) {
         let bytes = partitions.backlog_bytes();
         self.metrics.snapshot_backlog_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let rows = partitions.values().map(|owned| owned.partition.undurable_rows()).sum::<usize>();

@@ -13,6 +13,7 @@
 //! | records that are sent | `outbound`, `outcome` |
 //! | in the process | `task`, `settings`, `worker`, `background` |
 //! | how far it is | `completeness`, `clocks`, `gauges` |
+//! | which sagas are stuck | `open_sagas`, `stuck_sagas` |
 //! | what producers did wrong | `misplaced_events`, `partition_conflicts`, `sequence_conflicts` |
 
 mod alarms;
@@ -40,6 +41,7 @@ mod indexed_names;
 mod lost_offsets;
 mod marks;
 mod misplaced_events;
+mod open_sagas;
 mod outbound;
 mod outcome;
 mod ownership;
@@ -52,6 +54,7 @@ mod saga_cache;
 mod saga_loader;
 mod sequence_conflicts;
 mod settings;
+mod stuck_sagas;
 pub mod task;
 
 #[cfg(test)]

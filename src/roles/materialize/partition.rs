@@ -16,6 +16,7 @@ use super::completeness::CompletenessTracker;
 use super::content::Content;
 use super::index_facts;
 use super::indexed_names::IndexedNames;
+use super::open_sagas::OpenSagas;
 use super::saga_cache::{CacheLimits, SagaCache};
 use super::undurable::{UndurableBuffer, UndurableEntry};
 
@@ -46,6 +47,8 @@ pub struct Partition {
     /// What the records before `position` say of the time.
     pub clock: LogClock,
     pub names: IndexedNames,
+    /// Of step events.
+    pub open_sagas: OpenSagas,
     /// See [`Partition::disown`].
     pub disowned: bool,
     /// Ranges of lost offsets that an operator accepted, ascending: (first, last).
@@ -79,6 +82,7 @@ impl Partition {
             completeness: CompletenessTracker::default(),
             clock: LogClock::default(),
             names: IndexedNames::default(),
+            open_sagas: OpenSagas::default(),
             disowned: false,
             gaps: Vec::new(),
             from_earlier_incarnation: HashSet::new(),

@@ -105,7 +105,7 @@ impl Materialize {
         };
         Self {
             ends: deps.ends.clone(),
-            gauges: Gauges::new(metrics.clone()),
+            gauges: Gauges::new(metrics.clone(), &histories.step_events, &clocks, settings.index_ttl),
             alarms: Alarms::new(metrics.clone()),
             log: settings.log,
             max_cached_sagas: settings.max_cached_sagas,
@@ -196,7 +196,7 @@ impl Materialize {
         self.queue.suspend_and_resume(&mut self.partitions, now);
         self.restarts.reassign(&self.partitions, &self.intake);
         self.sweeper.sweep_if_due(&self.partitions, now);
-        self.gauges.backlog(&self.partitions);
+        self.gauges.tick(&mut self.partitions, now);
     }
 
     async fn intake_event(&mut self, event: IntakeEvent) -> Result<()> {

@@ -24,6 +24,7 @@ mod incoming;
 mod intake_events;
 pub mod job_requests;
 mod keyed_locks;
+mod lineage_replays;
 mod log_alarms;
 pub mod log_claims;
 mod log_end;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::history::answer::{FullHistory, PointInTime};
 use crate::saga::ids;
-use crate::saga::plan::{Plan, PlanFacts, plan};
+use crate::saga::plan::{Plan, PlanFacts, plan, root_of};
 use crate::saga::position::{Offset, SagaId};
 use crate::saga::request::{LogRecord, Override, Refusal, ReplayOrder, ReplayRequest, ReplayStatus};
 use crate::saga::time::Micros;
@@ -31,6 +31,8 @@ const LONG_HISTORY: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub max_depth: u32,
+    /// Of one lineage; `None`: unlimited.
+    pub max_replays: Option<u32>,
     /// Topics that `target` may name.
     pub restored_allowed: Vec<String>,
     /// Bytes of a restored saga's context and results.
@@ -69,6 +71,13 @@ impl RequestOrder {
 pub struct PlanTimes {
     pub decided_at: Micros,
     pub restored_at: Micros,
+}
+
+/// Is it another replay, which does not wait behind this one? Of two that wait the one that was recorded first goes; the other
+/// finds it published.
+fn is_another_before(record: &LogRecord, replay_id: &str, asked: Option<RequestOrder>) -> bool {
+    let goes_first = record.status != ReplayStatus::Accepted || asked.is_none_or(|asked| RequestOrder::of(record) < asked);
+    record.replay_id != replay_id && goes_first
 }
 
 /// May planning take more than a moment?
@@ -134,6 +143,14 @@ impl ReplayPlanner {
             Some(id) => *id == order.saga_id || self.is_taken(id, &replay_id, log_overlay).await?,
             None => false,
         };
+        let lineage_full = match (self.rules.max_replays, known) {
+            (Some(most), SagaHistory::FullHistory(whole)) if !order.allow_repeat && order.force_failure.is_none() => {
+                let root = root_of(&whole.entries).unwrap_or(&order.saga_id);
+                let counts = |record: &LogRecord| is_another_before(record, &replay_id, asked);
+                self.records.lineage_has(root, most, counts, log_overlay).await?.then_some(most)
+            }
+            _ => None,
+        };
         let facts = PlanFacts {
             now: times.decided_at,
             restored_at: times.restored_at,
@@ -143,6 +160,7 @@ impl ReplayPlanner {
             already_replayed: !order.allow_repeat
                 && order.force_failure.is_none()
                 && self.already_replayed(&order.saga_id, &replay_id, asked, log_overlay).await?,
+            lineage_full,
             id_taken,
             split: matches!(known, SagaHistory::FullHistory(full_history) if full_history.split),
             max_bytes: self.rules.max_restored_bytes,
@@ -194,11 +212,7 @@ impl ReplayPlanner {
         asked: Option<RequestOrder>,
         log_overlay: LogOverlay<'_>,
     ) -> Result<bool> {
-        // Of two that wait the one that was recorded first goes; the other finds it published.
-        let goes_first = |record: &LogRecord| {
-            record.status != ReplayStatus::Accepted || asked.is_none_or(|asked| RequestOrder::of(record) < asked)
-        };
-        let counts = |record: &LogRecord| record.replay_id != replay_id && goes_first(record);
+        let counts = |record: &LogRecord| is_another_before(record, replay_id, asked);
         let in_view = self.records.log.standing_of(saga, |record| {
             if log_overlay.get(&record.replay_id).is_none() && counts(record) {
                 ControlFlow::Break(())

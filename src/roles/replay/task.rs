@@ -85,6 +85,7 @@ pub fn planner(components: &Components) -> ReplayPlanner {
         },
         rules: Rules {
             max_depth: config.replay.max_depth,
+            max_replays: config.replay.max_replays,
             restored_allowed: config.topics.restored_allowed.clone(),
             max_restored_bytes: config.limits.max_record.saturating_mul(3),
             max_event_bytes: config.limits.max_record.saturating_mul(OWN_RECORD_FACTOR),

@@ -1,5 +1,6 @@
 //! The HTTP side of batches: plans them, puts their lists into the archive and their requests on the topic, and tells how far they are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::roles::replay::job_requests::{ID_TAKEN, JobRequests};
 use crate::roles::replay::log_overlay::LogOverlay;
 use crate::roles::replay::planner::{PlanTimes, ReplayPlanner};
 use crate::saga::batch::{BatchOrder, BatchRow, BatchSource, Verdict};
+use crate::saga::effects::{DeclaredEffects, Effect};
 use crate::saga::ids;
 use crate::saga::position::SagaId;
 use crate::saga::request::{Command, LogRecord, ReplayRequest};
@@ -35,6 +37,7 @@ pub struct BatchSubmit {
     pub requests: JobRequests,
     /// How long a plan may be run.
     pub keep_plans: Duration,
+    pub effects: Arc<DeclaredEffects>,
     pub now: fn() -> Micros,
 }
 
@@ -68,8 +71,9 @@ impl BatchSubmit {
                 break;
             }
             for some in page.chunks(PLANNED_TOGETHER) {
-                for row in self.plan_rows(some, &requests, &ends, now).await? {
+                for (row, effects) in self.plan_rows(some, &requests, &ends, now).await? {
                     list.add(&row).await?;
+                    list.count_effects(&effects);
                 }
             }
         }
@@ -88,7 +92,7 @@ impl BatchSubmit {
         requests: &MemberRequests<'_>,
         ends: &EndOffsets,
         now: Micros,
-    ) -> Result<Vec<BatchRow>> {
+    ) -> Result<Vec<(BatchRow, Vec<Effect>)>> {
         let sagas: Vec<SagaId> = rows.iter().map(|row| row.saga_id.clone()).collect();
         let behind = || Error::refused("behind", "a saga's partition is not caught up yet");
         let fresh = self.catch_up.wait(&sagas, ends, Instant::now() + FRESH_WITHIN).await?;
@@ -108,11 +112,14 @@ impl BatchSubmit {
             };
             let restored_at = now.max(order.not_before.unwrap_or(Micros::MIN));
             let times = PlanTimes { decided_at: now, restored_at };
-            let verdict = match self.planner.plan(&request, order, &known, LogOverlay::default(), None, times).await? {
-                Ok((plan, _)) => Verdict::Replay { new_saga_id: plan.restored.saga_id },
-                Err(refusal) => Verdict::Refuse { code: refusal.code.to_owned(), message: refusal.message },
+            let (verdict, effects) = match self.planner.plan(&request, order, &known, LogOverlay::default(), None, times).await? {
+                Ok((plan, _)) => {
+                    let effects = self.effects.of_plan(&plan);
+                    (Verdict::Replay { new_saga_id: plan.restored.saga_id }, effects)
+                }
+                Err(refusal) => (Verdict::Refuse { code: refusal.code.to_owned(), message: refusal.message }, Vec::new()),
             };
-            planned.push(BatchRow { verdict: Some(verdict), ..row.clone() });
+            planned.push((BatchRow { verdict: Some(verdict), ..row.clone() }, effects));
         }
         Ok(planned)
     }

@@ -386,7 +386,13 @@ fn runner(
     ends: &Ends,
     log: Arc<ReplayLog>,
 ) -> BatchRunner {
-    let rules = Rules { max_depth: 10, restored_allowed: Vec::new(), max_restored_bytes: 1 << 20, max_event_bytes: 1 << 20 };
+    let rules = Rules {
+        max_depth: 10,
+        max_replays: None,
+        restored_allowed: Vec::new(),
+        max_restored_bytes: 1 << 20,
+        max_event_bytes: 1 << 20,
+    };
     let planner = ReplayPlanner {
         history: history.clone(),
         records: ReplayRecords { log_history: history.clone(), log, homes: watch::channel(Homes::new(1, &[1], true, 1)).1 },
