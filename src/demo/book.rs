@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clock::{Day, Moment};
-use super::engine::{CHARGE, Event, Picture, resume, run};
+use super::engine::{CHARGE, Event, Picture, compensate, resume, run};
 use super::gateways::{Gateways, TIMED_OUT};
 use super::orders::Order;
 use super::restored::Restored;
@@ -22,6 +22,7 @@ pub struct Page {
 pub struct Resumed {
     pub restored: Restored,
     pub picture: Picture,
+    pub ended: Moment,
 }
 
 pub struct Book {
@@ -31,14 +32,16 @@ pub struct Book {
     pub orders: BTreeMap<String, Page>,
     /// By replay id: what consumers of restored sagas deduplicate by.
     pub resumed: BTreeMap<String, Resumed>,
+    /// The same of those that were asked to take back what they did; by the replay id of that.
+    pub undone: BTreeMap<String, Resumed>,
     /// Records of restored sagas that were there before.
     pub repeated: u64,
 }
 
 impl Book {
     pub fn new(day: Day) -> Self {
-        let (orders, resumed) = (BTreeMap::new(), BTreeMap::new());
-        Self { day, gateways: Gateways::new(day), orders, resumed, repeated: 0 }
+        let (orders, resumed, undone) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { day, gateways: Gateways::new(day), orders, resumed, undone, repeated: 0 }
     }
 
     /// Runs all orders; gives their events in the order in which they happened.
@@ -56,14 +59,26 @@ impl Book {
         events
     }
 
-    /// Takes a restored saga up, once.
+    /// Takes up what a record of the restored sagas' topic asks for, once.
     pub fn resume(&mut self, restored: Restored) -> Vec<Event> {
-        if self.resumed.contains_key(&restored.replay_id) {
+        if self.resumed.contains_key(&restored.replay_id) || self.undone.contains_key(&restored.replay_id) {
             self.repeated += 1;
             return Vec::new();
         }
+        if restored.mode == "compensate" {
+            return self.compensate(restored);
+        }
         let run = resume(&restored, &mut self.gateways, Moment(i64::MIN));
-        self.resumed.insert(restored.replay_id.clone(), Resumed { restored, picture: run.picture });
+        self.resumed.insert(restored.replay_id.clone(), Resumed { restored, picture: run.picture, ended: run.ended });
+        run.events
+    }
+
+    fn compensate(&mut self, asked: Restored) -> Vec<Event> {
+        let Some(before) = self.resumed.values().find(|resumed| resumed.restored.saga_id == asked.saga_id) else {
+            return Vec::new();
+        };
+        let run = compensate(&asked, (&before.picture, before.ended), &mut self.gateways);
+        self.undone.insert(asked.replay_id.clone(), Resumed { restored: asked, picture: run.picture, ended: run.ended });
         run.events
     }
 

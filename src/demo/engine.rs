@@ -74,6 +74,29 @@ pub fn resume(restored: &Restored, gateways: &mut Gateways, note_at: Moment) -> 
     run
 }
 
+/// Takes back what a restored saga did, as it is asked to: its completed steps, in the order given. `before`: where it stood, and when
+/// it ended.
+pub fn compensate(asked: &Restored, (before, ended): (&Picture, Moment), gateways: &mut Gateways) -> Run {
+    let at = asked.restored_at.max(ended.after(PAUSE));
+    let mut run = Run::new(asked.saga_id.clone(), at, before.context.clone(), Vec::new(), Moment(i64::MIN));
+    // Its events are numbered on; the first of them was resaga's own.
+    (run.picture, run.sequence) = (before.clone(), before.events - 1);
+    run.picture.status = "compensating";
+    run.event("COMPENSATION_STARTED", json!({}));
+    for step in &asked.completed_steps {
+        run.wait(PAUSE);
+        if step == CHARGE {
+            let text = |pointer: &str| asked.context.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            gateways.refund(text("/payment/gateway"), text("/order/id"));
+        }
+        run.event("STEP_COMPENSATED", json!({"step": step}));
+    }
+    run.wait(PAUSE);
+    run.picture.status = "compensated";
+    run.event("SAGA_COMPENSATED", json!({}));
+    run
+}
+
 impl Run {
     fn new(saga_id: String, at: Moment, context: Value, completed_steps: Vec<String>, note_at: Moment) -> Self {
         let picture = Picture {

@@ -16,11 +16,12 @@ pub struct Gateways {
     day: Day,
     /// Gateway and order of every charge made, and how often.
     ledger: BTreeMap<(String, String), u32>,
+    refunds: Vec<(String, String)>,
 }
 
 impl Gateways {
     pub fn new(day: Day) -> Self {
-        Self { day, ledger: BTreeMap::new() }
+        Self { day, ledger: BTreeMap::new(), refunds: Vec::new() }
     }
 
     /// The charge's id, or an error as step events carry it.
@@ -34,6 +35,15 @@ impl Gateways {
         }
         *self.ledger.entry((gateway.to_owned(), order.to_owned())).or_default() += 1;
         Ok(format!("charge-{gateway}-{order}"))
+    }
+
+    pub fn refund(&mut self, gateway: &str, order: &str) {
+        self.refunds.push((gateway.to_owned(), order.to_owned()));
+    }
+
+    /// Gateway and order of every refund.
+    pub fn refunds(&self) -> &[(String, String)] {
+        &self.refunds
     }
 
     /// Orders charged by a gateway.

@@ -4,6 +4,7 @@
 //! who looks and replays over HTTP. Both know resaga by its topics and routes only (docs/INTERFACE.md), nothing of its inside;
 //! Kafka clients are borrowed from `kafka`. What is printed as verified was compared with what the orchestrator recorded.
 
+mod afterwards;
 mod book;
 mod clock;
 mod engine;
@@ -12,6 +13,7 @@ mod gateways;
 mod operator;
 mod orchestrator;
 mod orders;
+mod repair;
 mod restored;
 mod run;
 mod story;

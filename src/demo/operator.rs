@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// One question's time limit.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,8 +22,13 @@ const PAGE: usize = 1_000;
 /// Questions asked at once.
 const AT_ONCE: usize = 8;
 
-/// Who asks for the replays.
+/// Longest wait for something to come about.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Who asks for the replays, and why.
 pub const OPERATOR: &str = "ops@example.org";
+pub const REASON: &str = "INC-4412: payment outage";
 
 #[derive(Clone)]
 pub struct Operator {
@@ -88,4 +94,16 @@ impl Operator {
         };
         tokio::time::timeout(TIMEOUT, exchange).await.with_context(about)?
     }
+}
+
+/// Waits until it is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, is: impl Fn() -> F) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is().await {
+        if Instant::now() >= deadline {
+            bail!("waited {} s in vain until {what}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }

@@ -51,11 +51,6 @@ impl Orchestrator {
         Ok(records.len())
     }
 
-    /// Publishes what anyone else has for a topic.
-    pub async fn send(&self, topic: &str, keyed: impl Iterator<Item = (String, Value)>) -> anyhow::Result<()> {
-        Ok(self.publisher.send(keyed.map(|(key, value)| record(topic, &key, &value)).collect()).await?)
-    }
-
     /// Resumes what comes on the topic of restored sagas, until it is dropped.
     pub async fn follow(self, kafka: config::KafkaConfig, topic: String) -> anyhow::Result<()> {
         let ends = Ends::new(&kafka)?;
@@ -69,10 +64,7 @@ impl Orchestrator {
                     for record in batch.iter().flat_map(|(partition, _)| &partition.records) {
                         let value = record.value.as_deref().context("a restored saga without a value")?;
                         let restored = Restored::read(value).context("read restored saga")?;
-                        // Its deputy for undone sagas is another service.
-                        if restored.mode == "resume" {
-                            events.extend(self.book().resume(restored));
-                        }
+                        events.extend(self.book().resume(restored));
                     }
                     self.publisher.send(events.iter().map(|event| self.record(event)).collect()).await?;
                 }

@@ -24,22 +24,10 @@ pub struct Order {
 
 /// All orders of a day, in the order in which they were placed. `prefix` begins every id.
 pub fn of_the_day(day: &Day, prefix: &str) -> Vec<Order> {
-    let mut orders = Vec::new();
+    let mut orders: Vec<Order> = Vec::new();
     let mut place = |placed: Moment, sku: &str, card: &str| {
         let number = orders.len() + 1;
-        let id = format!("{prefix}{number:04}");
-        let country = ["DE", "FR", "IT", "AT"][number % 4];
-        let context = json!({
-            "order": {
-                "id": id,
-                "customer": format!("customer-{:03}", number * 37 % 1_000),
-                "items": [{"sku": sku, "count": 1 + number % 3, "cents": 1_990 + number * 7 % 5_000}],
-                "currency": "EUR",
-            },
-            "payment": {"gateway": PRIMARY, "card": card, "state": "open"},
-            "shipping": {"method": "parcel", "country": country},
-        });
-        orders.push(Order { id, placed, context });
+        orders.push(order(format!("{prefix}{number:04}"), number, placed, sku, card));
     };
     let mut placed = day.opens;
     let mut nth = 0_u32;
@@ -56,4 +44,28 @@ pub fn of_the_day(day: &Day, prefix: &str) -> Vec<Order> {
         placed = placed.after(EVERY);
     }
     orders
+}
+
+/// Orders of a second outage: as many as this, placed while the gateway was away.
+pub fn of_a_second_outage(day: &Day, prefix: &str, count: u32) -> Vec<Order> {
+    let order = |nth: u32| {
+        let number = nth as usize + 1;
+        order(format!("{prefix}second-{number:03}"), number, day.outage.from.after(EVERY * nth), "sku-lamp", "card-good")
+    };
+    (0..count).map(order).collect()
+}
+
+fn order(id: String, number: usize, placed: Moment, sku: &str, card: &str) -> Order {
+    let country = ["DE", "FR", "IT", "AT"][number % 4];
+    let context = json!({
+        "order": {
+            "id": id,
+            "customer": format!("customer-{:03}", number * 37 % 1_000),
+            "items": [{"sku": sku, "count": 1 + number % 3, "cents": 1_990 + number * 7 % 5_000}],
+            "currency": "EUR",
+        },
+        "payment": {"gateway": PRIMARY, "card": card, "state": "open"},
+        "shipping": {"method": "parcel", "country": country},
+    });
+    Order { id, placed, context }
 }

@@ -1,4 +1,4 @@
-//! The story, chapter by chapter: trade, outage, search, a look back, a dry run, 1,500 replays.
+//! The story, chapter by chapter: trade, outage, search, a look back, a dry run, one batch of 1,500 replays, an undo, a policy.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,16 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::clock::{Day, Moment, Window};
 use super::engine::{CHARGE, SAGA_NAME};
 use super::gateways::{BACKUP, DECLINED, TIMED_OUT};
-use super::operator::{OPERATOR, Operator};
+use super::operator::{OPERATOR, Operator, REASON, until};
 use super::orchestrator::Orchestrator;
 use super::orders::of_the_day;
 use super::summary::Summary;
-use super::verify;
+use super::{afterwards, repair, verify};
 use crate::config;
 use crate::kafka::ends::Ends;
 use crate::saga::position::TopicPartition;
@@ -42,13 +41,6 @@ pub struct Played {
     /// Goes on resuming what is restored; `Err`: why it does not.
     pub orchestrator: JoinHandle<anyhow::Result<()>>,
 }
-
-/// Longest wait for something to come about.
-const PATIENCE: Duration = Duration::from_secs(90);
-const LOOK: Duration = Duration::from_millis(50);
-/// Requests that are published a second time, as by a client that had no answer.
-const ASKED_TWICE: usize = 100;
-const REASON: &str = "INC-4412: payment outage";
 
 /// Plays it to the end, or says why it could not be.
 pub async fn play(story: &Story) -> anyhow::Result<Played> {
@@ -80,10 +72,12 @@ pub async fn play(story: &Story) -> anyhow::Result<Played> {
         let one = lost.iter().nth(lost.len() / 2).context("no order was lost")?.clone();
         dry_run(&operator, &mut summary, &one).await?;
         summary.equal("the dry run restored nothing", &0, &orchestrator.book().resumed.len());
-        replay(story, &operator, &mut summary, &orchestrator, &lost).await?;
+        repair::replay(&operator, &mut summary, &orchestrator, &day, &lost).await?;
         let letters = dead_letters(story).await?;
         summary.equal("no record was a dead letter", &0, &letters);
         verify::verify(&operator, &mut summary, &orchestrator, &lost, &one).await?;
+        afterwards::undo(&operator, &mut summary, &orchestrator, &one).await?;
+        afterwards::policy(&operator, &mut summary, &orchestrator, &day, &story.prefix).await?;
         let spare =
             orchestrator.book().failed_with(TIMED_OUT).difference(&lost).next().context("nothing failed in the hiccup")?.clone();
         anyhow::Ok((orders, one, spare))
@@ -173,44 +167,15 @@ async fn look_back(operator: &Operator, summary: &mut Summary, orchestrator: &Or
     Ok(())
 }
 
-/// What every replay of the outage asks.
-fn request(saga: &str, request_id: &str, dry_run: bool) -> Value {
-    json!({
-        "request_id": request_id, "command": "REPLAY", "saga_id": saga, "from": {"step": CHARGE},
-        "override": {"merge": {"payment": {"gateway": BACKUP}}},
-        "dry_run": dry_run, "requested_by": OPERATOR, "reason": REASON,
-    })
-}
-
 async fn dry_run(operator: &Operator, summary: &mut Summary, saga: &str) -> anyhow::Result<()> {
-    let answer = operator.post("/v1/replays", &request(saga, &format!("INC-4412/try/{saga}"), true)).await?;
+    let request = json!({
+        "request_id": format!("INC-4412/try/{saga}"), "saga_id": saga, "from": {"step": CHARGE},
+        "override": {"merge": {"payment": {"gateway": BACKUP}}}, "dry_run": true, "requested_by": OPERATOR, "reason": REASON,
+    });
+    let answer = operator.post("/v1/replays", &request).await?;
     summary.tell(&format!("dry run of {saga}: {} would change, {} would run again", answer["diff"], answer["runs"]));
     let expected = json!([{"op": "replace", "path": "/payment/gateway", "value": BACKUP}]);
     summary.equal("the dry run shows that the gateway changes and nothing else", &expected, &answer["diff"]);
-    Ok(())
-}
-
-/// Publishes the requests, waits until every restored saga is completed.
-async fn replay(
-    story: &Story,
-    operator: &Operator,
-    summary: &mut Summary,
-    orchestrator: &Orchestrator,
-    lost: &BTreeSet<String>,
-) -> anyhow::Result<()> {
-    let asked = lost.iter().chain(lost.iter().take(ASKED_TWICE));
-    let requests = asked.map(|saga| (saga.clone(), request(saga, &format!("INC-4412/{saga}"), false)));
-    orchestrator.send(&story.topics.requests, requests).await?;
-    summary.tell(&format!("{} replays with the {BACKUP} gateway requested, {ASKED_TWICE} of them twice", lost.len()));
-    until("every restored saga has been resumed", || async { orchestrator.book().resumed.len() >= lost.len() }).await?;
-    summary.tell(&format!("{} restored sagas resumed by the orchestrator", orchestrator.book().resumed.len()));
-    until("every replay has its outcome", || async {
-        let open = operator.get("/v1/replays?status=accepted&status=published&limit=1").await;
-        let open = open.is_ok_and(|open| open["replays"] == json!([]));
-        open && operator.all("/v1/replays?status=completed", "replays").await.is_ok_and(|found| found.len() >= lost.len())
-    })
-    .await?;
-    summary.tell("every replay has its outcome in the replay log");
     Ok(())
 }
 
@@ -219,16 +184,4 @@ async fn dead_letters(story: &Story) -> anyhow::Result<i64> {
     let topic = &story.topics.dead_letters;
     let partitions: Vec<_> = (0..ends.partitions_of(topic).await?).map(|p| TopicPartition::new(topic.as_str(), p)).collect();
     Ok(ends.ends(&partitions).await?.iter().map(|(_, end)| end.0).sum())
-}
-
-/// Waits until it is so.
-async fn until<F: Future<Output = bool>>(what: &str, is: impl Fn() -> F) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !is().await {
-        if Instant::now() >= deadline {
-            bail!("waited {} s in vain until {what}", PATIENCE.as_secs());
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    Ok(())
 }
