@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose Markdown files are documents, besides the top itself.
-const DOCUMENTS: &[&str] = &["docs"];
+const DOCUMENTS: &[&str] = &["docs", "examples"];
 /// Folders whose files may cite documents.
-const CITING: &[&str] = &["src", "tests", "bench"];
+const CITING: &[&str] = &["src", "tests", "bench", "examples"];
 /// What a path in a document may begin with; other words between backticks are no paths of this package.
-const ROOTS: &[&str] = &["src/", "tests/", "bench/", "docs/", "config/", "schemas/", "deploy/"];
+const ROOTS: &[&str] = &["src/", "tests/", "bench/", "docs/", "examples/", "config/", "schemas/", "deploy/"];
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
