@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -56,7 +57,7 @@ class Chaos:
         try:
             while not self.done.is_set():
                 name = self.rng.choice(list(self.running))
-                self.rng.choice([self._kill, self._kill_at_a_point, self._stop, self._join])(name)
+                self.rng.choice([self._kill, self._kill, self._kill_at_a_point, self._stop, self._join])(name)
                 self.done.wait(self.rng.uniform(0.3, 1.5))
         except Exception as error:  # told to whoever waits
             self.problem = error
@@ -148,7 +149,8 @@ def test_every_kind_of_request_is_carried_out_once_whatever_dies(world, full, ha
         world.log.send(world.requests, by_topic, {"request_id": by_topic, "command": "BATCH", "batch": batch, **WHO})
     world.log.flush()
     ask("/v1/batches", {"request_id": by_http, "batch": {"saga_ids": names["http"], "rate_per_second": each / 10, **FROM}, **WHO})
-    fail(names["policy"])
+    to_fail = list(names["policy"])
+    began, lasts = time.monotonic(), 180 if full else 40
 
     expected = {replay_id(request["request_id"], request["saga_id"]): request["saga_id"] for request in requests}
     for batch_id, kind in ((by_topic, "topic"), (by_http, "http")):
@@ -160,6 +162,7 @@ def test_every_kind_of_request_is_carried_out_once_whatever_dies(world, full, ha
     undone = {}
 
     def undo_what_is_there():
+        fail([to_fail.pop() for _ in range(min(len(to_fail), 3 * each // 60))])
         known = log_records(world)
         for request in requests:
             key = replay_id(request["request_id"], request["saga_id"])
@@ -185,12 +188,13 @@ def test_every_kind_of_request_is_carried_out_once_whatever_dies(world, full, ha
                     assert sum(int(n) for n in answer.body["counts"].values()) == int(answer.body["total"]), answer.body
         assert chaos.problem is None, chaos.problem
         missing = [key for key in expected if known.get(key, {}).get("status", "accepted") == "accepted"]
-        assert len(undone) == each and not missing, f"{len(undone)} undone, {len(missing)} of {len(expected)} replays missing"
+        assert time.monotonic() - began > lasts, "not long enough"
+        assert len(undone) == each and not missing and not to_fail, f"{len(undone)} undone, {len(missing)} of {len(expected)} replays missing"
         return True
 
     # So long that it is in the middle of all of it, and then to the end in peace.
     try:
-        wait_for("some chaos", undo_what_is_there, 240 if full else 60, every=1)
+        wait_for("some chaos", undo_what_is_there, lasts + 20, every=1)
     except TimeoutError:
         pass
     process = chaos.end()
