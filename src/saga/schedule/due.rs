@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn of_runs_that_were_missed_the_last_is_made_up_for_or_none() {
-        let every_minute = || Trigger::Cron(CronTime::parse("* * * * *", Zone::utc()).expect("an expression"));
+        let every_minute = || Trigger::Cron(Box::new(CronTime::parse("* * * * *", Zone::utc()).expect("an expression")));
         let progress = ScheduleProgress::new(Json::empty_object(), Micros(10 * MINUTE));
         let now = Micros(20 * MINUTE + MINUTE / 2);
         let last = order(every_minute(), CatchUp::Last);
@@ -69,7 +69,7 @@ mod tests {
         let off = ScheduleProgress { enabled: false, ..progress.clone() };
         assert_eq!((last.next_due(&off), last.due(&off, now)), (None, None));
 
-        let hourly = Trigger::Cron(CronTime::parse("0 * * * *", Zone::utc()).expect("an expression"));
+        let hourly = Trigger::Cron(Box::new(CronTime::parse("0 * * * *", Zone::utc()).expect("an expression")));
         let none = order(hourly, CatchUp::None);
         let missed = none.due(&progress, Micros(61 * MINUTE + 1));
         assert_eq!(missed, Some(Due { at: Micros(60 * MINUTE), is_skipped: true }));

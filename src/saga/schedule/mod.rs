@@ -30,7 +30,7 @@ pub struct ScheduleOrder {
 pub enum Trigger {
     /// Once.
     At(Micros),
-    Cron(CronTime),
+    Cron(Box<CronTime>),
     /// Whenever a saga fails, or is stuck.
     Policy(Box<Policy>),
 }

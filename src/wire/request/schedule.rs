@@ -82,7 +82,7 @@ fn read_order(schedule: &Fields<'_>) -> Checked<ScheduleOrder> {
         (Some(at), None, None) => Trigger::At(at),
         (None, Some(text), None) => {
             let cron = CronTime::parse(&text, zone.unwrap_or_else(Zone::utc));
-            Trigger::Cron(cron.map_err(|problem| schedule.wrong("cron", &problem))?)
+            Trigger::Cron(Box::new(cron.map_err(|problem| schedule.wrong("cron", &problem))?))
         }
         (None, None, Some(policy)) => Trigger::Policy(Box::new(read_policy(&policy)?)),
         _ => return Err(schedule.wrong("at", "or cron or policy must be there, and one of them only")),
