@@ -82,6 +82,9 @@ pub struct Retry {
     /// An override for each saga, as of `batch run`.
     #[arg(long, value_name = "@FILE")]
     overrides: Option<String>,
+    /// The column of a CSV that has the saga ids.
+    #[arg(long, value_name = "COLUMN", default_value = "saga_id", requires = "overrides")]
+    key: String,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +107,9 @@ pub struct Many {
     /// An override for each saga: @FILE.json ({saga id: override}) or @FILE.csv (saga_id and the keys to set).
     #[arg(long, value_name = "@FILE")]
     overrides: Option<String>,
+    /// The column of a CSV that has the saga ids.
+    #[arg(long, value_name = "COLUMN", default_value = "saga_id", requires = "overrides")]
+    key: String,
     #[command(flatten)]
     start: Start,
     #[command(flatten)]
@@ -185,7 +191,14 @@ pub async fn run(session: &Session, command: Batch) -> Result<(), Failure> {
         Batch::RetryFailed(retry) => {
             let mut body = Map::new();
             body.extend(retry.change.to_json()?.map(|change| ("override".to_owned(), change)));
-            body.extend(retry.overrides.as_deref().map(overrides).transpose()?.map(|all| ("overrides".to_owned(), all.into())));
+            body.extend(
+                retry
+                    .overrides
+                    .as_deref()
+                    .map(|all| overrides(all, &retry.key))
+                    .transpose()?
+                    .map(|all| ("overrides".to_owned(), all.into())),
+            );
             return change(session, retry.one, "retry-failed", body).await;
         }
         Batch::Pause(one) => (one, "pause"),
@@ -212,7 +225,14 @@ async fn start(session: &Session, run: Run) -> Result<(), Failure> {
                 "--plan {plan_id} has the sagas and what to do with them: leave the other flags out"
             )));
         }
-        Some(plan_id) => plan_id.clone(),
+        Some(plan_id) => {
+            // Whoever names a plan has seen it; a number that is given all the same must be its own.
+            if run.confirmation.is_given() {
+                let plan = client.get(&batches.clone().segment("plans").segment(plan_id).query("limit", "1")).await?;
+                confirm(&run.confirmation, plan["total"].as_u64().unwrap_or_default(), &counted(&plan), &[])?;
+            }
+            plan_id.clone()
+        }
         None => {
             let plan = client.post(&batches, &run.many.body(session, true)?).await?;
             if run.many.terms.dry_run {
@@ -306,7 +326,7 @@ impl Many {
         let failures =
             self.max_failures.as_ref().map(|most| most.parse::<u64>().map_or_else(|_| json!(most), |most| json!(most)));
         batch.extend(failures.map(|most| ("max_failures".to_owned(), most)));
-        let overrides = self.overrides.as_deref().map(overrides).transpose()?;
+        let overrides = self.overrides.as_deref().map(|all| overrides(all, &self.key)).transpose()?;
         let listed = match (&self.ids, &overrides) {
             (Some(ids), _) => {
                 let text = file(ids.strip_prefix('@').unwrap_or(ids), "--ids")?;
@@ -350,11 +370,11 @@ fn selector(filters: &Filters) -> Value {
     Value::Object(selector)
 }
 
-fn overrides(argument: &str) -> Result<Map<String, Value>, Failure> {
+fn overrides(argument: &str, key: &str) -> Result<Map<String, Value>, Failure> {
     let path = argument.strip_prefix('@').ok_or_else(|| Failure::usage("--overrides must be @FILE"))?;
     let text = file(path, "--overrides")?;
     if path.ends_with(".csv") {
-        return overrides_of_csv(&text);
+        return overrides_of_csv(&text, key);
     }
     match json(&text, "--overrides")? {
         Value::Object(overrides) => Ok(overrides),
@@ -362,13 +382,14 @@ fn overrides(argument: &str) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// A row per saga: `saga_id`, and the keys to set in its context. A heading that ends in `:` has JSON below it.
-fn overrides_of_csv(text: &str) -> Result<Map<String, Value>, Failure> {
+/// A row per saga: its id in column `key`, and the keys to set in its context. A heading that ends in `:` has JSON below it.
+fn overrides_of_csv(text: &str, key: &str) -> Result<Map<String, Value>, Failure> {
     let broken = |e: csv::Error| Failure::usage(format!("--overrides is not CSV: {e}"));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let headings = reader.headers().map_err(broken)?.clone();
-    let id_at = headings.iter().position(|heading| heading == "saga_id");
-    let id_at = id_at.ok_or_else(|| Failure::usage("--overrides has no column saga_id"))?;
+    let id_at = headings.iter().position(|heading| heading == key);
+    let id_at =
+        id_at.ok_or_else(|| Failure::usage(format!("--overrides has no column {key}: --key names the one with the saga ids")))?;
     let mut overrides = Map::new();
     for row in reader.records() {
         let row = row.map_err(broken)?;
@@ -390,11 +411,12 @@ mod tests {
 
     #[test]
     fn a_table_of_overrides_gives_each_saga_its_own() {
-        let overrides = overrides_of_csv("saga_id,token,n:\norder-1,tok_a,1e3\n\"o,2\",tok_b,null\n").expect("read");
+        let overrides = overrides_of_csv("saga_id,token,n:\norder-1,tok_a,1e3\n\"o,2\",tok_b,null\n", "saga_id").expect("read");
         assert_eq!(
             Value::Object(overrides).to_string(),
             r#"{"order-1":{"merge":{"token":"tok_a","n":1e3}},"o,2":{"merge":{"token":"tok_b","n":null}}}"#
         );
-        assert!(overrides_of_csv("id,token\n1,2\n").is_err());
+        assert!(overrides_of_csv("id,token\n1,2\n", "saga_id").is_err());
+        assert_eq!(overrides_of_csv("id,token\n1,2\n", "id").expect("read")["1"].to_string(), r#"{"merge":{"token":"2"}}"#);
     }
 }

@@ -20,6 +20,12 @@ pub struct Confirmation {
     confirm: Option<u64>,
 }
 
+impl Confirmation {
+    pub fn is_given(&self) -> bool {
+        self.yes || self.confirm.is_some()
+    }
+}
+
 /// What is to be confirmed, and what answers it without a terminal. The warnings come first, whoever answers.
 pub fn confirm(given: &Confirmation, count: u64, what: &str, warnings: &[String]) -> Result<(), Failure> {
     warnings.iter().for_each(|warning| note(warning));

@@ -181,7 +181,8 @@ impl BatchRunner {
             && draft.changes.skipped.is_empty()
             && self.queue.nothing_waits((self.now)());
         let enough = MIN_PREPARED.min(self.batch_limit());
-        let is_free = !self.oversized.is_looked_for() && !self.queue.is_limited() && self.batches.is_idle();
+        let is_free =
+            !self.oversized.is_looked_for() && !self.queue.is_limited() && self.batches.is_idle() && !self.has_schedule_work();
         nothing_waits && is_free && self.queue.has_behind(&draft.offsets, enough)
     }
 

@@ -110,8 +110,12 @@ impl BatchRunner {
 
     /// Are there requests of batches or schedules to write?
     pub fn is_batch_ready(&mut self) -> bool {
-        let instant = (self.instant)();
-        self.batches.has_work(&self.unapplied, instant) || self.schedules.has_work((self.now)(), instant)
+        self.batches.has_work(&self.unapplied, (self.instant)()) || self.has_schedule_work()
+    }
+
+    /// Has a schedule requests to make now?
+    pub fn has_schedule_work(&self) -> bool {
+        self.schedules.has_work((self.now)(), (self.instant)())
     }
 
     /// Takes what batches and schedules brought beside the loop. What waits for a policy that was stopped is looked at again now.

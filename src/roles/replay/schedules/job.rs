@@ -15,6 +15,7 @@ use crate::saga::request::LogRecord;
 use crate::saga::schedule::policy::PolicyMatch;
 use crate::saga::schedule::progress::ScheduleProgress;
 use crate::saga::schedule::{ScheduleOrder, Trigger};
+use crate::saga::time::Micros;
 use crate::wire::request::schedule::read_definition;
 
 /// Between two looks of a policy.
@@ -38,6 +39,8 @@ pub struct ScheduleJob {
     task: Option<JoinHandle<Result<PolicyScan>>>,
     next_look: Instant,
     kept_at: Instant,
+    /// By the record; computing it takes a while.
+    next_due: Option<Micros>,
 }
 
 impl ScheduleJob {
@@ -46,8 +49,8 @@ impl ScheduleJob {
         let progress = progress.ok_or_else(|| Error::bug("a schedule without its progress"))?;
         let order = read_definition(&progress.definition)
             .map_err(|e| Error::corrupt(format!("read schedule {}: {e}", record.replay_id)))?;
-        let (found, asked) = (VecDeque::new(), HashSet::new());
-        Ok(Self { partition, record, order, found, scanned: None, asked, task: None, next_look: now, kept_at: now })
+        let (found, asked, next_due) = (VecDeque::new(), HashSet::new(), order.next_due(progress));
+        Ok(Self { partition, record, order, found, scanned: None, asked, task: None, next_look: now, kept_at: now, next_due })
     }
 
     pub fn record(&self) -> &Arc<LogRecord> {
@@ -78,6 +81,11 @@ impl ScheduleJob {
             (self.scanned, self.kept_at) = (None, now);
         }
         self.record = record.clone();
+        self.next_due = self.progress().and_then(|progress| self.order.next_due(progress));
+    }
+
+    pub fn is_due(&self, now: Micros) -> bool {
+        self.next_due.is_some_and(|at| at <= now)
     }
 
     /// How far it looked, where that is to be written down now: all that it found there is requested, or is with this.

@@ -123,7 +123,7 @@ impl ScheduleJobs {
         self.jobs.iter().any(|(schedule_id, job)| {
             let Some(progress) = job.progress().filter(|progress| progress.enabled) else { return false };
             let keeps = || job.scanned_to_keep(0, now).is_some_and(|scanned| *scanned != progress.scanned);
-            self.tripped.contains(schedule_id) || !job.found.is_empty() || job.order.due(progress, wall).is_some() || keeps()
+            self.tripped.contains(schedule_id) || !job.found.is_empty() || job.is_due(wall) || keeps()
         })
     }
 

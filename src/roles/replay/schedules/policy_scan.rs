@@ -67,6 +67,10 @@ impl PolicyScanner {
                 Err(Error::Refused { code: "too_large", .. }) => {
                     tracing::warn!(saga_id = %Shown(saga.as_str()), "a policy passes over a saga: its history is too long to be read as a whole");
                 }
+                // One that is damaged must not keep the others waiting for ever.
+                Err(Error::Corrupt(reason)) => {
+                    tracing::error!(saga_id = %Shown(saga.as_str()), reason, "a policy passes over a saga: its history cannot be read");
+                }
                 Err(other) => return Err(other),
             }
         }
