@@ -42,6 +42,7 @@ fn facts() -> PlanFacts {
         id_taken: false,
         split: false,
         max_bytes: 1 << 20,
+        context: None,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod log;
 pub mod payload;
 pub mod request;
 pub mod restored;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
