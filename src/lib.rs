@@ -18,6 +18,7 @@
 //! - [`cold`]: segment, chain, catalog, `ObjectStore`: s3, directory
 //! - [`kafka`]: intake, publisher, topics, mock cluster
 //! - [`schema_registry`]: Avro schemas by id, over HTTP
+//! - [`expression`]: jq over JSON, bounded in time and memory
 //! - [`wire`]: pure: bytes <-> domain
 //! - [`config`]: all settings with units and defaults
 //! - [`telemetry`]: tracing, and one struct with every metric
@@ -61,6 +62,10 @@ pub mod demo;
 mod error;
 #[cfg(feature = "testing")]
 pub mod error;
+#[cfg(not(feature = "testing"))]
+mod expression;
+#[cfg(feature = "testing")]
+pub mod expression;
 #[cfg(not(feature = "testing"))]
 mod failpoint;
 #[cfg(feature = "testing")]

@@ -57,6 +57,7 @@ pub enum Batch {
 
 const RUN_EXAMPLES: &str = "Examples:
   resaga batch run --overrides @tokens.csv --from-step charge_payment --rate-per-second 25 --confirm 1500 --reason INC-4412
+  resaga batch run --overrides @tokens.csv --jq '.payment.token = $item.token' --latest --confirm 1500 --reason INC-4412
   resaga batch run --plan 0194f3a0-7c1e-7cc3-9b1a-3d2f6a5b8c10 --reason INC-4412 --wait";
 
 #[derive(Debug, Args)]
@@ -104,7 +105,8 @@ pub struct Many {
     /// Saga ids instead of filters: @FILE, one a line.
     #[arg(long, value_name = "@FILE")]
     ids: Option<String>,
-    /// An override for each saga: @FILE.json ({saga id: override}) or @FILE.csv (saga_id and the keys to set).
+    /// An override for each saga: @FILE.json ({saga id: override}) or @FILE.csv (saga_id and the keys to set). With --jq what
+    /// the expression sees as `$item`: any JSON, or a row's object.
     #[arg(long, value_name = "@FILE")]
     overrides: Option<String>,
     /// The column of a CSV that has the saga ids.
@@ -191,14 +193,8 @@ pub async fn run(session: &Session, command: Batch) -> Result<(), Failure> {
         Batch::RetryFailed(retry) => {
             let mut body = Map::new();
             body.extend(retry.change.to_json()?.map(|change| ("override".to_owned(), change)));
-            body.extend(
-                retry
-                    .overrides
-                    .as_deref()
-                    .map(|all| overrides(all, &retry.key))
-                    .transpose()?
-                    .map(|all| ("overrides".to_owned(), all.into())),
-            );
+            let overrides = retry.change.of_each(retry.overrides.as_deref(), &retry.key)?;
+            body.extend(overrides.map(|all| ("overrides".to_owned(), all.into())));
             return change(session, retry.one, "retry-failed", body).await;
         }
         Batch::Pause(one) => (one, "pause"),
@@ -326,7 +322,7 @@ impl Many {
         let failures =
             self.max_failures.as_ref().map(|most| most.parse::<u64>().map_or_else(|_| json!(most), |most| json!(most)));
         batch.extend(failures.map(|most| ("max_failures".to_owned(), most)));
-        let overrides = self.overrides.as_deref().map(|all| overrides(all, &self.key)).transpose()?;
+        let overrides = self.change.of_each(self.overrides.as_deref(), &self.key)?;
         let listed = match (&self.ids, &overrides) {
             (Some(ids), _) => {
                 let text = file(ids.strip_prefix('@').unwrap_or(ids), "--ids")?;
@@ -370,11 +366,18 @@ fn selector(filters: &Filters) -> Value {
     Value::Object(selector)
 }
 
-fn overrides(argument: &str, key: &str) -> Result<Map<String, Value>, Failure> {
+impl Change {
+    /// `overrides`: what is given for each saga; `key`: the column of a CSV that has the ids.
+    fn of_each(&self, argument: Option<&str>, key: &str) -> Result<Option<Map<String, Value>>, Failure> {
+        argument.map(|argument| overrides(argument, key, self.is_expression())).transpose()
+    }
+}
+
+fn overrides(argument: &str, key: &str, are_items: bool) -> Result<Map<String, Value>, Failure> {
     let path = argument.strip_prefix('@').ok_or_else(|| Failure::usage("--overrides must be @FILE"))?;
     let text = file(path, "--overrides")?;
     if path.ends_with(".csv") {
-        return overrides_of_csv(&text, key);
+        return overrides_of_csv(&text, key, are_items);
     }
     match json(&text, "--overrides")? {
         Value::Object(overrides) => Ok(overrides),
@@ -382,8 +385,9 @@ fn overrides(argument: &str, key: &str) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// A row per saga: its id in column `key`, and the keys to set in its context. A heading that ends in `:` has JSON below it.
-fn overrides_of_csv(text: &str, key: &str) -> Result<Map<String, Value>, Failure> {
+/// A row per saga: its id in column `key`, and the keys to set in its context, or of the object for an expression. A heading that
+/// ends in `:` has JSON below it.
+fn overrides_of_csv(text: &str, key: &str, are_items: bool) -> Result<Map<String, Value>, Failure> {
     let broken = |e: csv::Error| Failure::usage(format!("--overrides is not CSV: {e}"));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let headings = reader.headers().map_err(broken)?.clone();
@@ -400,7 +404,8 @@ fn overrides_of_csv(text: &str, key: &str) -> Result<Map<String, Value>, Failure
                 None => drop(merge.insert(heading.into(), json!(value))),
             }
         }
-        overrides.insert(row[id_at].to_owned(), one("merge", Value::Object(merge)));
+        let keys = Value::Object(merge);
+        overrides.insert(row[id_at].to_owned(), if are_items { keys } else { one("merge", keys) });
     }
     Ok(overrides)
 }
@@ -411,12 +416,16 @@ mod tests {
 
     #[test]
     fn a_table_of_overrides_gives_each_saga_its_own() {
-        let overrides = overrides_of_csv("saga_id,token,n:\norder-1,tok_a,1e3\n\"o,2\",tok_b,null\n", "saga_id").expect("read");
+        let table = "saga_id,token,n:\norder-1,tok_a,1e3\n\"o,2\",tok_b,null\n";
+        let items = Value::Object(overrides_of_csv(table, "saga_id", true).expect("read"));
+        assert_eq!(items.to_string(), r#"{"order-1":{"token":"tok_a","n":1e3},"o,2":{"token":"tok_b","n":null}}"#);
+        let overrides = overrides_of_csv(table, "saga_id", false).expect("read");
         assert_eq!(
             Value::Object(overrides).to_string(),
             r#"{"order-1":{"merge":{"token":"tok_a","n":1e3}},"o,2":{"merge":{"token":"tok_b","n":null}}}"#
         );
-        assert!(overrides_of_csv("id,token\n1,2\n", "saga_id").is_err());
-        assert_eq!(overrides_of_csv("id,token\n1,2\n", "id").expect("read")["1"].to_string(), r#"{"merge":{"token":"2"}}"#);
+        assert!(overrides_of_csv("id,token\n1,2\n", "saga_id", false).is_err());
+        let by_id = overrides_of_csv("id,token\n1,2\n", "id", false).expect("read");
+        assert_eq!(by_id["1"].to_string(), r#"{"merge":{"token":"2"}}"#);
     }
 }

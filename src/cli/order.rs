@@ -42,19 +42,23 @@ pub struct Start {
 #[derive(Debug, Args)]
 pub struct Change {
     /// KEY=TEXT or KEY:=JSON in the context; may repeat. `a.b` and `/a/b` are b inside a; `\.` is a dot.
-    #[arg(long, value_name = "KEY=TEXT", conflicts_with = "patch")]
+    #[arg(long, value_name = "KEY=TEXT", conflicts_with_all = ["patch", "jq"])]
     set: Vec<String>,
     /// A JSON merge patch (RFC 7396) of the context: JSON or @FILE.
-    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "patch")]
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["patch", "jq"])]
     merge: Option<String>,
     /// A JSON patch (RFC 6902) of the context: JSON or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     patch: Option<String>,
+    /// A jq expression of the context, which must give one object: EXPR or @FILE. `$saga` is the checkpoint's state, `$item`
+    /// the saga's member of --overrides.
+    #[arg(long, value_name = "EXPR|@FILE", conflicts_with = "patch")]
+    jq: Option<String>,
     /// What --set and --merge give replaces top-level keys; null is a value.
-    #[arg(long, conflicts_with_all = ["patch", "replace"])]
+    #[arg(long, conflicts_with_all = ["patch", "jq", "replace"])]
     shallow: bool,
     /// What --set and --merge give replaces the whole context.
-    #[arg(long, conflicts_with = "patch")]
+    #[arg(long, conflicts_with_all = ["patch", "jq"])]
     replace: bool,
 }
 
@@ -125,10 +129,23 @@ impl Start {
 }
 
 impl Change {
+    /// What is given for each saga of a batch is then a value for it.
+    pub fn is_expression(&self) -> bool {
+        self.jq.is_some()
+    }
+
     /// The request's `override`; `None`: nothing is changed.
     pub fn to_json(&self) -> Result<Option<Value>, Failure> {
         if let Some(patch) = &self.patch {
             return Ok(Some(one("patch", json_or_file(patch, "--patch")?)));
+        }
+        if let Some(jq) = &self.jq {
+            let expression = match jq.strip_prefix('@') {
+                // A format such as @base64 is no expression alone: what begins with @ is a file.
+                Some(path) => file(path, "--jq")?,
+                None => jq.clone(),
+            };
+            return Ok(Some(one("jq", expression.into())));
         }
         if self.merge.is_none() && self.set.is_empty() {
             return match self.shallow || self.replace {
@@ -303,6 +320,10 @@ mod tests {
             change(&["--patch", r#"[{"op":"add","path":"/a","value":1e3}]"#]),
             Some(r#"{"patch":[{"op":"add","path":"/a","value":1e3}]}"#.into())
         );
+        assert_eq!(change(&["--jq", ".a = \"b\""]), Some(r#"{"jq":".a = \"b\""}"#.into()));
+        assert!(flags(&["--latest", "--jq", ".", "--set", "a=b"]).is_err());
+        assert!(flags(&["--latest", "--jq", ".", "--patch", "[]"]).is_err());
+        assert!(flags(&["--latest", "--jq", "@/no/such/file"]).expect("flags").change.to_json().is_err());
         assert!(flags(&["--latest", "--patch", "[]", "--set", "a=b"]).is_err());
         assert!(flags(&["--latest", "--set", "a"]).expect("flags").change.to_json().is_err());
         assert!(flags(&["--latest", "--set", "=b"]).expect("flags").change.to_json().is_err());

@@ -30,6 +30,7 @@ pub enum Replay {
     #[command(after_help = "Examples:
   resaga replay run order-1 --from-step charge_payment --set gateway=backup --set amount:=99.5 --reason INC-4412
   resaga replay run order-1 --latest --merge @override.json --reason INC-4412 --dry-run
+  resaga replay run order-1 --latest --jq '.amount = ([.items[].price] | add)' --reason INC-4412 --dry-run
   resaga replay run order-1 --latest --mode compensate --reason INC-4412 --dry-run")]
     Run(Box<Run>),
     /// One record of the replay log.

@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Vec<Broken> {
     longer_than_zero("cold.timeout", config.cold.timeout);
     longer_than_zero("snapshots.retention", config.snapshots.retention);
     longer_than_zero("stuck.after", config.stuck.after);
+    longer_than_zero("limits.max_expression", config.limits.max_expression);
     longer_than_zero("api.peer_timeout", config.api.peer_timeout);
     longer_than_zero("serve.shutdown_timeout", config.serve.shutdown_timeout);
 

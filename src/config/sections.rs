@@ -130,6 +130,8 @@ pub struct LimitsConfig {
     pub max_cached_sagas: u64,
     /// Bytes of records in the hands of a role at once; see [`LimitsConfig::intake_bytes`].
     pub max_intake_bytes: u64,
+    /// One evaluation of an expression.
+    pub max_expression: Duration,
 }
 
 impl LimitsConfig {
@@ -250,6 +252,7 @@ impl Default for LimitsConfig {
             max_state: 4 << 20,
             max_cached_sagas: 100_000,
             max_intake_bytes: 8 << 20,
+            max_expression: Duration::from_secs(1),
         }
     }
 }

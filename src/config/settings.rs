@@ -118,6 +118,7 @@ settings! {
     limits.max_cached_sagas: Count, "Sagas whose state is in memory, over all partitions.";
     limits.max_intake_bytes: Size,
         "Of records in the hands of one consumer at once; at least four times `limits.max_record`, whatever it says.";
+    limits.max_expression: DurationValue, "Of one evaluation of a jq expression; what takes longer is `override_invalid`.";
     replay.max_depth: Count, "How many replays may stand on top of each other.";
     replay.max_replays: Limit,
         "How many replays one lineage may have, all that were not refused, cancelled or with a forced failure: a brake on \

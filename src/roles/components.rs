@@ -6,6 +6,7 @@ use super::replay::ReplayTargets;
 use crate::cold::object_store::ObjectStore;
 use crate::cold::owner::Owners;
 use crate::config::Config;
+use crate::expression::Evaluator;
 use crate::history::History;
 use crate::history::chains::Chains;
 use crate::hot::HotStore;
@@ -44,6 +45,8 @@ pub struct Components {
     /// The topics that replays are written to, with the schemas of their values.
     pub targets: ReplayTargets,
     pub request_partitions: i32,
+    /// With their thread.
+    pub expressions: Evaluator,
     /// The brokers' time.
     pub clock: Arc<BrokerClock>,
     /// This machine's.

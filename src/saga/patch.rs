@@ -88,6 +88,8 @@ pub fn apply_override(context: &Json, change: &Override) -> Result<Json, Refusal
         Override::Shallow(keys) if keys.is_object() => Ok(set_keys(context, keys)),
         Override::Replace(whole) if whole.is_object() => Ok(whole.clone()),
         Override::Patch(operations) => json_patch::apply(context, operations),
+        // Evaluated before a replay is planned: `PlanFacts::context`.
+        Override::Jq(_) => Err(Refusal::new("override_invalid", "override.jq was not evaluated")),
         Override::Merge(_) | Override::Shallow(_) | Override::Replace(_) => {
             Err(Refusal::new("override_invalid", "override: merge, shallow and replace take an object"))
         }

@@ -16,7 +16,7 @@ use super::labels::merge_labels;
 use super::lineage::Mode;
 use super::patch;
 use super::position::SagaId;
-use super::request::{ForceFailure, From, IfCompensated, Refusal, ReplayOrder, ReplayRequest};
+use super::request::{ForceFailure, From, IfCompensated, Override, Refusal, ReplayOrder, ReplayRequest};
 use super::restored::{CheckpointRef, RestoredSaga};
 use super::state::{State, Status};
 use super::time::Micros;
@@ -41,6 +41,8 @@ pub struct PlanFacts {
     pub split: bool,
     /// Bytes of the restored context and results together.
     pub max_bytes: u64,
+    /// Of an order with an expression: the checkpoint's context with all overrides applied.
+    pub context: Option<Result<Json, Refusal>>,
 }
 
 /// What a replay will publish, and what a dry run tells besides.
@@ -142,12 +144,17 @@ pub fn plan(request: &ReplayRequest, order: &ReplayOrder, history: &[Entry], fac
         Some(ForceFailure::Step(step)) => Some(step.clone()),
         None => None,
     };
-    let own_override = order.member.as_ref().and_then(|member| member.own_override.as_ref());
     let mut context = point.context.clone();
-    for change in order.override_.iter().chain(own_override) {
-        match patch::apply_override(&context, change) {
-            Ok(changed) => context = changed,
-            Err(refusal) => verdict.refuse(refusal),
+    match &facts.context {
+        Some(Ok(computed)) => context = computed.clone(),
+        Some(Err(refusal)) => verdict.refuse(refusal.clone()),
+        None => {
+            for change in overrides(order) {
+                match patch::apply_override(&context, change) {
+                    Ok(changed) => context = changed,
+                    Err(refusal) => verdict.refuse(refusal),
+                }
+            }
         }
     }
 
@@ -278,6 +285,18 @@ fn spared(order: &ReplayOrder, newest: &State, facts: &PlanFacts) -> Option<Refu
             "another replay of this saga is accepted, published or completed; set allow_repeat for one more",
         )
     })
+}
+
+/// In the order in which they are applied.
+pub fn overrides(order: &ReplayOrder) -> impl Iterator<Item = &Override> {
+    let own = order.member.as_ref().and_then(|member| member.own_override.as_ref());
+    order.override_.iter().chain(own)
+}
+
+/// The state at the checkpoint; `None`: there is no such point.
+pub fn state_at_checkpoint(history: &[Entry], from: &From) -> Option<State> {
+    let at = checkpoint(history, from)?;
+    fold(history.get(..=at)?, Some(at)).0
 }
 
 /// The states at one of the entries, and at the last.

@@ -45,6 +45,7 @@ fn facts() -> PlanFacts {
         id_taken: false,
         split: false,
         max_bytes: 1 << 20,
+        context: None,
     }
 }
 

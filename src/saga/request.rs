@@ -32,6 +32,8 @@ pub enum Override {
     /// RFC 6902.
     Patch(Json),
     Replace(Json),
+    /// An expression of jq, as a text; it gives the context.
+    Jq(Json),
 }
 
 /// What one replay of a batch has besides the members of every request.
@@ -42,7 +44,9 @@ pub struct BatchMember {
     pub accepted_at: Micros,
     /// Applied after the request's override.
     pub own_override: Option<Override>,
-    /// SHA-256 (lower-case hex) of its bytes as received.
+    /// What an expression sees as `$item`: the saga's member of `overrides`.
+    pub item: Option<Json>,
+    /// SHA-256 (lower-case hex) of the override's bytes as received.
     pub own_override_sha256: Option<String>,
     /// The plan that is run refused this saga, or its override is missing: it is refused with this, whatever it would meet now.
     pub refusal: Option<Refusal>,

@@ -10,6 +10,7 @@ use super::schemas;
 use super::stores::Stores;
 use crate::config::Config;
 use crate::error::Result;
+use crate::expression::{Bounds, Evaluator};
 use crate::kafka::broker_clock::BrokerClock;
 use crate::kafka::ends::Ends;
 use crate::replay_log::ReplayLog;
@@ -21,6 +22,7 @@ use crate::roles::replay::{ReplayTargets, SchemaIds};
 use crate::schema_registry::SchemaRegistry;
 use crate::telemetry::Metrics;
 use crate::wire::avro;
+use crate::wire::event::OWN_RECORD_FACTOR;
 
 /// Longest wait at the start for what the newest keys say.
 const SEED_WITHIN: Duration = Duration::from_secs(10);
@@ -88,6 +90,10 @@ pub async fn components(
             schemas: ids,
         },
         request_partitions,
+        expressions: Evaluator::new(Bounds {
+            time: config.limits.max_expression,
+            max_bytes: usize::try_from(config.limits.max_record.saturating_mul(OWN_RECORD_FACTOR)).unwrap_or(usize::MAX),
+        }),
         clock: Arc::new(BrokerClock::new(Instant::now())),
         now,
         metrics: Metrics::new(),

@@ -70,6 +70,10 @@ async fn world_of(homes: Homes) -> World {
         history: stores.history.clone(),
         records: ReplayRecords { log_history: stores.log_history.clone(), log: log.clone(), homes: homes.1 },
         rules,
+        expressions: crate::expression::Evaluator::new(crate::expression::Bounds {
+            time: std::time::Duration::from_secs(1),
+            max_bytes: 4 << 20,
+        }),
     };
     let ends = Ends::new(&config.kafka).expect("ends");
     let catch_up = CatchUpBarrier { ends, history: stores.history.clone(), chains: stores.chains.clone() };

@@ -16,6 +16,7 @@ pub mod payload;
 pub mod request;
 pub mod restored;
 pub mod schedule;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -100,6 +100,7 @@ fn planned() -> Plan {
         id_taken: false,
         split: false,
         max_bytes: MAX_RECORD,
+        context: None,
     };
     plan(&request, order, &folded().0, &facts).expect("a plan")
 }

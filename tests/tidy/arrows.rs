@@ -26,6 +26,7 @@ const ARROWS: &[(&str, Uses)] = &[
     ("saga", Only(&[])),
     ("wire", Only(&["saga"])),
     ("config", Only(&["saga"])),
+    ("expression", Only(&["saga", "wire"])),
     ("telemetry", Only(&["saga", "config"])),
     ("hot", Only(&["saga", "wire", "config", "telemetry"])),
     ("cold", Only(&["saga", "wire", "config", "telemetry"])),
@@ -60,6 +61,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
 /// A crate, and the beginnings of the paths that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/kafka/"]),
+    ("jaq_core", &["src/expression/"]),
     ("redis", &["src/hot/redis/"]),
     ("parquet", &["src/cold/segment"]),
     ("aws_sdk_s3", &["src/cold/s3"]),

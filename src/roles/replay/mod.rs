@@ -14,6 +14,7 @@ pub mod batches;
 pub mod catch_up;
 mod commit;
 mod committer;
+mod computed_context;
 mod decide;
 mod draft;
 mod facts;

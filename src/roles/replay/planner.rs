@@ -5,11 +5,13 @@ use std::ops::ControlFlow;
 
 use futures::stream::{self, StreamExt};
 
+use super::computed_context::computed_context;
 use super::log_overlay::LogOverlay;
 use super::outbox::RestoredEvent;
 use super::replay_records::ReplayRecords;
 use crate::cpu;
 use crate::error::{Error, Result};
+use crate::expression::Evaluator;
 use crate::history::History;
 use crate::history::answer::{FullHistory, PointInTime};
 use crate::saga::ids;
@@ -54,6 +56,7 @@ pub struct ReplayPlanner {
     pub history: History,
     pub records: ReplayRecords,
     pub rules: Rules,
+    pub expressions: Evaluator,
 }
 
 /// The place of a request among those of its saga: when it was recorded, and where.
@@ -151,6 +154,10 @@ impl ReplayPlanner {
             }
             _ => None,
         };
+        let context = match known {
+            SagaHistory::FullHistory(full_history) => computed_context(&self.expressions, order, &full_history.entries).await?,
+            SagaHistory::Nothing | SagaHistory::TooLong => None,
+        };
         let facts = PlanFacts {
             now: times.decided_at,
             restored_at: times.restored_at,
@@ -164,6 +171,7 @@ impl ReplayPlanner {
             id_taken,
             split: matches!(known, SagaHistory::FullHistory(full_history) if full_history.split),
             max_bytes: self.rules.max_restored_bytes,
+            context,
         };
         let planned = match known {
             SagaHistory::FullHistory(full_history) if is_long(order, full_history) => {

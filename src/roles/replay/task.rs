@@ -90,6 +90,7 @@ pub fn planner(components: &Components) -> ReplayPlanner {
             max_restored_bytes: config.limits.max_record.saturating_mul(3),
             max_event_bytes: config.limits.max_record.saturating_mul(OWN_RECORD_FACTOR),
         },
+        expressions: components.expressions.clone(),
     }
 }
 

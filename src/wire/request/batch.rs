@@ -1,13 +1,13 @@
 //! The members of a BATCH and of what is asked of one, and the request of each of its replays.
 
-use super::context_override::read_override;
+use super::context_override::{is_override, read_override, read_own_override};
 use super::member::{MEMBER, read_schedule, write_schedule};
 use super::order;
 use crate::saga::batch::{BatchControl, BatchOrder, BatchRetry, BatchRow, BatchSource, MAX_SAGAS, Verdict};
 use crate::saga::json::Json;
 use crate::saga::labels::parse_label;
 use crate::saga::position::SagaId;
-use crate::saga::request::CommandName;
+use crate::saga::request::{CommandName, Override};
 use crate::saga::schedule::member::ScheduleMember;
 use crate::saga::selector::{ReplayStanding, SagaFilter};
 use crate::saga::state::Status;
@@ -162,25 +162,22 @@ fn read_ids(batch: &Fields<'_>, ids: Vec<String>) -> Checked<Vec<SagaId>> {
     Ok(ids.into_iter().map(SagaId::new).collect())
 }
 
-/// Each an override as a request has it.
+/// Each an override as a request has it. With an expression for all they are whatever it is to see as `$item`.
 fn read_overrides(fields: &Fields<'_>) -> Checked<Option<Vec<(SagaId, Json)>>> {
+    let takes_any = matches!(read_override(fields)?, Some(Override::Jq(_)));
     let overrides = fields.map("overrides", "an object of overrides by saga id", |raw| Some(raw.json()))?;
     let Some(overrides) = overrides else { return Ok(None) };
     for (at, (_, change)) in overrides.iter().enumerate() {
-        if read_own_override(change).is_none() {
-            let problem = format!("must hold one of merge, shallow, patch, replace for each saga; member {} does not", at + 1);
+        if takes_any && change.is_null() {
+            return Err(fields.wrong("overrides", &format!("must hold a value for each saga; member {} is null", at + 1)));
+        }
+        if !takes_any && read_own_override(change).is_none() {
+            let problem =
+                format!("must hold one of merge, shallow, patch, replace, jq for each saga; member {} does not", at + 1);
             return Err(fields.wrong("overrides", &problem));
         }
     }
     Ok(Some(overrides.into_iter().map(|(id, change)| (SagaId::new(id), change)).collect()))
-}
-
-fn read_own_override(change: &Json) -> Option<crate::saga::request::Override> {
-    let mut out = Writer::with_capacity(change.len() + 16);
-    out.json("override", Some(change));
-    let text = out.end();
-    let object = read_object(text.as_bytes(), OWN_MAX_DEPTH).ok()?;
-    read_override(&Fields::new(object)).ok().flatten()
 }
 
 /// The filters of `GET /v1/sagas`; those that may repeat as one text or several.
@@ -256,6 +253,11 @@ impl MemberRequests<'_> {
         out.end()
     }
 
+    /// Is a saga's member of `overrides` only a value for the batch's expression? A retry may have taken that away.
+    fn is_item(&self, own: &Json) -> bool {
+        !is_override(own) && (read_own_override(own).is_none() || matches!(override_of(self.template), Some(Override::Jq(_))))
+    }
+
     /// The REPLAY of one row, or its UNDO.
     pub fn of(&self, row: &BatchRow) -> Checked<String> {
         if let Some(replay_id) = &row.replay_id {
@@ -282,7 +284,7 @@ impl MemberRequests<'_> {
             out.str("batch_id", self.batch_id);
             out.text("accepted_at", Some(self.accepted_at));
             if let Some(own) = &row.own_override {
-                out.json("override", Some(own));
+                out.json(if self.is_item(own) { "item" } else { "override" }, Some(own));
             }
             if let Some((code, message)) = refusal {
                 out.str("code", code);
@@ -291,6 +293,12 @@ impl MemberRequests<'_> {
         });
         Ok(out.end())
     }
+}
+
+/// That of all replays of a batch.
+fn override_of(template: &Json) -> Option<Override> {
+    let object = read_object(template.as_str().as_bytes(), OWN_MAX_DEPTH).ok()?;
+    read_override(&Fields::new(object)).ok().flatten()
 }
 
 /// The members with this override instead of theirs.

@@ -30,7 +30,9 @@ pub fn read_member(fields: &Fields<'_>) -> Checked<Option<Box<BatchMember>>> {
             Some(Refusal::new(code, member.string("message")?.unwrap_or_default()))
         }
     };
+    let item = if own_override.is_some() { member.json("override") } else { member.json("item") };
     Ok(Some(Box::new(BatchMember {
+        item,
         batch_id: member.needed("batch_id")?,
         accepted_at: member.required("accepted_at", member.time("accepted_at")?)?,
         own_override_sha256: own_override

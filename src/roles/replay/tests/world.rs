@@ -397,6 +397,10 @@ fn runner(
         history: history.clone(),
         records: ReplayRecords { log_history: history.clone(), log, homes: watch::channel(Homes::new(1, &[1], true, 1)).1 },
         rules,
+        expressions: crate::expression::Evaluator::new(crate::expression::Bounds {
+            time: Duration::from_secs(1),
+            max_bytes: 4 << 20,
+        }),
     };
     let selection = SagaSelection { history: history.clone(), records: planner.records.clone() };
     let freezer = Freezer { lists: BatchLists::new(archive.clone()), selection, max_request_bytes: 1 << 20 };

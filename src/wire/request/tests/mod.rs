@@ -266,6 +266,41 @@ fn the_request_of_each_saga_has_what_the_batch_says_and_its_own_override() {
 }
 
 #[test]
+fn with_an_expression_each_saga_has_its_item() {
+    let jq = r#""saga_ids":["a"],"from":{"step":"pay"},"override":{"jq":". + $item"}"#;
+    let order = batch_order(&format!(
+        r#"{jq},"overrides":{{"a":{{"t":1.10}},"b":3,"c":{{"merge":{{"x":1}}}},"d":{{"merge":{{}},"t":1}},"e":{{"jq":"."}}}}"#
+    ));
+    let requests = MemberRequests {
+        request_id: ID,
+        requested_by: "ops",
+        reason: "r",
+        batch_id: ID,
+        accepted_at: Micros(7),
+        template: &order.template,
+        needs_override: true,
+        schedule: None,
+    };
+    let given = order.overrides.expect("overrides");
+    let found = given.iter().map(|(saga, own)| {
+        let row = BatchRow { own_override: Some(own.clone()), ..BatchRow::of(saga.clone()) };
+        let request = decode_json(requests.of(&row).unwrap().as_bytes()).unwrap();
+        let Command::Replay(order) = request.command else { panic!("a replay") };
+        assert_eq!(order.override_, Some(Override::Jq(Json::from_valid(r#"". + $item""#))));
+        let member = *order.member.expect("of a batch");
+        assert_eq!((member.item.as_ref(), member.refusal), (Some(own), None));
+        member.own_override
+    });
+    let merge = Override::Merge(Json::from_valid(r#"{"x":1}"#));
+    let another = Override::Jq(Json::from_valid(r#"".""#));
+    assert_eq!(found.collect::<Vec<_>>(), [None, None, Some(merge), None, Some(another)]);
+    for others in [r#"{"a":null}"#, r#"{"a":1,"b":null}"#] {
+        assert!(refused(ID, &batch(&format!(r#"{jq},"overrides":{others}"#))).contains("overrides"));
+    }
+    assert!(refused(ID, &batch(r#""saga_ids":["a"],"from":{"start":true},"overrides":{"a":{"t":1}}"#)).contains("overrides"));
+}
+
+#[test]
 fn the_body_of_a_batch_has_no_unknown_member() {
     let read = |text: &str| read_body(text.as_bytes()).map_err(|error| error.to_string());
     let body = |batch: &str| format!(r#"{{"batch":{{{batch}}},"requested_by":"o","reason":"r"}}"#);
