@@ -39,6 +39,8 @@ pub struct ScheduleJob {
     task: Option<JoinHandle<Result<PolicyScan>>>,
     next_look: Instant,
     kept_at: Instant,
+    /// The breaker is open by what ended since the policy was enabled. Of this record: the next one is looked at anew.
+    pub is_tripped: bool,
     /// By the record; computing it takes a while.
     next_due: Option<Micros>,
 }
@@ -50,7 +52,8 @@ impl ScheduleJob {
         let order = read_definition(&progress.definition)
             .map_err(|e| Error::corrupt(format!("read schedule {}: {e}", record.replay_id)))?;
         let (found, asked, next_due) = (VecDeque::new(), HashSet::new(), order.next_due(progress));
-        Ok(Self { partition, record, order, found, scanned: None, asked, task: None, next_look: now, kept_at: now, next_due })
+        let (scanned, task, is_tripped) = (None, None, false);
+        Ok(Self { partition, record, order, found, scanned, asked, task, next_look: now, kept_at: now, is_tripped, next_due })
     }
 
     pub fn record(&self) -> &Arc<LogRecord> {
@@ -81,6 +84,7 @@ impl ScheduleJob {
             (self.scanned, self.kept_at) = (None, now);
         }
         self.record = record.clone();
+        self.is_tripped = false;
         self.next_due = self.progress().and_then(|progress| self.order.next_due(progress));
     }
 

@@ -33,14 +33,11 @@ pub struct ScheduleJobs {
     /// Policies that are known to be stopped.
     stopped: HashSet<String>,
     next_look: Instant,
-    /// Breakers that are open.
-    tripped: HashSet<String>,
 }
 
 impl ScheduleJobs {
     pub fn new(scanner: PolicyScanner, log: Arc<ReplayLog>) -> Self {
-        let (jobs, stopped, tripped) = (HashMap::new(), HashSet::new(), HashSet::new());
-        Self { scanner, log, jobs, stopped, next_look: Instant::now(), tripped }
+        Self { scanner, log, jobs: HashMap::new(), stopped: HashSet::new(), next_look: Instant::now() }
     }
 
     /// A schedule of one of our partitions that is not over, by the log.
@@ -66,7 +63,6 @@ impl ScheduleJobs {
             self.jobs.remove(&record.replay_id);
             return;
         }
-        self.tripped.remove(&record.replay_id);
         match (self.jobs.get_mut(&record.replay_id), partition) {
             (Some(job), _) => job.committed(record, now),
             (None, Some(partition)) => self.adopt(partition, record, now),
@@ -107,23 +103,20 @@ impl ScheduleJobs {
     }
 
     fn look_at_breakers(&mut self) {
-        for (schedule_id, job) in &self.jobs {
+        for (schedule_id, job) in &mut self.jobs {
             let Trigger::Policy(policy) = &job.order.trigger else { continue };
-            let (Some(rule), Some(progress)) = (policy.stop, job.progress().filter(|progress| progress.enabled)) else {
-                continue;
-            };
-            if rule.is_met(self.log.schedule_tally(schedule_id).ended_since(progress.since)) {
-                self.tripped.insert(schedule_id.clone());
-            }
+            let since = job.progress().filter(|progress| progress.enabled).map(|progress| progress.since);
+            let (Some(rule), Some(since)) = (policy.stop, since) else { continue };
+            job.is_tripped = rule.is_met(self.log.schedule_tally(schedule_id).ended_since(since));
         }
     }
 
     /// Is there something to write now? `wall`: the time now.
     pub fn has_work(&self, wall: Micros, now: Instant) -> bool {
-        self.jobs.iter().any(|(schedule_id, job)| {
+        self.jobs.values().any(|job| {
             let Some(progress) = job.progress().filter(|progress| progress.enabled) else { return false };
             let keeps = || job.scanned_to_keep(0, now).is_some_and(|scanned| *scanned != progress.scanned);
-            self.tripped.contains(schedule_id) || !job.found.is_empty() || job.is_due(wall) || keeps()
+            job.is_tripped || !job.found.is_empty() || job.is_due(wall) || keeps()
         })
     }
 
@@ -144,7 +137,7 @@ impl ScheduleJobs {
             let Some(progress) = own.schedule_progress.as_deref().filter(|progress| progress.enabled && is_as_known) else {
                 continue;
             };
-            let changed = if self.tripped.contains(schedule_id) {
+            let changed = if job.is_tripped {
                 tracing::warn!(
                     schedule_id = %Shown(schedule_id),
                     "a policy stops itself: more of its replays than stop_ratio did not complete"
